@@ -1,0 +1,414 @@
+//! A ready-made answer: bytes prepared once, a few fixed-width slots patched in for each request.
+//!
+//! Slots have a fixed width and stand in the head or the body; numbers are padded with spaces on the
+//! right, never with zeros, so that the length of an answer never changes (DESIGN section 3). An
+//! optional field that appears is another ready variant, not a slot. The `ETag` ignores the slots.
+//!
+//! There is one type and there are two writers: [`Answer::write_h1`] for the HTTP/1.1 driver's hot
+//! path and [`Answer::response`] for hyper.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, StatusCode};
+
+use crate::clock::{Now, UnixMs};
+use crate::ident::RequestId;
+
+/// What a slot shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SlotKind {
+    /// IMF-fixdate of the wall clock, 29 bytes.
+    Date,
+    /// Seconds, [`Fill::age_s`], 10 bytes.
+    Age,
+    /// Seconds, [`Fill::max_age_s`], 10 bytes.
+    MaxAge,
+    /// Seconds, [`Fill::retry_after_ms`] rounded up, 10 bytes.
+    RetryAfter,
+    /// Milliseconds, [`Fill::retry_after_ms`], 10 bytes.
+    RetryAfterMs,
+    /// Unix milliseconds of the ledger's clock, 13 bytes.
+    ServerTime,
+    /// Milliseconds, [`Fill::age_ms`], 10 bytes.
+    AgeMs,
+    /// The request id, 16 hexadecimal digits.
+    RequestId,
+}
+
+impl SlotKind {
+    /// Bytes that the slot occupies.
+    pub const fn width(self) -> usize {
+        match self {
+            SlotKind::Date => 29,
+            SlotKind::ServerTime => 13,
+            SlotKind::RequestId => 16,
+            _ => 10,
+        }
+    }
+}
+
+/// Where a slot stands: an offset into the head or into the body.
+#[derive(Clone, Copy, Debug)]
+pub struct Slot {
+    /// What it shows.
+    pub kind: SlotKind,
+    /// Byte offset of its first byte.
+    pub at: usize,
+}
+
+/// What one request fills the slots with.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Fill {
+    /// The request's reading of the clocks.
+    pub now: Now,
+    /// `Age`.
+    pub age_s: u32,
+    /// `max-age`.
+    pub max_age_s: u32,
+    /// The advised wait.
+    pub retry_after_ms: u32,
+    /// Time since the store was last heard.
+    pub age_ms: u32,
+    /// The request's id.
+    pub request: RequestId,
+}
+
+/// A ready-made answer. Build one with [`AnswerBuilder`].
+#[derive(Debug)]
+pub struct Answer {
+    status: StatusCode,
+    /// Header lines without status line and without the empty line, each ended by CRLF; holds
+    /// `content-length`, never `connection`.
+    head: Bytes,
+    head_slots: Vec<Slot>,
+    body: Bytes,
+    body_slots: Vec<Slot>,
+    etag: Option<HeaderValue>,
+}
+
+impl Answer {
+    /// The status.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// The entity tag, which ignores the slots.
+    pub fn etag(&self) -> Option<&HeaderValue> {
+        self.etag.as_ref()
+    }
+
+    /// Length of the body in bytes.
+    pub fn body_len(&self) -> usize {
+        self.body.len()
+    }
+
+    /// Bytes this answer holds on the heap, for accounting.
+    pub fn weight(&self) -> usize {
+        self.head.len() + self.body.len() + 128
+    }
+
+    /// Appends the HTTP/1.1 message to `out`: status line, fields, `connection: close` if `close`,
+    /// and the body unless `head_only`.
+    pub fn write_h1(&self, fill: &Fill, head_only: bool, close: bool, out: &mut Vec<u8>) {
+        self.write_h1_head(fill, close, out);
+        if !head_only {
+            self.write_body(fill, out);
+        }
+    }
+
+    /// Appends status line and fields, with the empty line that ends them.
+    pub fn write_h1_head(&self, fill: &Fill, close: bool, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"HTTP/1.1 ");
+        out.extend_from_slice(self.status.as_str().as_bytes());
+        out.push(b' ');
+        out.extend_from_slice(self.status.canonical_reason().unwrap_or("Unknown").as_bytes());
+        out.extend_from_slice(b"\r\n");
+        append(&self.head, &self.head_slots, fill, out);
+        if close {
+            out.extend_from_slice(b"connection: close\r\n");
+        }
+        out.extend_from_slice(b"\r\n");
+    }
+
+    /// Appends the body with its slots filled.
+    pub fn write_body(&self, fill: &Fill, out: &mut Vec<u8>) {
+        append(&self.body, &self.body_slots, fill, out);
+    }
+
+    /// The body without copying it, where it has no slots.
+    pub fn shared_body(&self) -> Option<&Bytes> {
+        self.body_slots.is_empty().then_some(&self.body)
+    }
+
+    /// The same answer as a message for hyper, body included (hyper drops it for HEAD).
+    pub fn response(&self, fill: &Fill) -> http::Response<Bytes> {
+        let mut head = Vec::with_capacity(self.head.len());
+        append(&self.head, &self.head_slots, fill, &mut head);
+        let mut response = http::Response::new(match self.shared_body() {
+            Some(body) => body.clone(),
+            None => {
+                let mut body = Vec::with_capacity(self.body.len());
+                self.write_body(fill, &mut body);
+                body.into()
+            }
+        });
+        *response.status_mut() = self.status;
+        for line in head.split(|b| *b == b'\n') {
+            let line = line.strip_suffix(b"\r").unwrap_or(line);
+            let Some(colon) = line.iter().position(|b| *b == b':') else { continue };
+            let value = line[colon + 1..].trim_ascii();
+            if let (Ok(name), Ok(value)) =
+                (HeaderName::from_bytes(&line[..colon]), HeaderValue::from_bytes(value))
+            {
+                response.headers_mut().append(name, value);
+            }
+        }
+        response
+    }
+}
+
+/// Puts an [`Answer`] together. Every answer gets `date` and, where the status allows a body,
+/// `content-length`.
+#[derive(Debug)]
+pub struct AnswerBuilder {
+    status: StatusCode,
+    head: Vec<u8>,
+    head_slots: Vec<Slot>,
+    body: Bytes,
+    body_slots: Vec<Slot>,
+    etag: Option<HeaderValue>,
+    length: Option<usize>,
+}
+
+impl AnswerBuilder {
+    /// An answer of `status`, with its `date`.
+    pub fn new(status: StatusCode) -> AnswerBuilder {
+        AnswerBuilder {
+            status,
+            head: Vec::with_capacity(256),
+            head_slots: Vec::new(),
+            body: Bytes::new(),
+            body_slots: Vec::new(),
+            etag: None,
+            length: None,
+        }
+        .slot("date", SlotKind::Date)
+    }
+
+    /// Adds a field. Names are written in lower case; a value that could split the head is refused
+    /// by leaving the field out.
+    pub fn field(mut self, name: &str, value: impl AsRef<[u8]>) -> AnswerBuilder {
+        let value = value.as_ref();
+        if HeaderValue::from_bytes(value).is_ok() {
+            self.name(name);
+            self.head.extend_from_slice(value);
+            self.head.extend_from_slice(b"\r\n");
+        }
+        self
+    }
+
+    /// Adds a field whose value is one slot.
+    pub fn slot(self, name: &str, kind: SlotKind) -> AnswerBuilder {
+        self.slot_in(name, b"", kind, b"")
+    }
+
+    /// Adds a field whose value has one slot between two fixed parts.
+    pub fn slot_in(mut self, name: &str, before: &[u8], kind: SlotKind, after: &[u8]) -> Self {
+        self.name(name);
+        self.head.extend_from_slice(before);
+        self.head_slots.push(Slot { kind, at: self.head.len() });
+        self.head.extend(std::iter::repeat_n(b' ', kind.width()));
+        self.head.extend_from_slice(after);
+        self.head.extend_from_slice(b"\r\n");
+        self
+    }
+
+    /// Adds an `etag` field and remembers it for conditional requests.
+    pub fn etag(self, etag: HeaderValue) -> AnswerBuilder {
+        let mut this = self.field("etag", etag.as_bytes());
+        this.etag = Some(etag);
+        this
+    }
+
+    /// Sets a body without slots.
+    pub fn body(mut self, body: Bytes) -> AnswerBuilder {
+        self.body = body;
+        self.body_slots.clear();
+        self
+    }
+
+    /// Sets a body with slots; each slot's bytes are overwritten when it is filled.
+    pub fn body_with_slots(mut self, body: Vec<u8>, slots: Vec<Slot>) -> AnswerBuilder {
+        debug_assert!(slots.iter().all(|s| s.at + s.kind.width() <= body.len()));
+        self.body = body.into();
+        self.body_slots = slots;
+        self
+    }
+
+    /// States a `content-length` that is not the body's, as a 304 may.
+    pub fn stated_length(mut self, length: usize) -> AnswerBuilder {
+        self.length = Some(length);
+        self
+    }
+
+    /// The finished answer.
+    pub fn build(mut self) -> Arc<Answer> {
+        let bodiless = self.status == StatusCode::NO_CONTENT
+            || self.status == StatusCode::NOT_MODIFIED
+            || self.status.is_informational();
+        let length = if bodiless { self.length } else { Some(self.body.len()) };
+        if let Some(length) = length {
+            self = self.field("content-length", length.to_string());
+        }
+        Arc::new(Answer {
+            status: self.status,
+            head: self.head.into(),
+            head_slots: self.head_slots,
+            body: if bodiless { Bytes::new() } else { self.body },
+            body_slots: if bodiless { Vec::new() } else { self.body_slots },
+            etag: self.etag,
+        })
+    }
+
+    fn name(&mut self, name: &str) {
+        self.head.extend(name.bytes().map(|b| b.to_ascii_lowercase()));
+        self.head.extend_from_slice(b": ");
+    }
+}
+
+/// Copies `bytes` to `out` and fills its slots.
+fn append(bytes: &[u8], slots: &[Slot], fill: &Fill, out: &mut Vec<u8>) {
+    let start = out.len();
+    out.extend_from_slice(bytes);
+    for slot in slots {
+        let at = start + slot.at;
+        patch(slot.kind, fill, &mut out[at..at + slot.kind.width()]);
+    }
+}
+
+fn patch(kind: SlotKind, fill: &Fill, out: &mut [u8]) {
+    match kind {
+        SlotKind::Date => out.copy_from_slice(&imf_fixdate(fill.now.wall)),
+        SlotKind::Age => number(fill.age_s.into(), out),
+        SlotKind::MaxAge => number(fill.max_age_s.into(), out),
+        SlotKind::RetryAfter => number(fill.retry_after_ms.div_ceil(1000).into(), out),
+        SlotKind::RetryAfterMs => number(fill.retry_after_ms.into(), out),
+        SlotKind::ServerTime => number(fill.now.ledger.0, out),
+        SlotKind::AgeMs => number(fill.age_ms.into(), out),
+        SlotKind::RequestId => {
+            for (pair, byte) in out.chunks_exact_mut(2).zip(fill.request.0) {
+                pair[0] = HEX[usize::from(byte >> 4)];
+                pair[1] = HEX[usize::from(byte & 15)];
+            }
+        }
+    }
+}
+
+/// Writes `value` left-aligned, padded with spaces; a value too wide for the slot shows as nines.
+fn number(value: u64, out: &mut [u8]) {
+    let mut digits = [0u8; 20];
+    let mut at = digits.len();
+    let mut rest = value;
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    let digits = &digits[at..];
+    if digits.len() > out.len() {
+        out.fill(b'9');
+        return;
+    }
+    out[..digits.len()].copy_from_slice(digits);
+    out[digits.len()..].fill(b' ');
+}
+
+/// The wall clock as RFC 9110 section 5.6.7 writes it, formatted once per second and thread.
+pub fn imf_fixdate(wall: UnixMs) -> [u8; 29] {
+    thread_local! {
+        static LAST: std::cell::Cell<(u64, [u8; 29])> = const { std::cell::Cell::new((u64::MAX, [b' '; 29])) };
+    }
+    let (secs, text) = LAST.get();
+    if secs == wall.secs() {
+        return text;
+    }
+    let formatted = httpdate::fmt_http_date(wall.system());
+    let mut text = [b' '; 29];
+    text.copy_from_slice(&formatted.as_bytes()[..29]);
+    LAST.set((wall.secs(), text));
+    text
+}
+
+const HEX: &[u8; 16] = b"0123456789abcdef";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fill() -> Fill {
+        Fill {
+            now: Now {
+                wall: UnixMs(784_111_777_000),
+                ledger: UnixMs(1_796_126_400_871),
+                ..Now::default()
+            },
+            age_s: 7,
+            retry_after_ms: 1_001,
+            request: RequestId([0x9f, 0x2c, 0x41, 0xd0, 0, 1, 2, 3]),
+            ..Fill::default()
+        }
+    }
+
+    #[test]
+    fn slots_are_filled_in_head_and_body() {
+        let body = b"{\"t\":             }".to_vec();
+        let answer = AnswerBuilder::new(StatusCode::OK)
+            .slot("age", SlotKind::Age)
+            .slot("retry-after", SlotKind::RetryAfter)
+            .slot("penstock-request", SlotKind::RequestId)
+            .body_with_slots(body, vec![Slot { kind: SlotKind::ServerTime, at: 5 }])
+            .build();
+        let mut out = Vec::new();
+        answer.write_h1(&fill(), false, true, &mut out);
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "HTTP/1.1 200 OK\r\ndate: Sun, 06 Nov 1994 08:49:37 GMT\r\nage: 7         \r\n\
+             retry-after: 2         \r\npenstock-request: 9f2c41d000010203\r\n\
+             content-length: 19\r\nconnection: close\r\n\r\n{\"t\":1796126400871}"
+        );
+    }
+
+    #[test]
+    fn both_writers_say_the_same() {
+        let answer = AnswerBuilder::new(StatusCode::CONFLICT)
+            .field("Cache-Control", "no-store")
+            .slot("age", SlotKind::Age)
+            .body(Bytes::from_static(b"gone"))
+            .build();
+        let response = answer.response(&fill());
+        assert_eq!(response.status(), 409);
+        assert_eq!(response.headers()["age"], "7");
+        assert_eq!(response.headers()["cache-control"], "no-store");
+        assert_eq!(response.headers()["content-length"], "4");
+        assert_eq!(response.body(), "gone");
+    }
+
+    #[test]
+    fn a_value_cannot_split_the_head() {
+        let answer = AnswerBuilder::new(StatusCode::OK).field("x", "a\r\nb: c").build();
+        let mut out = Vec::new();
+        answer.write_h1(&fill(), false, false, &mut out);
+        assert!(!String::from_utf8(out).unwrap().contains("b: c"));
+    }
+
+    #[test]
+    fn a_number_too_wide_shows_as_nines() {
+        let mut out = [0; 3];
+        number(12345, &mut out);
+        assert_eq!(&out, b"999");
+    }
+}

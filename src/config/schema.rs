@@ -1,0 +1,876 @@
+//! Every setting: name, meaning, unit, default and range. This file is a table; the reference file is
+//! generated from it.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::units::{Rate, Size, Span, Time};
+use crate::ident::Name;
+
+/// Everything in `penstock.toml`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Where the journal, the embedded ledger and the admin socket live. Default: `$STATE_DIRECTORY`,
+    /// else `./penstock-state`.
+    pub state_dir: Option<String>,
+    /// When journal lines reach the disk: `batch` syncs within 100 ms, `always` before each send.
+    pub journal_sync: JournalSync,
+    /// Listeners, by a name of your choice.
+    pub listen: BTreeMap<Name, Listen>,
+    /// Whom to believe about the client's address.
+    pub trust: Trust,
+    /// Bounds and timers of client connections.
+    pub http: Http,
+    /// Rates and caps for each client.
+    pub limits: Limits,
+    /// The shop's servers, by group.
+    pub upstream: BTreeMap<Name, Upstream>,
+    /// Where the ledger lives.
+    pub store: Store,
+    /// The shops in front of which this node stands.
+    pub site: BTreeMap<Name, Site>,
+    /// Sales, as declarations that are applied once.
+    pub sale: BTreeMap<Name, Sale>,
+    /// The page cache.
+    pub cache: Cache,
+    /// The admission gate.
+    pub gate: Gate,
+    /// What clients are told, in the shop's own words.
+    pub answers: Answers,
+    /// Control and metrics.
+    pub admin: Admin,
+    /// The access log and the log of events.
+    pub log: Log,
+    /// Shutting down.
+    pub drain: Drain,
+}
+
+/// When journal lines reach the disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum JournalSync {
+    /// Within 100 ms, for all lines at once.
+    #[default]
+    Batch,
+    /// Before each admitted request is sent.
+    Always,
+}
+
+/// A socket that accepts clients.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Listen {
+    /// `127.0.0.1:8080`, `[::]:8080`, or `unix:/run/penstock/http.sock`.
+    pub address: String,
+    /// Path that answers a balancer's health check; absent: `/_penstock/health` only.
+    #[serde(default)]
+    pub health: Option<String>,
+}
+
+/// Whom to believe about the client's address.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Trust {
+    /// Networks of proxies in front of us, like `10.0.1.0/24`. The client is the rightmost address in
+    /// `X-Forwarded-For` that is not one of them. None by default.
+    pub proxies: Vec<String>,
+}
+
+/// Bounds and timers of client connections.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Http {
+    /// Worker threads; 0 is one for each processor we may use.
+    #[schemars(range(max = 1024))]
+    pub workers: u32,
+    /// Whole head, request line included.
+    pub head_bytes_max: Size,
+    /// Request target.
+    pub target_bytes_max: Size,
+    /// One field line.
+    pub field_bytes_max: Size,
+    /// Field lines in a head.
+    #[schemars(range(min = 8, max = 256))]
+    pub fields_max: u32,
+    /// From accept to the first byte.
+    pub first_byte_timeout: Span,
+    /// From the first byte of a head to its end.
+    pub head_timeout: Span,
+    /// Silence within a request body.
+    pub body_idle_timeout: Span,
+    /// A purchase body, whole.
+    pub body_timeout: Span,
+    /// A client that takes no byte of its response for so long is cut.
+    pub write_timeout: Span,
+    /// Silence between requests.
+    pub keep_alive_timeout: Span,
+    /// A connection is closed after its current response at this age, give or take 10 %.
+    pub connection_age_max: Span,
+    /// Unread body that is drained after an early answer, so that the client sees it.
+    pub drain_bytes_max: Size,
+    /// Longest wait for that.
+    pub drain_timeout: Span,
+    /// Bytes of pipelined requests that are read while a response is under way.
+    pub read_ahead_bytes_max: Size,
+}
+
+impl Default for Http {
+    fn default() -> Http {
+        Http {
+            workers: 0,
+            head_bytes_max: Size::from_kib(16),
+            target_bytes_max: Size::from_kib(4),
+            field_bytes_max: Size::from_kib(8),
+            fields_max: 64,
+            first_byte_timeout: Span::from_secs(5),
+            head_timeout: Span::from_secs(5),
+            body_idle_timeout: Span::from_secs(60),
+            body_timeout: Span::from_secs(10),
+            write_timeout: Span::from_secs(10),
+            keep_alive_timeout: Span::from_secs(75),
+            connection_age_max: Span::from_secs(3600),
+            drain_bytes_max: Size::from_kib(64),
+            drain_timeout: Span::from_ms(250),
+            read_ahead_bytes_max: Size::from_kib(64),
+        }
+    }
+}
+
+/// Rates and caps for each client. Peers in `trust.proxies` are exempt from those per address.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Client connections in all.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub connections_max: u32,
+    /// Connections of one address (a /64 in IPv6).
+    #[schemars(range(min = 1))]
+    pub connections_per_address_max: u32,
+    /// New connections of one address.
+    pub connects_per_address: Rate,
+    /// Purchases of one user.
+    pub user: Rate,
+    /// Purchases of one address.
+    pub address: Rate,
+    /// Purchases of one /24 (a /48 in IPv6).
+    pub prefix: Rate,
+    /// Keys that the rate table remembers; 8 bytes each.
+    #[schemars(range(min = 1024, max = 67_108_864))]
+    pub table_keys: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            connections_max: 20_000,
+            connections_per_address_max: 4_096,
+            connects_per_address: Rate::new(1_000, 1_000),
+            user: Rate::new(3, 1),
+            address: Rate::new(100, 50),
+            prefix: Rate { burst: 0, per_1000s: 0 },
+            table_keys: 1 << 20,
+        }
+    }
+}
+
+/// A group of the shop's servers.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Upstream {
+    /// `host:port` or `unix:/path` of each server. A name that does not resolve is tried again.
+    pub servers: Vec<String>,
+    /// Host field of proxied requests; absent: the client's.
+    pub host: Option<String>,
+    /// What an answer to a purchase means: `"status"`, or a table of rules. Required for an upstream
+    /// that gets purchases.
+    pub outcome: Option<Outcome>,
+    /// To connect.
+    pub connect_timeout: Span,
+    /// From the request's end to the first byte of the answer.
+    pub first_byte_timeout: Span,
+    /// Silence within an answer.
+    pub idle_timeout: Span,
+    /// An admitted purchase, from its sending to the whole answer.
+    pub purchase_timeout: Span,
+    /// Connections to one server.
+    #[schemars(range(min = 1, max = 65_535))]
+    pub connections_max: u32,
+    /// Requests that wait for a connection.
+    pub queue_max: u32,
+    /// Longest wait for a connection.
+    pub queue_timeout: Span,
+    /// An idle connection is closed after this; keep it below the server's own.
+    pub keep_alive_timeout: Span,
+    /// Purchases on their way to the whole group at once.
+    #[schemars(range(min = 1, max = 65_535))]
+    pub purchases_max: u32,
+    /// Purchases that wait for a place among them.
+    pub purchase_queue_max: u32,
+    /// Longest wait for such a place; then `busy`.
+    pub purchase_queue_timeout: Span,
+    /// Head of an answer.
+    pub head_bytes_max: Size,
+}
+
+impl Default for Upstream {
+    fn default() -> Upstream {
+        Upstream {
+            servers: Vec::new(),
+            host: None,
+            outcome: None,
+            connect_timeout: Span::from_secs(1),
+            first_byte_timeout: Span::from_secs(60),
+            idle_timeout: Span::from_secs(60),
+            purchase_timeout: Span::from_secs(8),
+            connections_max: 256,
+            queue_max: 1_024,
+            queue_timeout: Span::from_secs(5),
+            keep_alive_timeout: Span::from_secs(10),
+            purchases_max: 64,
+            purchase_queue_max: 128,
+            purchase_queue_timeout: Span::from_secs(2),
+            head_bytes_max: Size::from_kib(16),
+        }
+    }
+}
+
+/// What an upstream's answer to a purchase means.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Outcome {
+    /// By the status alone.
+    Status(OutcomeStatus),
+    /// By rules.
+    Rules(Box<OutcomeRules>),
+}
+
+/// The word `status`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OutcomeStatus {
+    /// 200 201 204 confirm, 4xx fail, everything else is unknown.
+    Status,
+}
+
+/// Rules that read one value of the answer.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OutcomeRules {
+    /// Where the value is: in the JSON body, in a header, or the status itself.
+    pub read: OutcomeSource,
+    /// JSON pointer such as `/code`, or the header's name.
+    #[serde(default)]
+    pub at: Option<String>,
+    /// Values that mean: the order exists.
+    #[serde(default)]
+    pub confirmed: Vec<Code>,
+    /// Values that mean: no order was made.
+    #[serde(default)]
+    pub failed: Vec<Code>,
+    /// Values that mean: no order, and the stock is gone.
+    #[serde(default)]
+    pub sold_out: Vec<Code>,
+    /// Values that mean: no order, this user has one already.
+    #[serde(default)]
+    pub already: Vec<Code>,
+    /// Values that mean: accepted, the final word comes later.
+    #[serde(default)]
+    pub pending: Vec<Code>,
+    /// What a value that is not listed means.
+    #[serde(default)]
+    pub otherwise: Otherwise,
+    /// JSON pointer of the order's number, for audit and report.
+    #[serde(default)]
+    pub order_id: Option<String>,
+    /// Prefixes of `Location` by which a 302 or 303 confirms.
+    #[serde(default)]
+    pub redirect_confirmed: Vec<String>,
+}
+
+/// Where an outcome is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OutcomeSource {
+    /// A value in the JSON body.
+    Json,
+    /// A header.
+    Header,
+    /// The status.
+    Status,
+}
+
+/// A code of the shop's: a number or a string. `0` and `"0"` are different codes.
+#[derive(
+    Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(untagged)]
+pub enum Code {
+    /// A number.
+    Number(i64),
+    /// A string.
+    Text(String),
+}
+
+/// What an answer without a rule means.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Otherwise {
+    /// Unknown: counted, shouted about, kept in limbo.
+    #[default]
+    Unknown,
+    /// Non-2xx by the status table; 2xx unknown.
+    Status,
+}
+
+/// Where the ledger lives.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Store {
+    /// `embedded` for one node, `redis` for a fleet.
+    pub kind: StoreKind,
+    /// `redis://host:6379/0`.
+    pub url: Option<String>,
+    /// Redis user, for ACLs.
+    pub username: Option<String>,
+    /// File that holds the password.
+    pub password_file: Option<String>,
+    /// How many nodes share the ledger; the embedded store on a public listener needs `nodes = 1`.
+    #[schemars(range(min = 1, max = 1000))]
+    pub nodes: Option<u32>,
+    /// From sending a batch of claims to giving up on its answer.
+    pub claim_deadline: Span,
+    /// To connect to Redis.
+    pub connect_timeout: Span,
+    /// How often the mirror is read again.
+    pub poll: Span,
+    /// Claims in one batch.
+    #[schemars(range(min = 1, max = 256))]
+    pub batch_max: u32,
+    /// Claims that wait for a batch.
+    pub queue_max: u32,
+}
+
+impl Default for Store {
+    fn default() -> Store {
+        Store {
+            kind: StoreKind::Embedded,
+            url: None,
+            username: None,
+            password_file: None,
+            nodes: None,
+            claim_deadline: Span::from_ms(20),
+            connect_timeout: Span::from_ms(250),
+            poll: Span::from_ms(500),
+            batch_max: 64,
+            queue_max: 1_024,
+        }
+    }
+}
+
+/// Kinds of store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum StoreKind {
+    /// In this process, in one file, for one node.
+    Embedded,
+    /// In Redis, for a fleet.
+    Redis,
+}
+
+/// A shop.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Site {
+    /// Host names; the first is canonical, other hosts get 421. None: any host.
+    pub hosts: Vec<String>,
+    /// The upstream of everything that is not answered here.
+    pub upstream: Option<Name>,
+    /// The URLs of activities.
+    pub activity: Option<Activity>,
+}
+
+/// The URLs of activities and how to read them. `{activity}` stands for the id, `{city}` for the
+/// city, `{_}` for any one segment.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Activity {
+    /// Path of the page, cached; a string, or a table with more settings.
+    pub page: Option<PageRoute>,
+    /// Path of the availability flag.
+    pub availability: Option<String>,
+    /// Path of the purchase: POST is the gate's.
+    pub purchase: Option<String>,
+    /// Upstream of purchases; absent: the site's.
+    pub purchase_upstream: Option<Name>,
+    /// Where the city is read, in order: `path`, `query:NAME`, `cookie:NAME`, `header:NAME`.
+    pub city: Vec<String>,
+    /// The cities there are; empty: any valid id.
+    pub cities: Vec<Name>,
+    /// Who buys, in order: `jwt:header:NAME`, `jwt:cookie:NAME`, `hmac:cookie:NAME`,
+    /// `hmac:header:NAME`, `cookie:NAME`, `header:NAME`, `address`.
+    pub user: Vec<String>,
+    /// How a JWT is verified.
+    pub jwt: Option<Jwt>,
+    /// How a signed value is verified.
+    pub hmac: Option<Hmac>,
+    /// How an order is read from a purchase.
+    pub order: Option<Order>,
+    /// What becomes of an activity without a sale: `refuse` (404) or `proxy`.
+    pub unlisted: Unlisted,
+    /// Origins that may buy from scripts (CORS), like `https://m.shop.example`; `*` is any.
+    pub cors_origins: Vec<String>,
+    /// How long a CDN may keep an availability answer; 0: not at all.
+    pub availability_cache: Option<Span>,
+}
+
+/// The page's route.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum PageRoute {
+    /// Only its path.
+    Path(String),
+    /// With settings.
+    Table(PageSettings),
+}
+
+/// Settings of a page route.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PageSettings {
+    /// The path, with `{activity}` and perhaps `{city}`.
+    pub path: String,
+    /// Fresh for so long where the shop says nothing.
+    #[serde(default = "PageSettings::ttl_default")]
+    pub ttl: Span,
+    /// Served stale for so long after that: at once while it is fetched again, and on errors.
+    #[serde(default = "PageSettings::stale_default")]
+    pub stale: Span,
+    /// Cache even what says `no-store` or `private`.
+    #[serde(default)]
+    pub force: bool,
+}
+
+impl PageSettings {
+    /// Default of `ttl`.
+    pub fn ttl_default() -> Span {
+        Span::from_secs(10)
+    }
+
+    /// Default of `stale`.
+    pub fn stale_default() -> Span {
+        Span::from_secs(3600)
+    }
+}
+
+impl PageRoute {
+    /// With every default filled in.
+    pub fn settings(&self) -> PageSettings {
+        match self {
+            PageRoute::Path(path) => PageSettings {
+                path: path.clone(),
+                ttl: PageSettings::ttl_default(),
+                stale: PageSettings::stale_default(),
+                force: false,
+            },
+            PageRoute::Table(settings) => settings.clone(),
+        }
+    }
+}
+
+/// How a JWT is verified.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Jwt {
+    /// The one algorithm that is accepted.
+    pub alg: JwtAlg,
+    /// The secret, or the public key in PEM.
+    pub key_file: String,
+    /// The claim that names the user.
+    #[serde(default = "Jwt::claim_default")]
+    pub claim: String,
+    /// Required `iss`, if set.
+    #[serde(default)]
+    pub issuer: Option<String>,
+    /// Required `aud`, if set.
+    #[serde(default)]
+    pub audience: Option<String>,
+    /// Allowed clock difference for `exp` and `nbf`.
+    #[serde(default = "Jwt::leeway_default")]
+    pub leeway: Span,
+}
+
+impl Jwt {
+    fn claim_default() -> String {
+        "sub".to_owned()
+    }
+    fn leeway_default() -> Span {
+        Span::from_secs(5)
+    }
+}
+
+/// Algorithms of a JWT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum JwtAlg {
+    /// HMAC with SHA-256.
+    HS256,
+    /// RSA with SHA-256.
+    RS256,
+    /// ECDSA on P-256.
+    ES256,
+    /// Ed25519.
+    EdDSA,
+}
+
+/// How a signed value `id.base64url(HMAC-SHA256(id))` is verified.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Hmac {
+    /// The secret.
+    pub key_file: String,
+}
+
+/// How an order is read from a purchase.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Order {
+    /// Form of the body.
+    pub body: OrderBody,
+    /// Where the pool is: JSON pointer, or field name for `form` and `query`. Absent: the only pool.
+    pub pool: Option<String>,
+    /// Where the quantity is. Absent: 1.
+    pub quantity: Option<String>,
+    /// Where the client's own key is, in order: `header:NAME` or a pointer.
+    pub key: Option<Vec<String>>,
+    /// Longest body of a purchase.
+    pub body_bytes_max: Option<Size>,
+    /// Largest quantity that is understood at all.
+    #[schemars(range(min = 1, max = 1000))]
+    pub quantity_max: Option<u32>,
+}
+
+/// Form of a purchase's body.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OrderBody {
+    /// `application/json`.
+    #[default]
+    Json,
+    /// `application/x-www-form-urlencoded`.
+    Form,
+    /// The query string.
+    Query,
+}
+
+/// What becomes of an activity without a sale.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Unlisted {
+    /// Availability and purchase answer 404 `unknown_activity`.
+    #[default]
+    Refuse,
+    /// They are proxied, for shops that sell ordinary goods on the same pattern.
+    Proxy,
+}
+
+/// A sale, declared.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Sale {
+    /// The site; absent: the only one.
+    #[serde(default)]
+    pub site: Option<Name>,
+    /// The activity's id; absent: the sale's name.
+    #[serde(default)]
+    pub activity: Option<Name>,
+    /// T0, with its offset.
+    pub opens_at: Time,
+    /// The end; absent: by `penstock sale end`.
+    #[serde(default)]
+    pub ends_at: Option<Time>,
+    /// Units, where there is one pool.
+    #[serde(default)]
+    #[schemars(range(min = 1, max = 1_000_000_000))]
+    pub stock: Option<u64>,
+    /// Pools by id, where there are several.
+    #[serde(default)]
+    pub pool: BTreeMap<Name, Pool>,
+    /// What one user may buy, over all pools.
+    #[serde(default)]
+    pub per_user: PerUser,
+    /// Admissions in flight per unit that is still unsold; 1.0 admits exactly what there is.
+    #[serde(default = "Sale::overshoot_default")]
+    #[schemars(range(min = 1.0, max = 2.0))]
+    pub overshoot: f64,
+    /// What becomes of units that come back after the sale was sold out.
+    #[serde(default)]
+    pub restock: Restock,
+}
+
+impl Sale {
+    fn overshoot_default() -> f64 {
+        1.0
+    }
+}
+
+/// One stock number.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Pool {
+    /// Units.
+    #[schemars(range(min = 1, max = 1_000_000_000))]
+    pub stock: u64,
+}
+
+/// What one user may buy in a sale.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct PerUser {
+    /// Orders.
+    #[schemars(range(min = 1, max = 8))]
+    pub orders: u32,
+    /// Units in all of them.
+    #[schemars(range(min = 1, max = 1000))]
+    pub units: u32,
+}
+
+impl Default for PerUser {
+    fn default() -> PerUser {
+        PerUser { orders: 1, units: 1 }
+    }
+}
+
+/// What becomes of units that come back after the latch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Restock {
+    /// They stay back; `sold_out` is final.
+    Never,
+    /// `penstock sale restock` sells them.
+    #[default]
+    Manual,
+}
+
+/// The page cache.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Cache {
+    /// What all entries together may take.
+    pub size: Size,
+    /// Largest body that is stored.
+    pub entry_bytes_max: Size,
+    /// Requests that wait for one fill.
+    #[schemars(range(min = 1))]
+    pub waiters_max: u32,
+    /// Longest wait for a fill; then stale, or 503.
+    pub wait_timeout: Span,
+    /// A fill, whole.
+    pub fill_timeout: Span,
+    /// Fills under way at once.
+    #[schemars(range(min = 1))]
+    pub fills_max: u32,
+    /// After an error a key is not asked for again for so long.
+    pub error_hold: Span,
+    /// How long a key that proved uncacheable is remembered as such.
+    pub hit_for_miss: Span,
+    /// Bodies shorter than this are not compressed.
+    pub compress_bytes_min: Size,
+}
+
+impl Default for Cache {
+    fn default() -> Cache {
+        Cache {
+            size: Size::from_mib(256),
+            entry_bytes_max: Size::from_mib(8),
+            waiters_max: 20_000,
+            wait_timeout: Span::from_secs(10),
+            fill_timeout: Span::from_secs(30),
+            fills_max: 256,
+            error_hold: Span::from_secs(1),
+            hit_for_miss: Span::from_secs(10),
+            compress_bytes_min: Size { bytes: 600 },
+        }
+    }
+}
+
+/// The admission gate.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Gate {
+    /// Key of the pass that the shop can verify; absent: no pass is sent.
+    pub pass_key_file: Option<String>,
+    /// How long a repeated attempt waits for the first one's answer.
+    pub join_timeout: Span,
+    /// Answers that are kept for repeats.
+    #[schemars(range(min = 16))]
+    pub replay_entries_max: u32,
+    /// Largest answer that is kept for repeats.
+    pub replay_bytes_max: Size,
+    /// How long a pending order is held before it goes to limbo.
+    pub pay_ttl: Span,
+    /// Between deciding to send and giving up on a claim: a record past it goes to limbo. Keep it
+    /// above the upstream's `purchase_timeout` plus 2 s.
+    pub claim_ttl: Span,
+    /// Purchase bodies in memory at once.
+    pub body_memory_max: Size,
+}
+
+impl Default for Gate {
+    fn default() -> Gate {
+        Gate {
+            pass_key_file: None,
+            join_timeout: Span::from_secs(2),
+            replay_entries_max: 65_536,
+            replay_bytes_max: Size::from_kib(16),
+            pay_ttl: Span::from_secs(900),
+            claim_ttl: Span::from_secs(15),
+            body_memory_max: Size::from_mib(64),
+        }
+    }
+}
+
+/// What clients are told.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Answers {
+    /// `problem` (RFC 9457) or `envelope` (status 200 and the shop's own template).
+    pub style: Style,
+    /// Status of every envelope.
+    #[schemars(range(min = 200, max = 599))]
+    pub status: Option<u16>,
+    /// The envelope: `{code}`, `{msg}`, `{data}` and `{request_id}` stand for JSON values, `{{` and
+    /// `}}` for braces are not needed inside JSON.
+    pub envelope: Option<String>,
+    /// Language of the texts.
+    pub language: Language,
+    /// Base of `type` in a problem.
+    pub type_base: Option<String>,
+    /// Directory of HTML pages, `REASON.html` each, for browsers that navigate.
+    pub html_dir: Option<String>,
+    /// Behind a CDN that replaces 5xx: `busy` and `unavailable` become 429.
+    pub behind_cdn: bool,
+    /// Code and text for a reason.
+    pub reason: BTreeMap<String, AnswerText>,
+    /// Other styles for some clients, tried in order.
+    pub variant: Vec<AnswerVariant>,
+}
+
+/// Styles of an answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Style {
+    /// RFC 9457.
+    #[default]
+    Problem,
+    /// The shop's own template.
+    Envelope,
+}
+
+/// Languages of the built-in texts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Language {
+    /// English.
+    #[default]
+    En,
+    /// Chinese.
+    Zh,
+}
+
+/// The shop's own code and text for a reason.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct AnswerText {
+    /// Code in the envelope.
+    pub code: Option<i64>,
+    /// Text.
+    pub msg: Option<String>,
+    /// Status in the problem style.
+    #[schemars(range(min = 200, max = 599))]
+    pub status: Option<u16>,
+}
+
+/// Another style for some clients.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AnswerVariant {
+    /// Which clients.
+    pub when: VariantWhen,
+    /// Their style.
+    pub style: Style,
+}
+
+/// Which clients a variant is for.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct VariantWhen {
+    /// A header's name.
+    pub header: String,
+    /// What its value begins with.
+    pub prefix: String,
+}
+
+/// Control and metrics.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Admin {
+    /// Unix socket; absent: `STATE_DIR/admin.sock`.
+    pub socket: Option<String>,
+    /// TCP address, by choice.
+    pub address: Option<String>,
+    /// File with the token that the TCP address asks for.
+    pub token_file: Option<String>,
+}
+
+/// Logs.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// File of the access log, `-` for standard output; absent: none.
+    pub access: Option<String>,
+    /// One in how many page hits is logged; 0: none.
+    pub sample_pages: u32,
+    /// One in how many availability answers.
+    pub sample_availability: u32,
+    /// One in how many refusals.
+    pub sample_refusals: u32,
+    /// One in how many proxied requests.
+    pub sample_proxied: u32,
+    /// Lines that wait for the disk; more are dropped and counted.
+    #[schemars(range(min = 16))]
+    pub queue_max: u32,
+    /// Least level of events on standard error: `error`, `warn`, `info`, `debug`.
+    pub level: String,
+}
+
+impl Default for Log {
+    fn default() -> Log {
+        Log {
+            access: None,
+            sample_pages: 100,
+            sample_availability: 100,
+            sample_refusals: 100,
+            sample_proxied: 1,
+            queue_max: 8_192,
+            level: "info".to_owned(),
+        }
+    }
+}
+
+/// Shutting down.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Drain {
+    /// Readiness is red for so long before listeners close.
+    pub notice: Span,
+    /// Connections may finish for so long after that.
+    pub timeout: Span,
+}
+
+impl Default for Drain {
+    fn default() -> Drain {
+        Drain { notice: Span::from_ms(0), timeout: Span::from_secs(30) }
+    }
+}

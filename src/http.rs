@@ -1,0 +1,89 @@
+//! One validated [`Head`], whether the request came by HTTP/1.1 or HTTP/2, and the drivers that turn
+//! a connection into a sequence of decisions.
+//!
+//! The HTTP/1.1 driver ([`h1`]) owns the socket: the strict head reader refuses what hyper would let
+//! through, ready-made answers are written at once, and hyper gets exactly one request at a time over
+//! an in-memory feed for everything else.
+
+pub mod body;
+pub mod head;
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use crate::answer::{Answer, Fill};
+use crate::clock::Now;
+use crate::ident::RequestId;
+use crate::outcome::Reason;
+
+pub use body::{RequestBody, ResponseBody};
+pub use head::{Field, Head};
+
+/// What the drivers need of the edge: one synchronous decision for each request.
+pub trait Service: 'static {
+    /// Decides about a validated head. Never blocks, never waits, takes no lock that others write.
+    fn decide(&self, head: &Head<'_>, exchange: &Exchange) -> Step;
+
+    /// Called once for every exchange, after its answer was written or given up: counters and logs.
+    fn finished(&self, exchange: &Exchange, done: &Done);
+}
+
+/// One request on one connection, as the driver knows it.
+#[derive(Clone, Debug)]
+pub struct Exchange {
+    /// The clocks when the head was complete.
+    pub now: Now,
+    /// The request's id.
+    pub id: RequestId,
+    /// The peer of the connection.
+    pub peer: Peer,
+}
+
+/// Who is at the other end of a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Peer {
+    /// A TCP peer, or the one that a PROXY header named.
+    Tcp(SocketAddr),
+    /// A Unix socket's peer.
+    Unix,
+}
+
+/// How an exchange ended.
+#[derive(Clone, Debug)]
+pub struct Done {
+    /// Status that was sent, 0 if none was.
+    pub status: u16,
+    /// Body bytes that were sent.
+    pub bytes: u64,
+    /// Milliseconds from complete head to the last byte handed to the kernel.
+    pub took_ms: u64,
+    /// Whether the whole answer was written.
+    pub complete: bool,
+}
+
+/// What to do with a request.
+pub enum Step {
+    /// Write this now. An unread request body is drained within bounds, or the connection closed.
+    Answer(Ready),
+    /// Needs the cold path: hyper reads the body and writes the response.
+    Work(Work),
+}
+
+/// A ready-made answer with what fills its slots.
+#[derive(Clone, Debug)]
+pub struct Ready {
+    /// The answer.
+    pub answer: Arc<Answer>,
+    /// What its slots show.
+    pub fill: Fill,
+    /// The reason, where the edge decided rather than served.
+    pub reason: Option<Reason>,
+}
+
+/// The cold path of one request: given the body, produces the response. It runs on the worker's
+/// thread and is dropped when the client leaves, so what must not be cancelled runs in a task of its
+/// own (a fill, an admitted purchase).
+pub type Work =
+    Box<dyn FnOnce(RequestBody) -> Pin<Box<dyn Future<Output = http::Response<ResponseBody>>>>>;

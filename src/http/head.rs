@@ -1,0 +1,76 @@
+//! A validated request head, borrowed from the connection's buffer or from an HTTP/2 request.
+
+use http::{Method, Version};
+
+/// One field line: the name as it was sent, and the value without surrounding white space.
+#[derive(Clone, Copy, Debug)]
+pub struct Field<'a> {
+    /// Name, a token in any case.
+    pub name: &'a [u8],
+    /// Value, free of CR, LF, NUL and other controls but tab.
+    pub value: &'a [u8],
+}
+
+/// A request head that passed every rule of the attack table: one Host, a valid authority in
+/// agreement with the target, a known framing.
+#[derive(Clone, Debug)]
+pub struct Head<'a> {
+    /// The method.
+    pub method: Method,
+    /// HTTP/1.0, 1.1 or 2.
+    pub version: Version,
+    /// The path of the target as it was sent, from the first `/`; `*` for `OPTIONS *`.
+    pub path: &'a str,
+    /// The query without its `?`, if there is one.
+    pub query: Option<&'a str>,
+    /// The validated authority in lower case, without a default port; empty for HTTP/1.0 without Host.
+    pub host: std::borrow::Cow<'a, str>,
+    /// All fields in the order they came.
+    pub fields: &'a [Field<'a>],
+    /// What the framing says about a body.
+    pub body: BodyKind,
+}
+
+/// What the framing of a request says about its body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyKind {
+    /// No body.
+    None,
+    /// `Content-Length`, more than 0.
+    Sized(u64),
+    /// `Transfer-Encoding: chunked`, or HTTP/2 without a length.
+    Chunked,
+}
+
+impl<'a> Head<'a> {
+    /// The first value of `name` (compared without case).
+    pub fn field(&self, name: &str) -> Option<&'a [u8]> {
+        self.fields.iter().find(|f| f.name.eq_ignore_ascii_case(name.as_bytes())).map(|f| f.value)
+    }
+
+    /// All values of `name` (compared without case).
+    pub fn field_all<'s>(&'s self, name: &'s str) -> impl Iterator<Item = &'a [u8]> + 's {
+        self.fields
+            .iter()
+            .filter(move |f| f.name.eq_ignore_ascii_case(name.as_bytes()))
+            .map(|f| f.value)
+    }
+
+    /// The value of cookie `name`, from all `Cookie` lines.
+    pub fn cookie(&self, name: &str) -> Option<&'a [u8]> {
+        self.field_all("cookie").flat_map(|line| line.split(|b| *b == b';')).find_map(|pair| {
+            let pair = pair.trim_ascii();
+            let eq = pair.iter().position(|b| *b == b'=')?;
+            (&pair[..eq] == name.as_bytes()).then_some(&pair[eq + 1..])
+        })
+    }
+
+    /// The first value of query parameter `name`, undecoded.
+    pub fn query_param(&self, name: &str) -> Option<&'a str> {
+        self.query?.split('&').find_map(|pair| match pair.split_once('=') {
+            Some((key, value)) if key == name => Some(value),
+            None if pair == name => Some(""),
+            _ => None,
+        })
+    }
+}

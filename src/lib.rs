@@ -1,0 +1,24 @@
+//! Penstock: a reverse proxy and edge cache with an exact admission gate for flash sales.
+//!
+//! ```text
+//! main → cli → app → admin
+//!              app → listener → http {h1, guard, feed, write} → edge → router
+//!                        edge → page | availability | gate | proxy → claims, upstream
+//! claims {batch, journal, reap} → store {embedded, redis, sim} → ledger (pure)
+//! page | availability | gate | store → sale {snapshot, book, declare}
+//! foundation, used by all: config ident clock limits answer outcome metrics log
+//! tools, which use only public HTTP, the admin API and files: demo drill audit shop
+//! ```
+//!
+//! An arrow is the only allowed direction; `tests/tidy.rs` enforces it. `ARCHITECTURE.md` says where
+//! to find what.
+
+// foundation
+pub mod answer;
+pub mod clock;
+pub mod config;
+pub mod ident;
+pub mod outcome;
+
+// the door
+pub mod http;
