@@ -18,7 +18,11 @@ pub mod answer;
 pub mod clock;
 pub mod config;
 pub mod ident;
+pub mod metrics;
 pub mod outcome;
 
 // the door
 pub mod http;
+
+// the command
+pub mod cli;

@@ -1,1 +1,5 @@
-fn main() {}
+//! The `penstock` command.
+
+fn main() -> std::process::ExitCode {
+    penstock::cli::main()
+}

@@ -1,0 +1,51 @@
+//! The verbs: one file each, an `Args` and a `run` that returns an [`Exit`].
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// How a verb ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// Everything asked for was done.
+    Ok = 0,
+    /// A run-time failure.
+    Failure = 1,
+    /// The command line was wrong (clap's own code).
+    Usage = 2,
+    /// The node could not be reached.
+    Unreachable = 3,
+    /// The state of the sale or node forbids it.
+    Refused = 4,
+    /// An assertion failed: an invariant, a drill's expectation.
+    Assertion = 5,
+    /// The configuration is invalid (`EX_CONFIG`).
+    Config = 78,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> ExitCode {
+        ExitCode::from(exit as u8)
+    }
+}
+
+/// Reverse proxy and edge cache with an exact admission gate for flash sales.
+#[derive(Debug, Parser)]
+#[command(name = "penstock", version, about, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {}
+
+/// Parses the command line and runs the verb.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    run(cli.verb).into()
+}
+
+fn run(verb: Verb) -> Exit {
+    match verb {}
+}

@@ -1,0 +1,200 @@
+//! Counters: each a row of the table, each thread with cells of its own, merged when scraped.
+//!
+//! A component gets a [`Sink`] when it is built. Adding to a counter writes only the sink's own cells,
+//! so that two workers never share a cache line; a scrape sums them.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::outcome::{CLOSES, CloseReason, REASONS, Reason};
+
+/// One row of the table of counters.
+#[derive(Clone, Copy, Debug)]
+pub struct CounterRow {
+    /// The counter.
+    pub counter: Counter,
+    /// Metric name without the `penstock_` prefix and the `_total` suffix.
+    pub name: &'static str,
+    /// One constant label, if several rows share a name.
+    pub label: Option<(&'static str, &'static str)>,
+    /// Help text.
+    pub help: &'static str,
+}
+
+macro_rules! counters {
+    ($($variant:ident, $name:literal, $label:expr, $help:literal;)*) => {
+        /// Everything that is counted, apart from reasons and connection ends.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(usize)]
+        pub enum Counter { $(#[doc = $help] $variant,)* }
+
+        /// All rows, in the order of the enum.
+        pub const COUNTERS: &[CounterRow] = &[$(CounterRow {
+            counter: Counter::$variant, name: $name, label: $label, help: $help,
+        },)*];
+    };
+}
+
+counters! {
+    Connections, "connections", None, "Client connections accepted.";
+    AcceptErrors, "accept_errors", None, "Errors of accept, such as no file descriptors left.";
+    RequestsPage, "requests", Some(("route", "page")), "Requests by route.";
+    RequestsAvailability, "requests", Some(("route", "availability")), "Requests by route.";
+    RequestsPurchase, "requests", Some(("route", "purchase")), "Requests by route.";
+    RequestsProxy, "requests", Some(("route", "proxy")), "Requests by route.";
+    RequestsOwn, "requests", Some(("route", "own")), "Requests by route.";
+    Malformed, "malformed", None, "Heads or bodies refused by the strict reader.";
+    ColdRequests, "cold_requests", None, "Requests that went through hyper.";
+    ResponseBytes, "response_bytes", None, "Body bytes sent to clients.";
+    CacheHits, "cache", Some(("result", "hit")), "Page lookups by result.";
+    CacheStale, "cache", Some(("result", "stale")), "Page lookups by result.";
+    CacheWaited, "cache", Some(("result", "waited")), "Page lookups by result.";
+    CacheMisses, "cache", Some(("result", "miss")), "Page lookups by result.";
+    CachePasses, "cache", Some(("result", "pass")), "Page lookups by result.";
+    CacheFills, "cache_fills", None, "Fills begun.";
+    CacheFillErrors, "cache_fill_errors", None, "Fills that failed.";
+    CacheCookiesStripped, "cache_cookies_stripped", None, "Set-Cookie fields removed from stored pages.";
+    CachePurged, "cache_purged", None, "Entries removed by purges.";
+    CacheRefused, "cache_refused", None, "Bodies that were too large or not storable.";
+    CacheEvictions, "cache_evictions", None, "Entries pushed out by newer ones.";
+    UpstreamConnects, "upstream_connects", None, "Connections opened to upstream servers.";
+    UpstreamConnectErrors, "upstream_connect_errors", None, "Connections to upstream servers that failed.";
+    UpstreamRequests, "upstream_requests", None, "Requests written to upstream servers.";
+    UpstreamRetries, "upstream_retries", None, "Requests sent again because they were provably unsent.";
+    UpstreamInvalid, "upstream_invalid", None, "Responses of upstream servers that were refused as invalid.";
+    UpstreamQueueFull, "upstream_queue_full", None, "Requests refused because a pool and its queue were full.";
+    Claims, "claims", None, "Claims sent to the store.";
+    ClaimBatches, "claim_batches", None, "Batches of claims sent to the store.";
+    Admitted, "admitted", None, "Claims that the store admitted.";
+    OutcomeConfirmed, "outcomes", Some(("verdict", "confirmed")), "Outcomes of admitted purchases.";
+    OutcomeFailed, "outcomes", Some(("verdict", "failed")), "Outcomes of admitted purchases.";
+    OutcomeUnknown, "outcomes", Some(("verdict", "unknown")), "Outcomes of admitted purchases.";
+    OutcomePending, "outcomes", Some(("verdict", "pending")), "Outcomes of admitted purchases.";
+    OutcomeUnclassified, "outcome_unclassified", None, "Answers of the shop that no outcome rule classifies.";
+    OutcomeConflicts, "outcome_conflicts", None, "Outcomes that contradict the ledger's record.";
+    StoreErrors, "store_errors", None, "Store calls that failed or came too late.";
+    StoreCalls, "store_calls", None, "Calls to the store.";
+    JournalLines, "journal_lines", None, "Lines written to the journal.";
+    JournalErrors, "journal_errors", None, "Journal writes that failed; nobody is admitted meanwhile.";
+    RateTableEvictions, "rate_table_evictions", None, "Live keys pushed out of the rate table.";
+    UntrustedForwarded, "untrusted_forwarded", None, "Requests with forwarding headers from peers that are not trusted.";
+    DeclarationsApplied, "declarations_applied", None, "Declarations of sales that were applied.";
+    DeclarationsRefused, "declarations_refused", None, "Declarations of sales that were refused.";
+    LogDropped, "log_dropped", None, "Access log lines dropped because the disk was slow.";
+    Panics, "panics", None, "Handlers that panicked.";
+}
+
+/// Cells of one thread.
+#[derive(Debug)]
+struct Block {
+    counters: Vec<AtomicU64>,
+    reasons: Vec<AtomicU64>,
+    closes: Vec<AtomicU64>,
+}
+
+impl Block {
+    fn new() -> Block {
+        let zeros = |n: usize| std::iter::repeat_with(AtomicU64::default).take(n).collect();
+        Block {
+            counters: zeros(COUNTERS.len()),
+            reasons: zeros(REASONS.len()),
+            closes: zeros(CLOSES.len()),
+        }
+    }
+}
+
+/// All blocks of a process.
+#[derive(Clone, Debug, Default)]
+pub struct Registry {
+    blocks: Arc<Mutex<Vec<Arc<Block>>>>,
+}
+
+impl Registry {
+    /// A sink with cells of its own; one for each thread that counts often.
+    pub fn sink(&self) -> Sink {
+        let block = Arc::new(Block::new());
+        self.blocks.lock().unwrap_or_else(PoisonError::into_inner).push(block.clone());
+        Sink { block }
+    }
+
+    /// Sum of a counter over all sinks.
+    pub fn total(&self, counter: Counter) -> u64 {
+        self.sum(|b| &b.counters[counter as usize])
+    }
+
+    /// How often the edge answered with `reason`.
+    pub fn reason(&self, reason: Reason) -> u64 {
+        self.sum(|b| &b.reasons[reason as usize])
+    }
+
+    /// How many connections ended by `close`.
+    pub fn close(&self, close: CloseReason) -> u64 {
+        self.sum(|b| &b.closes[close as usize])
+    }
+
+    fn sum(&self, cell: impl Fn(&Block) -> &AtomicU64) -> u64 {
+        let blocks = self.blocks.lock().unwrap_or_else(PoisonError::into_inner);
+        blocks.iter().map(|b| cell(b).load(Ordering::Relaxed)).sum()
+    }
+}
+
+/// Where one component counts. Cheap to clone; clones share their cells.
+#[derive(Clone, Debug)]
+pub struct Sink {
+    block: Arc<Block>,
+}
+
+impl Sink {
+    /// A sink that nobody scrapes, for tests and tools.
+    pub fn detached() -> Sink {
+        Sink { block: Arc::new(Block::new()) }
+    }
+
+    /// Adds 1.
+    pub fn inc(&self, counter: Counter) {
+        self.add(counter, 1);
+    }
+
+    /// Adds `n`.
+    pub fn add(&self, counter: Counter, n: u64) {
+        self.block.counters[counter as usize].fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// Counts an answer of the edge's own.
+    pub fn reason(&self, reason: Reason) {
+        self.block.reasons[reason as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts the end of a connection.
+    pub fn close(&self, close: CloseReason) {
+        self.block.closes[close as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// This sink's own count, for tests.
+    pub fn get(&self, counter: Counter) -> u64 {
+        self.block.counters[counter as usize].load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_stand_in_the_order_of_their_enum() {
+        for (i, row) in COUNTERS.iter().enumerate() {
+            assert_eq!(row.counter as usize, i, "{}", row.name);
+        }
+    }
+
+    #[test]
+    fn a_scrape_sums_all_sinks() {
+        let registry = Registry::default();
+        let (one, two) = (registry.sink(), registry.sink());
+        one.inc(Counter::Claims);
+        two.add(Counter::Claims, 2);
+        two.reason(Reason::SoldOut);
+        assert_eq!(registry.total(Counter::Claims), 3);
+        assert_eq!(registry.reason(Reason::SoldOut), 1);
+    }
+}
