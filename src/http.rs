@@ -5,8 +5,17 @@
 //! through, ready-made answers are written at once, and hyper gets exactly one request at a time over
 //! an in-memory feed for everything else.
 
+pub mod authority;
 pub mod body;
+pub mod drain;
+pub mod forwarded;
+pub mod h1;
 pub mod head;
+pub mod hop;
+pub mod limits;
+pub mod reader;
+pub mod refusal;
+pub mod walker;
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -19,7 +28,11 @@ use crate::ident::RequestId;
 use crate::outcome::Reason;
 
 pub use body::{RequestBody, ResponseBody};
+pub use drain::{DrainSignal, Drainer};
+pub use forwarded::{ClientAddr, Trust};
+pub use h1::serve;
 pub use head::{Field, Head};
+pub use limits::Limits;
 
 /// What the drivers need of the edge: one synchronous decision for each request.
 pub trait Service: 'static {
@@ -61,6 +74,8 @@ pub struct Done {
     pub took_ms: u64,
     /// Whether the whole answer was written.
     pub complete: bool,
+    /// [`Ready::reason`] of a ready-made answer.
+    pub reason: Option<Reason>,
 }
 
 /// What to do with a request.

@@ -1,0 +1,114 @@
+//! The order to drain, for the connections of one worker: idle ones close, busy ones say
+//! `connection: close` with their current response.
+//!
+//! It lives on the worker's thread, so that looking at it costs a request nothing.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::task::{Context, Waker};
+
+/// The worker's end: begins the drain.
+#[derive(Debug, Default)]
+pub struct Drainer(Rc<Shared>);
+
+/// A connection's end.
+#[derive(Clone, Debug)]
+pub struct DrainSignal(Rc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    draining: Cell<bool>,
+    /// One place for each connection that listens; at most as many as there are connections.
+    wakers: RefCell<Vec<Option<Waker>>>,
+    free: RefCell<Vec<usize>>,
+}
+
+impl Drainer {
+    /// No drain yet.
+    pub fn new() -> Drainer {
+        Drainer::default()
+    }
+
+    /// What a connection listens to.
+    pub fn signal(&self) -> DrainSignal {
+        DrainSignal(self.0.clone())
+    }
+
+    /// Begins to drain; there is no way back.
+    pub fn begin(&self) {
+        self.0.draining.set(true);
+        for waker in self.0.wakers.borrow().iter().flatten() {
+            waker.wake_by_ref();
+        }
+    }
+}
+
+impl DrainSignal {
+    /// Whether the drain has begun.
+    pub fn is_draining(&self) -> bool {
+        self.0.draining.get()
+    }
+
+    /// A place to be woken at when the drain begins.
+    pub(super) fn listen(&self) -> Listener {
+        let slot = self.0.free.borrow_mut().pop().unwrap_or_else(|| {
+            let mut wakers = self.0.wakers.borrow_mut();
+            wakers.push(None);
+            wakers.len() - 1
+        });
+        Listener { shared: self.0.clone(), slot }
+    }
+}
+
+/// One connection's place; given back when dropped.
+#[derive(Debug)]
+pub(super) struct Listener {
+    shared: Rc<Shared>,
+    slot: usize,
+}
+
+impl Listener {
+    /// Whether the drain has begun; if not, the task is woken when it does.
+    pub(super) fn poll(&self, cx: &Context<'_>) -> bool {
+        if self.shared.draining.get() {
+            return true;
+        }
+        let place = &mut self.shared.wakers.borrow_mut()[self.slot];
+        match place {
+            Some(waker) => waker.clone_from(cx.waker()),
+            None => *place = Some(cx.waker().clone()),
+        }
+        false
+    }
+
+    /// Whether the drain has begun.
+    pub(super) fn is_draining(&self) -> bool {
+        self.shared.draining.get()
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.shared.wakers.borrow_mut()[self.slot] = None;
+        self.shared.free.borrow_mut().push(self.slot);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_used_again() {
+        let drainer = Drainer::new();
+        let signal = drainer.signal();
+        let (one, two) = (signal.listen(), signal.listen());
+        drop(one);
+        let three = signal.listen();
+        assert_eq!((two.slot, three.slot), (1, 0));
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(!three.poll(&mut cx));
+        drainer.begin();
+        assert!(three.poll(&mut cx) && signal.is_draining());
+    }
+}

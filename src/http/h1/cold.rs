@@ -1,0 +1,180 @@
+//! One request through hyper: a connection object that lives for exactly that request.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use hyper::server::conn::http1;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
+
+use super::feed::{Feed, Gate};
+use super::link::Link;
+use super::respond::{Ask, Once};
+use super::timer::Timer;
+use super::transfer::{Failure, Transfer};
+use crate::http::Work;
+use crate::http::limits::Limits;
+use crate::http::walker::BodyWalker;
+
+/// hyper's write buffer of one connection, and its largest read.
+const HYPER_BUFFER_BYTES_MAX: usize = 64 * 1024;
+
+/// How a cold request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// The whole response is with the kernel.
+    Answered,
+    /// hyper gave up: a broken body, a broken response, or a close we asked for.
+    Broken,
+    /// The client left, or its socket failed.
+    ClientGone,
+    /// The client did not take its response.
+    WriteTimeout,
+    /// hyper took more than the one request it was given.
+    Disagreement,
+}
+
+/// What is left of a cold request when hyper is gone.
+pub(super) struct Left {
+    pub end: End,
+    /// Where the request's body is: it may have to be drained.
+    pub walker: BodyWalker,
+    /// Whether any of the response was written.
+    pub wrote_response: bool,
+}
+
+/// Drives one request through hyper.
+pub(super) async fn run<IO>(
+    link: &RefCell<Link<IO>>,
+    timer: &mut Timer,
+    limits: &Limits,
+    work: Work,
+    ask: Ask,
+    transfer: Rc<Transfer>,
+) -> Left
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
+    let feed = Feed::new(ask.is_head, ask.body, ask.is_old, ask.expects_continue);
+    let gate = Gate { link, feed: &feed, transfer: &transfer };
+    let mut connection = http1::Builder::new()
+        // Without this hyper reads while a response is outstanding, and a read past the end of the
+        // request would not mean that the response is complete.
+        .half_close(true)
+        .header_read_timeout(None)
+        .max_buf_size(HYPER_BUFFER_BYTES_MAX)
+        .serve_connection(gate, Once::new(work, ask, transfer.clone()));
+    let mut driver = Driver { link, feed: &feed, transfer: &transfer, timer, limits };
+    let end = poll_fn(|cx| {
+        loop {
+            let polled = connection.poll_without_shutdown(cx);
+            if let Poll::Ready(end) = driver.judge(polled) {
+                return Poll::Ready(end);
+            }
+            match driver.wait(cx) {
+                Wait::End(end) => return Poll::Ready(end),
+                Wait::Again => {}
+                Wait::Pending => return Poll::Pending,
+            }
+        }
+    })
+    .await;
+    let rest = connection.into_parts().read_buf;
+    debug_assert!(end != End::Answered || !past_request(&rest, &transfer), "hyper kept bytes back");
+    let (walker, wrote_response) = (feed.walker.borrow().clone(), feed.wrote_response.get());
+    Left { end, walker, wrote_response }
+}
+
+/// hyper may hold undecoded bytes of a body that the handler gave up, and never any other.
+fn past_request(rest: &[u8], transfer: &Transfer) -> bool {
+    !rest.is_empty() && !transfer.body_abandoned()
+}
+
+/// What to do after hyper has nothing to do.
+enum Wait {
+    End(End),
+    Again,
+    Pending,
+}
+
+struct Driver<'a, IO> {
+    link: &'a RefCell<Link<IO>>,
+    feed: &'a Feed,
+    transfer: &'a Transfer,
+    timer: &'a mut Timer,
+    limits: &'a Limits,
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, IO> {
+    /// Whether the exchange is over, judged only when hyper has returned: within a poll its state is
+    /// between states.
+    fn judge(&self, polled: Poll<hyper::Result<()>>) -> Poll<End> {
+        let transfer = self.transfer;
+        if transfer.calls.get() > 1 {
+            return Poll::Ready(End::Disagreement);
+        }
+        let flushed = self.feed.write_waits.get().is_none();
+        let ended = transfer.response_ended.get() && self.feed.wrote_response.get() && flushed;
+        let answered = ended && !transfer.response_failed.get();
+        match polled {
+            Poll::Ready(Ok(())) if answered => Poll::Ready(End::Answered),
+            Poll::Ready(_) => Poll::Ready(End::Broken),
+            Poll::Pending => {
+                let past_end = self.feed.past_end.take();
+                debug_assert!(!past_end || answered, "hyper reads while a response is outstanding");
+                let over = answered && (past_end || transfer.body_abandoned());
+                if over { Poll::Ready(End::Answered) } else { Poll::Pending }
+            }
+        }
+    }
+
+    /// Watches the client and the timers while hyper or the handler waits.
+    fn wait(&mut self, cx: &mut Context<'_>) -> Wait {
+        // While hyper waits for the body, it sees for itself what comes.
+        if self.feed.read_waits.get().is_none()
+            && let Some(end) = self.watch(cx)
+        {
+            return Wait::End(end);
+        }
+        let write_due = self.feed.write_waits.get().map(|at| at + self.limits.write_timeout);
+        let read_due = self.feed.read_waits.get().map(|at| at + self.limits.body_idle_timeout);
+        let Some(due) = earliest(write_due, read_due) else { return Wait::Pending };
+        if self.timer.poll(due, cx).is_pending() {
+            return Wait::Pending;
+        }
+        let now = Instant::now();
+        if write_due.is_some_and(|due| due <= now) {
+            return Wait::End(End::WriteTimeout);
+        }
+        self.feed.read_waits.set(None);
+        self.transfer.fail(Failure::TimedOut);
+        Wait::Again
+    }
+
+    /// Reads ahead, within bounds, to learn whether the client is still there. A client that closes
+    /// before its response has begun is taken for gone, as one that only half-closed must be too.
+    fn watch(&self, cx: &mut Context<'_>) -> Option<End> {
+        let mut link = self.link.borrow_mut();
+        while !link.at_eof() {
+            let room = self.limits.read_ahead_bytes_max.saturating_sub(link.input().len());
+            if room == 0 {
+                return None;
+            }
+            match link.poll_read_more(cx, room) {
+                Poll::Pending => return None,
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(_)) => return Some(End::ClientGone),
+            }
+        }
+        (!self.transfer.response_given.get()).then_some(End::ClientGone)
+    }
+}
+
+fn earliest(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
+}

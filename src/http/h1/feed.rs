@@ -1,0 +1,221 @@
+//! The gate: hyper's side of a connection while it has one request.
+//!
+//! hyper reads a head that we wrote ourselves, then exactly the bytes of the request's body. What
+//! it writes goes to the socket. A read past the end of the request means that hyper has finished
+//! the response: with `half_close(true)` it does not read while one is outstanding.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use hyper::rt::{Read, ReadBufCursor, Write};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
+
+use super::link::Link;
+use super::transfer::{Failure, Transfer};
+use crate::http::head::BodyKind;
+use crate::http::walker::BodyWalker;
+
+/// The state of the gate for one request.
+pub(super) struct Feed {
+    /// The head for hyper, until it was read.
+    head: Cell<Option<Vec<u8>>>,
+    /// Where the body is.
+    pub walker: RefCell<BodyWalker>,
+    /// hyper read past the end of the request.
+    pub past_end: Cell<bool>,
+    /// Since when hyper waits for bytes of the body.
+    pub read_waits: Cell<Option<Instant>>,
+    /// Since when the client has taken nothing of what hyper has for it.
+    pub write_waits: Cell<Option<Instant>>,
+    /// Bytes of the response were written.
+    pub wrote_response: Cell<bool>,
+}
+
+impl Feed {
+    /// A feed of one request. The head says only what hyper must know to frame the response and to
+    /// decode the body, so that two parsers never have to agree about the client's.
+    pub(super) fn new(is_head: bool, kind: BodyKind, is_old: bool, expects: bool) -> Feed {
+        let mut head = Vec::with_capacity(96);
+        head.extend_from_slice(if is_head { b"HEAD" } else { b"POST" });
+        head.extend_from_slice(b" / HTTP/1.");
+        head.extend_from_slice(if is_old { b"0\r\nconnection: keep-alive\r\n" } else { b"1\r\n" });
+        match kind {
+            BodyKind::None => {}
+            BodyKind::Sized(length) => {
+                head.extend_from_slice(b"content-length: ");
+                head.extend_from_slice(length.to_string().as_bytes());
+                head.extend_from_slice(b"\r\n");
+            }
+            BodyKind::Chunked => head.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+        }
+        if expects {
+            head.extend_from_slice(b"expect: 100-continue\r\n");
+        }
+        head.extend_from_slice(b"\r\n");
+        Feed {
+            head: Cell::new(Some(head)),
+            walker: RefCell::new(BodyWalker::new(kind)),
+            past_end: Cell::new(false),
+            read_waits: Cell::new(None),
+            write_waits: Cell::new(None),
+            wrote_response: Cell::new(false),
+        }
+    }
+}
+
+/// The IO object that hyper gets.
+pub(super) struct Gate<'a, IO> {
+    pub link: &'a RefCell<Link<IO>>,
+    pub feed: &'a Feed,
+    pub transfer: &'a Transfer,
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin> Gate<'_, IO> {
+    /// Body bytes: those that were read ahead first, then the socket's.
+    fn poll_body(&self, cx: &mut Context<'_>, buf: &mut ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        let mut link = self.link.borrow_mut();
+        let room = buf.remaining();
+        if !link.input().is_empty() {
+            let input = link.input();
+            let used = self.walk(&input[..input.len().min(room)], buf)?;
+            link.consume(used);
+            return Poll::Ready(Ok(()));
+        }
+        let read = if link.at_eof() {
+            Poll::Ready(Ok(None))
+        } else {
+            link.poll_read(cx, room, |bytes| match self.walk(bytes, buf) {
+                Ok(used) => (used, Ok(())),
+                Err(error) => (bytes.len(), Err(error)),
+            })
+        };
+        match read {
+            Poll::Pending => {
+                if self.feed.read_waits.get().is_none() {
+                    self.feed.read_waits.set(Some(Instant::now()));
+                }
+                Poll::Pending
+            }
+            Poll::Ready(Ok(Some(walked))) => {
+                self.feed.read_waits.set(None);
+                Poll::Ready(walked)
+            }
+            // No bytes is the end of file to hyper: the body is cut.
+            Poll::Ready(Ok(None)) => {
+                self.transfer.fail(Failure::Cut);
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Err(error)) => {
+                self.transfer.fail(Failure::Cut);
+                Poll::Ready(Err(error))
+            }
+        }
+    }
+
+    /// Hands on those of `bytes` that belong to the body.
+    fn walk(&self, bytes: &[u8], buf: &mut ReadBufCursor<'_>) -> io::Result<usize> {
+        let mut walker = self.feed.walker.borrow_mut();
+        match walker.advance(bytes) {
+            Ok(used) => {
+                buf.put_slice(&bytes[..used]);
+                self.transfer.request_done.set(walker.is_done());
+                self.transfer.request_left.set(walker.left_bytes());
+                Ok(used)
+            }
+            Err(refusal) => {
+                self.transfer.fail(Failure::Malformed(refusal));
+                Err(broken())
+            }
+        }
+    }
+
+    fn note_write(&self, result: &Poll<io::Result<usize>>) {
+        match result {
+            Poll::Pending => {
+                if self.feed.write_waits.get().is_none() {
+                    self.feed.write_waits.set(Some(Instant::now()));
+                }
+            }
+            Poll::Ready(_) => {
+                self.feed.write_waits.set(None);
+                if self.transfer.response_given.get() {
+                    self.feed.wrote_response.set(true);
+                }
+            }
+        }
+    }
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin> Read for Gate<'_, IO> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        mut buf: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        if let Some(head) = self.feed.head.take() {
+            // hyper's first read buffer is 8 KiB; the head is at most 100 bytes.
+            if buf.remaining() < head.len() {
+                return Poll::Ready(Err(broken()));
+            }
+            buf.put_slice(&head);
+            return Poll::Ready(Ok(()));
+        }
+        if self.transfer.failure.get().is_some() {
+            return Poll::Ready(Err(broken()));
+        }
+        if self.transfer.request_done.get() {
+            self.feed.past_end.set(true);
+            return Poll::Pending;
+        }
+        self.poll_body(cx, &mut buf)
+    }
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin> Write for Gate<'_, IO> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.link.borrow_mut().io).poll_write(cx, buf);
+        self.note_write(&result);
+        result
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let result = self.link.borrow_mut().poll_flush(cx);
+        // A buffered writer, TLS for example, may hold bytes back that the client does not take.
+        if result.is_pending() {
+            self.note_write(&Poll::Pending);
+        } else {
+            self.feed.write_waits.set(None);
+        }
+        Poll::Ready(ready!(result))
+    }
+
+    /// The connection is ours to close.
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.link.borrow().io.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.link.borrow_mut().io).poll_write_vectored(cx, bufs);
+        self.note_write(&result);
+        result
+    }
+}
+
+fn broken() -> io::Error {
+    io::ErrorKind::InvalidData.into()
+}

@@ -1,0 +1,206 @@
+//! From a handler to hyper: one call, a response whose framing cannot be wrong, and a close that is
+//! said before it happens.
+
+use std::cell::Cell;
+use std::convert::Infallible;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use http::{HeaderValue, Request, Response, StatusCode, header};
+use http_body::Body;
+use hyper::body::Incoming;
+use tokio::time::Instant;
+
+use super::transfer::{ClientBody, SentBody, Transfer};
+use crate::answer::Fill;
+use crate::http::body::{RequestBody, ResponseBody};
+use crate::http::drain::DrainSignal;
+use crate::http::head::BodyKind;
+use crate::http::refusal::Refusal;
+use crate::http::{Work, hop};
+use crate::metrics::Counter;
+use crate::outcome::CloseReason;
+
+/// What the response has to fit.
+#[derive(Clone, Debug)]
+pub(super) struct Ask {
+    pub is_head: bool,
+    pub is_old: bool,
+    pub persistent: bool,
+    pub expects_continue: bool,
+    pub body: BodyKind,
+    pub fill: Fill,
+    pub drain: DrainSignal,
+    pub drain_bytes_max: usize,
+    /// When the connection has reached its age.
+    pub ages_at: Instant,
+}
+
+/// The response of one request, as hyper awaits it.
+pub(super) type Responding = Pin<Box<dyn Future<Output = Result<Response<SentBody>, Infallible>>>>;
+
+/// The service that hyper gets: it can be called once.
+pub(super) struct Once {
+    work: Cell<Option<Work>>,
+    ask: Ask,
+    transfer: Rc<Transfer>,
+}
+
+impl Once {
+    pub(super) fn new(work: Work, ask: Ask, transfer: Rc<Transfer>) -> Once {
+        Once { work: Cell::new(Some(work)), ask, transfer }
+    }
+}
+
+impl hyper::service::Service<Request<Incoming>> for Once {
+    type Response = Response<SentBody>;
+    type Error = Infallible;
+    type Future = Responding;
+
+    fn call(&self, request: Request<Incoming>) -> Responding {
+        self.transfer.calls.set(self.transfer.calls.get() + 1);
+        let (work, ask, transfer) = (self.work.take(), self.ask.clone(), self.transfer.clone());
+        Box::pin(async move {
+            let response = match work {
+                Some(work) => handle(work, request.into_body(), &ask, &transfer).await,
+                // A second request without a grant; the driver sees the count and cuts.
+                None => own_response(Refusal::Panic, &ask),
+            };
+            Ok(prepare(response, &ask, transfer))
+        })
+    }
+}
+
+/// Runs the handler; a panic in it is an answer like any other.
+async fn handle(
+    work: Work,
+    incoming: Incoming,
+    ask: &Ask,
+    transfer: &Rc<Transfer>,
+) -> Response<ResponseBody> {
+    let body = match ask.body {
+        BodyKind::None => RequestBody::Empty,
+        _ => RequestBody::Stream(Box::pin(ClientBody::new(incoming, transfer.clone()))),
+    };
+    let caught = match catch_unwind(AssertUnwindSafe(|| work(body))) {
+        Ok(future) => Caught(future).await,
+        Err(_) => None,
+    };
+    match caught {
+        Some(response) if response.status().is_informational() => {
+            own_response(Refusal::Interim, ask)
+        }
+        Some(response) => response,
+        None => {
+            transfer.sink.inc(Counter::Panics);
+            transfer.close.set(Some(CloseReason::Internal));
+            own_response(Refusal::Panic, ask)
+        }
+    }
+}
+
+/// A future that resolves to nothing when it panics.
+struct Caught(Pin<Box<dyn Future<Output = Response<ResponseBody>>>>);
+
+impl Future for Caught {
+    type Output = Option<Response<ResponseBody>>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let polled = catch_unwind(AssertUnwindSafe(|| self.0.as_mut().poll(cx)));
+        polled.map_or(Poll::Ready(None), |poll| poll.map(Some))
+    }
+}
+
+fn own_response(refusal: Refusal, ask: &Ask) -> Response<ResponseBody> {
+    refusal.answer().response(&ask.fill).map(ResponseBody::Full)
+}
+
+/// Makes the framing ours, and says `connection: close` if the connection will close.
+fn prepare(
+    response: Response<ResponseBody>,
+    ask: &Ask,
+    transfer: Rc<Transfer>,
+) -> Response<SentBody> {
+    let (mut parts, mut body) = response.into_parts();
+    let asked_to_close = says_close(&parts.headers);
+    hop::strip_response(&mut parts.headers);
+    frame(&mut parts, &mut body, ask.is_head);
+    let unbounded = ask.is_old
+        && body.size_hint().exact().is_none()
+        && !parts.headers.contains_key(header::CONTENT_LENGTH);
+    if transfer.close.get().is_none() {
+        let close = close_reason(ask, &transfer)
+            .or((asked_to_close || unbounded).then_some(CloseReason::ResponseClose));
+        transfer.close.set(close);
+    }
+    if transfer.close.get().is_some() {
+        parts.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    transfer.status.set(parts.status.as_u16());
+    transfer.response_given.set(true);
+    Response::from_parts(parts, SentBody::new(body, transfer))
+}
+
+/// Why this has to be the last response, if it has to.
+fn close_reason(ask: &Ask, transfer: &Transfer) -> Option<CloseReason> {
+    if let Some(failure) = transfer.failure.get() {
+        return Some(failure.close_reason());
+    }
+    if !ask.persistent {
+        return Some(CloseReason::RequestClose);
+    }
+    // A body that nobody waits for any more is drained after the response, within bounds. A client
+    // that waits for `100 Continue` may send it or not: only a close tells it what we heard.
+    let unread = ask.expects_continue && !transfer.body_polled.get()
+        || transfer.body_abandoned() && transfer.request_left.get() > ask.drain_bytes_max as u64;
+    if unread {
+        return Some(CloseReason::UndrainedBody);
+    }
+    if ask.drain.is_draining() {
+        return Some(CloseReason::Drain);
+    }
+    (Instant::now() >= ask.ages_at).then_some(CloseReason::MaxAge)
+}
+
+/// One length, and it is true: hyper writes it where the body knows it, a stated one stands only
+/// where the body's cannot be known.
+fn frame(parts: &mut http::response::Parts, body: &mut ResponseBody, is_head: bool) {
+    let stated = one_length(&parts.headers);
+    parts.headers.remove(header::CONTENT_LENGTH);
+    let bodiless = matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    if bodiless {
+        *body = ResponseBody::Empty;
+    } else if is_head {
+        let known = match *body {
+            // An empty body of an answer to HEAD says nothing about GET's.
+            ResponseBody::Empty => None,
+            ref body => body.size_hint().exact(),
+        };
+        if let Some(length) = stated.or(known) {
+            parts.headers.insert(header::CONTENT_LENGTH, length.into());
+        }
+        *body = ResponseBody::Empty;
+    } else if body.size_hint().exact().is_none()
+        && let Some(length) = stated
+    {
+        parts.headers.insert(header::CONTENT_LENGTH, length.into());
+    }
+}
+
+fn one_length(headers: &http::HeaderMap) -> Option<u64> {
+    let mut values = headers.get_all(header::CONTENT_LENGTH).iter();
+    let value = values.next()?;
+    let single = values.next().is_none() && value.as_bytes().iter().all(u8::is_ascii_digit);
+    single.then(|| value.to_str().ok()?.parse().ok()).flatten()
+}
+
+fn says_close(headers: &http::HeaderMap) -> bool {
+    headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .flat_map(|line| line.as_bytes().split(|b| *b == b','))
+        .any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"))
+}

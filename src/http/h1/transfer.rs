@@ -1,0 +1,250 @@
+//! What the parties to one cold request tell each other, and the bodies on both sides of hyper.
+//!
+//! The handler sees [`ClientBody`] and never hyper's own type; hyper sees [`SentBody`] around the
+//! handler's. Both report to the [`Transfer`], by which the driver knows when the exchange is over.
+
+use std::cell::{Cell, RefCell};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use crate::http::body::{BodyError, ResponseBody};
+use crate::http::head::BodyKind;
+use crate::http::refusal::Refusal;
+use crate::metrics::{Counter, Sink};
+use crate::outcome::CloseReason;
+
+/// Why a request body did not come to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Failure {
+    Malformed(Refusal),
+    Cut,
+    TimedOut,
+}
+
+impl Failure {
+    pub(super) fn close_reason(self) -> CloseReason {
+        match self {
+            Failure::Malformed(_) => CloseReason::Malformed,
+            Failure::Cut => CloseReason::ClientAborted,
+            Failure::TimedOut => CloseReason::BodyTimeout,
+        }
+    }
+
+    fn error(self) -> BodyError {
+        match self {
+            Failure::Malformed(_) => BodyError::Malformed,
+            Failure::Cut => BodyError::Cut,
+            Failure::TimedOut => BodyError::TimedOut,
+        }
+    }
+}
+
+/// The state of one cold request, on one thread.
+#[derive(Debug)]
+pub(super) struct Transfer {
+    /// Service calls: exactly one for each grant.
+    pub calls: Cell<u32>,
+    /// The walker saw the end of the request.
+    pub request_done: Cell<bool>,
+    /// Bytes of the request body that are still to come, as far as its framing has said.
+    pub request_left: Cell<u64>,
+    /// Why the request body failed.
+    pub failure: Cell<Option<Failure>>,
+    /// The handler has asked for the body, so that `100 Continue` was sent if it was expected.
+    pub body_polled: Cell<bool>,
+    /// A body that the handler dropped before its end. hyper must not learn of that: it would answer
+    /// with a close of its own.
+    pub parked: RefCell<Option<Incoming>>,
+    /// The handler has given its response to hyper.
+    pub response_given: Cell<bool>,
+    /// hyper has taken the last frame of the response, or dropped it.
+    pub response_ended: Cell<bool>,
+    /// The response broke off.
+    pub response_failed: Cell<bool>,
+    /// Status of the response, 0 before it is given.
+    pub status: Cell<u16>,
+    /// Body bytes that hyper took.
+    pub body_bytes: Cell<u64>,
+    /// Why the connection closes after this response, if it does.
+    pub close: Cell<Option<CloseReason>>,
+    pub sink: Sink,
+}
+
+impl Transfer {
+    pub(super) fn new(kind: BodyKind, sink: Sink) -> Transfer {
+        let left = match kind {
+            BodyKind::Sized(left) => left,
+            BodyKind::None | BodyKind::Chunked => 0,
+        };
+        Transfer {
+            calls: Cell::new(0),
+            request_done: Cell::new(kind == BodyKind::None),
+            request_left: Cell::new(left),
+            failure: Cell::new(None),
+            body_polled: Cell::new(false),
+            parked: RefCell::new(None),
+            response_given: Cell::new(false),
+            response_ended: Cell::new(false),
+            response_failed: Cell::new(false),
+            status: Cell::new(0),
+            body_bytes: Cell::new(0),
+            close: Cell::new(None),
+            sink,
+        }
+    }
+
+    /// Notes the first failure of the request body.
+    pub(super) fn fail(&self, failure: Failure) {
+        if self.failure.get().is_none() {
+            if matches!(failure, Failure::Malformed(_)) {
+                self.sink.inc(Counter::Malformed);
+            }
+            self.failure.set(Some(failure));
+        }
+    }
+
+    /// Whether the handler has let go of the request body before its end.
+    pub(super) fn body_abandoned(&self) -> bool {
+        self.parked.borrow().is_some()
+    }
+}
+
+/// The request's body as the handler reads it.
+pub(super) struct ClientBody {
+    /// `None` once the end was seen.
+    incoming: Option<Incoming>,
+    transfer: Rc<Transfer>,
+}
+
+impl ClientBody {
+    pub(super) fn new(incoming: Incoming, transfer: Rc<Transfer>) -> ClientBody {
+        ClientBody { incoming: Some(incoming), transfer }
+    }
+
+    /// The end of hyper's channel is a good end only if the walker saw it too; a connection that
+    /// went away in between ends it as well.
+    fn end(&self) -> Option<Result<Frame<Bytes>, BodyError>> {
+        if let Some(failure) = self.transfer.failure.get() {
+            return Some(Err(failure.error()));
+        }
+        (!self.transfer.request_done.get()).then_some(Err(BodyError::Cut))
+    }
+}
+
+impl Body for ClientBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        let Some(incoming) = &mut this.incoming else { return Poll::Ready(None) };
+        this.transfer.body_polled.set(true);
+        loop {
+            match ready!(Pin::new(&mut *incoming).poll_frame(cx)) {
+                Some(Ok(frame)) if frame.is_data() => return Poll::Ready(Some(Ok(frame))),
+                // Trailers are dropped.
+                Some(Ok(_)) => {}
+                Some(Err(_)) => {
+                    this.incoming = None;
+                    let failure = this.transfer.failure.get().unwrap_or(Failure::Cut);
+                    return Poll::Ready(Some(Err(failure.error())));
+                }
+                None => {
+                    this.incoming = None;
+                    return Poll::Ready(this.end());
+                }
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.as_ref().map_or(SizeHint::with_exact(0), Body::size_hint)
+    }
+}
+
+impl Drop for ClientBody {
+    fn drop(&mut self) {
+        if let Some(incoming) = self.incoming.take()
+            && !incoming.is_end_stream()
+        {
+            *self.transfer.parked.borrow_mut() = Some(incoming);
+        }
+    }
+}
+
+/// The response's body as hyper takes it.
+pub(super) struct SentBody {
+    body: ResponseBody,
+    transfer: Rc<Transfer>,
+}
+
+impl SentBody {
+    pub(super) fn new(body: ResponseBody, transfer: Rc<Transfer>) -> SentBody {
+        SentBody { body, transfer }
+    }
+}
+
+impl Body for SentBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        loop {
+            let polled = catch_unwind(AssertUnwindSafe(|| Pin::new(&mut this.body).poll_frame(cx)));
+            let item = match polled {
+                Ok(item) => ready!(item),
+                Err(_) => {
+                    this.transfer.sink.inc(Counter::Panics);
+                    Some(Err(BodyError::Cut))
+                }
+            };
+            match &item {
+                Some(Ok(frame)) => match frame.data_ref() {
+                    Some(data) => {
+                        let sent = this.transfer.body_bytes.get() + data.len() as u64;
+                        this.transfer.body_bytes.set(sent);
+                        if this.body.is_end_stream() {
+                            this.transfer.response_ended.set(true);
+                        }
+                    }
+                    // Trailers are dropped.
+                    None => continue,
+                },
+                Some(Err(_)) => this.transfer.response_failed.set(true),
+                None => this.transfer.response_ended.set(true),
+            }
+            return Poll::Ready(item);
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for SentBody {
+    fn drop(&mut self) {
+        self.transfer.response_ended.set(true);
+    }
+}
