@@ -80,11 +80,6 @@ impl Listener {
         }
         false
     }
-
-    /// Whether the drain has begun.
-    pub(super) fn is_draining(&self) -> bool {
-        self.shared.draining.get()
-    }
 }
 
 impl Drop for Listener {

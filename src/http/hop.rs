@@ -125,7 +125,7 @@ mod tests {
     use crate::http::reader::read_head;
 
     fn forwarded(fields: &str) -> Vec<String> {
-        let bytes = format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
+        let bytes = format!("POST / HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
         let mut storage = Vec::new();
         let request = read_head(bytes.as_bytes(), &Limits::default(), &mut storage)
             .expect("valid")

@@ -1,5 +1,8 @@
 //! A raw client: sends bytes as they are, reads responses by their framing and nothing else.
 
+use std::cell::Cell;
+use std::rc::Rc;
+
 use penstock::outcome::CloseReason;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
@@ -14,6 +17,7 @@ pub struct Client {
     /// To the task that writes, so that a full pipe does not stop us from reading.
     writes: Option<UnboundedSender<Vec<u8>>>,
     writer: JoinHandle<()>,
+    unsent: Rc<Cell<usize>>,
     received: Vec<u8>,
     server: JoinHandle<CloseReason>,
 }
@@ -47,22 +51,31 @@ impl Client {
     ) -> Client {
         let (reads, mut sink) = tokio::io::split(Box::new(io) as Box<dyn Io>);
         let (writes, mut queue) = unbounded_channel::<Vec<u8>>();
+        let unsent = Rc::new(Cell::new(0));
+        let left = unsent.clone();
         let writer = spawn_local(async move {
             while let Some(bytes) = queue.recv().await {
                 // The server may close first; the test says whether it should have.
                 if sink.write_all(&bytes).await.is_err() || sink.flush().await.is_err() {
                     return;
                 }
+                left.set(left.get() - 1);
             }
             let _ = sink.shutdown().await;
         });
-        Client { reads, writes: Some(writes), writer, received: Vec::new(), server }
+        Client { reads, writes: Some(writes), writer, unsent, received: Vec::new(), server }
     }
 
     pub fn send(&self, bytes: impl AsRef<[u8]>) {
         if let Some(writes) = &self.writes {
+            self.unsent.set(self.unsent.get() + 1);
             let _ = writes.send(bytes.as_ref().to_vec());
         }
+    }
+
+    /// Whether the task that writes has nothing left.
+    pub fn all_sent(&self) -> bool {
+        self.unsent.get() == 0
     }
 
     /// Says that nothing more is sent, when all was.
@@ -191,6 +204,8 @@ impl Client {
     /// Waits for the server to close, which must have nothing more to say.
     pub async fn closed(mut self) -> CloseReason {
         while self.read_more().await {}
+        // As a client does that has seen the end; the server lingers for it.
+        self.finish();
         let rest = String::from_utf8_lossy(&self.received);
         assert!(rest.is_empty(), "something behind the last response: {rest}");
         self.server.await.expect("the driver")
@@ -225,8 +240,7 @@ pub fn post(path: &str, body: &str) -> String {
 
 /// A request with a chunked body.
 pub fn post_chunked(path: &str, chunks: &[&str]) -> String {
-    let mut text =
-        format!("POST {path} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
+    let mut text = format!("POST {path} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
     for chunk in chunks {
         text += &format!("{:x}\r\n{chunk}\r\n", chunk.len());
     }

@@ -1,11 +1,11 @@
 //! The HTTP/1.1 driver over real sockets and in-memory pipes: a raw client, a scripted service, and
 //! the driver between them.
 
+mod bodies;
 mod cases;
 mod client;
-mod completion;
-mod bodies;
 mod closing;
+mod completion;
 mod feed;
 mod panics;
 mod rig;

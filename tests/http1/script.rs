@@ -116,9 +116,9 @@ impl Script {
             "/switch" => counted(work(async |_| status(101, ResponseBody::Empty))),
             "/panic" => counted(work(async |_| panic!("a handler that panics, on purpose"))),
             "/panic-start" => Step::Work(Box::new(|_| panic!("work that panics, on purpose"))),
-            "/panic-body" => counted(work(async |_| {
-                Response::new(ResponseBody::Stream(Box::pin(Panics)))
-            })),
+            "/panic-body" => {
+                counted(work(async |_| Response::new(ResponseBody::Stream(Box::pin(Panics)))))
+            }
             _ => ready(StatusCode::OK, "hot".into()),
         }
     }
@@ -160,9 +160,7 @@ fn ready(status: StatusCode, body: Bytes) -> Step {
     Step::Answer(Ready { answer, fill: Fill::default(), reason })
 }
 
-fn work(
-    handler: impl AsyncFnOnce(RequestBody) -> Response<ResponseBody> + 'static,
-) -> Work {
+fn work(handler: impl AsyncFnOnce(RequestBody) -> Response<ResponseBody> + 'static) -> Work {
     Box::new(move |body| Box::pin(async move { handler(body).await }))
 }
 

@@ -57,7 +57,7 @@ pub(super) async fn run<IO>(
 where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
-    let feed = Feed::new(ask.is_head, ask.body, ask.is_old, ask.expects_continue);
+    let feed = Feed::new(ask.is_head, ask.body, ask.expects_continue);
     let gate = Gate { link, feed: &feed, transfer: &transfer };
     let mut connection = http1::Builder::new()
         // Without this hyper reads while a response is outstanding, and a read past the end of the
@@ -89,7 +89,7 @@ where
 
 /// hyper may hold undecoded bytes of a body that the handler gave up, and never any other.
 fn past_request(rest: &[u8], transfer: &Transfer) -> bool {
-    !rest.is_empty() && !transfer.body_abandoned()
+    !rest.is_empty() && !transfer.body_abandoned() && transfer.failure.get().is_none()
 }
 
 /// What to do after hyper has nothing to do.
@@ -124,7 +124,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, IO> {
             Poll::Pending => {
                 let past_end = self.feed.past_end.take();
                 debug_assert!(!past_end || answered, "hyper reads while a response is outstanding");
-                let over = answered && (past_end || transfer.body_abandoned());
+                // hyper goes on to wait for a body that will not end, or that nobody reads.
+                let endless = transfer.body_abandoned() || transfer.failure.get().is_some();
+                let over = answered && (past_end || endless);
                 if over { Poll::Ready(End::Answered) } else { Poll::Pending }
             }
         }
@@ -154,7 +156,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, IO> {
     }
 
     /// Reads ahead, within bounds, to learn whether the client is still there. A client that closes
-    /// before its response has begun is taken for gone, as one that only half-closed must be too.
+    /// before its response has begun is taken for gone, as one that only half-closed must be too;
+    /// but one that cut its body is the handler's, which hears of it.
     fn watch(&self, cx: &mut Context<'_>) -> Option<End> {
         let mut link = self.link.borrow_mut();
         while !link.at_eof() {
@@ -168,7 +171,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, IO> {
                 Poll::Ready(Err(_)) => return Some(End::ClientGone),
             }
         }
-        (!self.transfer.response_given.get()).then_some(End::ClientGone)
+        let heard = self.transfer.response_given.get() || self.transfer.failure.get().is_some();
+        (!heard).then_some(End::ClientGone)
     }
 }
 

@@ -1,7 +1,8 @@
 //! The gate: hyper's side of a connection while it has one request.
 //!
 //! hyper reads a head that we wrote ourselves, then exactly the bytes of the request's body. What
-//! it writes goes to the socket. A read past the end of the request means that hyper has finished
+//! it writes goes to the socket. It never learns that a body failed, since it would then be done
+//! before its response is written: the body that the handler reads says so. A read past the end of the request means that hyper has finished
 //! the response: with `half_close(true)` it does not read while one is outstanding.
 
 use std::cell::{Cell, RefCell};
@@ -36,12 +37,12 @@ pub(super) struct Feed {
 
 impl Feed {
     /// A feed of one request. The head says only what hyper must know to frame the response and to
-    /// decode the body, so that two parsers never have to agree about the client's.
-    pub(super) fn new(is_head: bool, kind: BodyKind, is_old: bool, expects: bool) -> Feed {
+    /// decode the body, so that two parsers never have to agree about the client's. HTTP/1.0 is the
+    /// response's business.
+    pub(super) fn new(is_head: bool, kind: BodyKind, expects: bool) -> Feed {
         let mut head = Vec::with_capacity(96);
         head.extend_from_slice(if is_head { b"HEAD" } else { b"POST" });
-        head.extend_from_slice(b" / HTTP/1.");
-        head.extend_from_slice(if is_old { b"0\r\nconnection: keep-alive\r\n" } else { b"1\r\n" });
+        head.extend_from_slice(b" / HTTP/1.1\r\n");
         match kind {
             BodyKind::None => {}
             BodyKind::Sized(length) => {
@@ -80,7 +81,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Gate<'_, IO> {
         let room = buf.remaining();
         if !link.input().is_empty() {
             let input = link.input();
-            let used = self.walk(&input[..input.len().min(room)], buf)?;
+            let Poll::Ready(used) = self.walk(&input[..input.len().min(room)], buf) else {
+                return Poll::Pending;
+            };
             link.consume(used);
             return Poll::Ready(Ok(()));
         }
@@ -88,8 +91,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Gate<'_, IO> {
             Poll::Ready(Ok(None))
         } else {
             link.poll_read(cx, room, |bytes| match self.walk(bytes, buf) {
-                Ok(used) => (used, Ok(())),
-                Err(error) => (bytes.len(), Err(error)),
+                Poll::Ready(used) => (used, Poll::Ready(())),
+                Poll::Pending => (bytes.len(), Poll::Pending),
             })
         };
         match read {
@@ -101,33 +104,29 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Gate<'_, IO> {
             }
             Poll::Ready(Ok(Some(walked))) => {
                 self.feed.read_waits.set(None);
-                Poll::Ready(walked)
+                walked.map(Ok)
             }
-            // No bytes is the end of file to hyper: the body is cut.
-            Poll::Ready(Ok(None)) => {
+            Poll::Ready(Ok(None) | Err(_)) => {
+                self.feed.read_waits.set(None);
                 self.transfer.fail(Failure::Cut);
-                Poll::Ready(Ok(()))
-            }
-            Poll::Ready(Err(error)) => {
-                self.transfer.fail(Failure::Cut);
-                Poll::Ready(Err(error))
+                Poll::Pending
             }
         }
     }
 
-    /// Hands on those of `bytes` that belong to the body.
-    fn walk(&self, bytes: &[u8], buf: &mut ReadBufCursor<'_>) -> io::Result<usize> {
+    /// Hands on those of `bytes` that belong to the body. Never ready if its framing is broken.
+    fn walk(&self, bytes: &[u8], buf: &mut ReadBufCursor<'_>) -> Poll<usize> {
         let mut walker = self.feed.walker.borrow_mut();
         match walker.advance(bytes) {
             Ok(used) => {
                 buf.put_slice(&bytes[..used]);
                 self.transfer.request_done.set(walker.is_done());
                 self.transfer.request_left.set(walker.left_bytes());
-                Ok(used)
+                Poll::Ready(used)
             }
             Err(refusal) => {
                 self.transfer.fail(Failure::Malformed(refusal));
-                Err(broken())
+                Poll::Pending
             }
         }
     }
@@ -158,13 +157,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Read for Gate<'_, IO> {
         if let Some(head) = self.feed.head.take() {
             // hyper's first read buffer is 8 KiB; the head is at most 100 bytes.
             if buf.remaining() < head.len() {
-                return Poll::Ready(Err(broken()));
+                return Poll::Ready(Err(io::ErrorKind::InvalidInput.into()));
             }
             buf.put_slice(&head);
             return Poll::Ready(Ok(()));
         }
         if self.transfer.failure.get().is_some() {
-            return Poll::Ready(Err(broken()));
+            return Poll::Pending;
         }
         if self.transfer.request_done.get() {
             self.feed.past_end.set(true);
@@ -214,8 +213,4 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Write for Gate<'_, IO> {
         self.note_write(&result);
         result
     }
-}
-
-fn broken() -> io::Error {
-    io::ErrorKind::InvalidData.into()
 }

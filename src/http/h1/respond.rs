@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use http::{HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderValue, Request, Response, StatusCode, Version, header};
 use http_body::Body;
 use hyper::body::Incoming;
 use tokio::time::Instant;
@@ -136,8 +136,15 @@ fn prepare(
             .or((asked_to_close || unbounded).then_some(CloseReason::ResponseClose));
         transfer.close.set(close);
     }
-    if transfer.close.get().is_some() {
-        parts.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    if ask.is_old {
+        parts.version = Version::HTTP_10;
+    }
+    let said = match transfer.close.get() {
+        Some(_) => Some("close"),
+        None => ask.is_old.then_some("keep-alive"),
+    };
+    if let Some(said) = said {
+        parts.headers.insert(header::CONNECTION, HeaderValue::from_static(said));
     }
     transfer.status.set(parts.status.as_u16());
     transfer.response_given.set(true);

@@ -7,7 +7,7 @@ use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -46,7 +46,6 @@ impl Failure {
 }
 
 /// The state of one cold request, on one thread.
-#[derive(Debug)]
 pub(super) struct Transfer {
     /// Service calls: exactly one for each grant.
     pub calls: Cell<u32>,
@@ -56,6 +55,8 @@ pub(super) struct Transfer {
     pub request_left: Cell<u64>,
     /// Why the request body failed.
     pub failure: Cell<Option<Failure>>,
+    /// Who reads the body and has to hear of a failure: hyper does not.
+    reader: Cell<Option<Waker>>,
     /// The handler has asked for the body, so that `100 Continue` was sent if it was expected.
     pub body_polled: Cell<bool>,
     /// A body that the handler dropped before its end. hyper must not learn of that: it would answer
@@ -87,6 +88,7 @@ impl Transfer {
             request_done: Cell::new(kind == BodyKind::None),
             request_left: Cell::new(left),
             failure: Cell::new(None),
+            reader: Cell::new(None),
             body_polled: Cell::new(false),
             parked: RefCell::new(None),
             response_given: Cell::new(false),
@@ -106,6 +108,9 @@ impl Transfer {
                 self.sink.inc(Counter::Malformed);
             }
             self.failure.set(Some(failure));
+            if let Some(reader) = self.reader.take() {
+                reader.wake();
+            }
         }
     }
 
@@ -127,13 +132,16 @@ impl ClientBody {
         ClientBody { incoming: Some(incoming), transfer }
     }
 
-    /// The end of hyper's channel is a good end only if the walker saw it too; a connection that
-    /// went away in between ends it as well.
-    fn end(&self) -> Option<Result<Frame<Bytes>, BodyError>> {
-        if let Some(failure) = self.transfer.failure.get() {
-            return Some(Err(failure.error()));
+    /// Lets go of hyper's body before its end.
+    fn park(&mut self) {
+        if let Some(incoming) = self.incoming.take() {
+            *self.transfer.parked.borrow_mut() = Some(incoming);
         }
-        (!self.transfer.request_done.get()).then_some(Err(BodyError::Cut))
+    }
+
+    fn failed(&mut self, failure: Failure) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.park();
+        Poll::Ready(Some(Err(failure.error())))
     }
 }
 
@@ -146,22 +154,26 @@ impl Body for ClientBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
-        let Some(incoming) = &mut this.incoming else { return Poll::Ready(None) };
         this.transfer.body_polled.set(true);
         loop {
-            match ready!(Pin::new(&mut *incoming).poll_frame(cx)) {
-                Some(Ok(frame)) if frame.is_data() => return Poll::Ready(Some(Ok(frame))),
+            let Some(incoming) = &mut this.incoming else { return Poll::Ready(None) };
+            if let Some(failure) = this.transfer.failure.get() {
+                return this.failed(failure);
+            }
+            match Pin::new(incoming).poll_frame(cx) {
+                Poll::Pending => {
+                    this.transfer.reader.set(Some(cx.waker().clone()));
+                    return Poll::Pending;
+                }
+                Poll::Ready(Some(Ok(frame))) if frame.is_data() => {
+                    return Poll::Ready(Some(Ok(frame)));
+                }
                 // Trailers are dropped.
-                Some(Ok(_)) => {}
-                Some(Err(_)) => {
-                    this.incoming = None;
-                    let failure = this.transfer.failure.get().unwrap_or(Failure::Cut);
-                    return Poll::Ready(Some(Err(failure.error())));
-                }
-                None => {
-                    this.incoming = None;
-                    return Poll::Ready(this.end());
-                }
+                Poll::Ready(Some(Ok(_))) => {}
+                // The end of hyper's channel is a good end only if the walker saw it too: a
+                // connection that went away in between ends it as well.
+                Poll::Ready(None) if this.transfer.request_done.get() => this.incoming = None,
+                Poll::Ready(None | Some(Err(_))) => return this.failed(Failure::Cut),
             }
         }
     }
@@ -177,10 +189,8 @@ impl Body for ClientBody {
 
 impl Drop for ClientBody {
     fn drop(&mut self) {
-        if let Some(incoming) = self.incoming.take()
-            && !incoming.is_end_stream()
-        {
-            *self.transfer.parked.borrow_mut() = Some(incoming);
+        if !self.is_end_stream() {
+            self.park();
         }
     }
 }
