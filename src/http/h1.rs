@@ -33,7 +33,7 @@ use tokio::time::Instant;
 use self::cold::{End, Left};
 use self::link::Link;
 use self::timer::Timer;
-use self::transfer::Transfer;
+use self::transfer::{Failure, Transfer};
 use super::drain::{DrainSignal, Listener};
 use super::head::BodyKind;
 use super::limits::Limits;
@@ -318,48 +318,24 @@ where
             ages_at: self.ages_at,
         };
         let mut open = Open::new(door, &exchange);
-        let mut left =
-            cold::run(&self.link, &mut self.timer, &door.limits, work, full, transfer.clone())
-                .await;
+        let link = &self.link;
+        let limits = &door.limits;
+        let mut left = cold::run(link, &mut self.timer, limits, work, full, transfer.clone()).await;
         open.done.status = transfer.status.get();
         open.done.bytes = transfer.body_bytes.get();
         open.done.complete = left.end == End::Answered;
+        if left.end == End::Broken && !left.wrote {
+            let refusal = own_answer(&transfer);
+            open.done = Done { status: refusal.row().status, bytes: 0, ..open.done };
+            let link = self.link.get_mut();
+            let sent = send_refusal(link, &mut self.timer, limits, refusal, &exchange, ask.is_head);
+            open.done.complete = Box::pin(sent).await.is_ok();
+        }
         drop(open);
-        match self.after_work(&transfer, &left, &exchange).await {
-            Some(flow) => flow,
+        match after_work(&transfer, &left) {
+            Some((reason, lingers)) => Flow::Close(reason, lingers),
             None => self.drain_body(&mut left.walker).await,
         }
-    }
-
-    /// Whether a cold request was the last of its connection.
-    async fn after_work(
-        &mut self,
-        transfer: &Transfer,
-        left: &Left,
-        exchange: &Exchange,
-    ) -> Option<Flow> {
-        let failure = transfer.failure.get().map(transfer::Failure::close_reason);
-        let (reason, lingers) = match left.end {
-            End::Answered => (failure.or(transfer.close.get())?, !left.walker.is_done()),
-            End::ClientGone => (CloseReason::ClientAborted, false),
-            End::WriteTimeout => (CloseReason::WriteTimeout, false),
-            End::Disagreement => (CloseReason::Internal, false),
-            // The client sees that the response is not whole; there is nothing to add.
-            End::Broken if transfer.response_failed.get() => (CloseReason::ResponseClose, false),
-            End::Broken if left.wrote_response => {
-                (failure.unwrap_or(CloseReason::ClientAborted), true)
-            }
-            End::Broken => {
-                let refusal = match transfer.failure.get() {
-                    Some(transfer::Failure::Malformed(refusal)) => refusal,
-                    Some(transfer::Failure::TimedOut) => Refusal::BodyTimeout,
-                    Some(transfer::Failure::Cut) | None => Refusal::Panic,
-                };
-                let sent = self.send_refusal(refusal, exchange, false).await;
-                (failure.or(sent.err()).unwrap_or(CloseReason::Internal), true)
-            }
-        };
-        Some(Flow::Close(reason, lingers))
     }
 
     /// Answers what the reader refused.
@@ -374,7 +350,10 @@ where
             CloseReason::Malformed
         };
         door.sink.reason(refusal.row().reason);
-        match self.send_refusal(refusal, &exchange, false).await {
+        let link = self.link.get_mut();
+        let sent =
+            send_refusal(link, &mut self.timer, &door.limits, refusal, &exchange, false).await;
+        match sent {
             Ok(()) => Flow::Close(reason, true),
             Err(gone) => Flow::Close(gone, false),
         }
@@ -382,34 +361,66 @@ where
 
     /// Answers for a decision that panicked.
     async fn panicked(&mut self, exchange: Exchange, ask: Asked) -> Flow {
-        self.door.sink.inc(Counter::Panics);
-        let sent = self.send_refusal(Refusal::Panic, &exchange, ask.is_head).await;
-        let mut open = Open::new(&self.door, &exchange);
+        let door = &self.door;
+        door.sink.inc(Counter::Panics);
+        let mut open = Open::new(door, &exchange);
         open.done.status = Refusal::Panic.row().status;
         open.done.reason = Some(Reason::Internal);
+        let link = self.link.get_mut();
+        let (limits, panic) = (&door.limits, Refusal::Panic);
+        let sent = send_refusal(link, &mut self.timer, limits, panic, &exchange, ask.is_head).await;
         open.done.complete = sent.is_ok();
-        drop(open);
         match sent {
             Ok(()) => Flow::Close(CloseReason::Internal, true),
             Err(gone) => Flow::Close(gone, false),
         }
     }
+}
 
-    async fn send_refusal(
-        &mut self,
-        refusal: Refusal,
-        exchange: &Exchange,
-        is_head: bool,
-    ) -> Result<(), CloseReason> {
-        let ready = Ready {
-            answer: refusal.answer(),
-            fill: Fill { now: exchange.now, request: exchange.id, ..Fill::default() },
-            reason: Some(refusal.row().reason),
-        };
-        let message = write::Message { ready: &ready, is_head, keeps_old: false, close: true };
-        let link = self.link.get_mut();
-        write::answer(link, &mut self.timer, &self.door.limits, message).await
+/// What we answer where hyper gave up before it wrote anything.
+fn own_answer(transfer: &Transfer) -> Refusal {
+    match transfer.failure.get() {
+        Some(Failure::Malformed(refusal)) => refusal,
+        Some(Failure::TimedOut) => Refusal::BodyTimeout,
+        _ if transfer.response_failed.get() => Refusal::ResponseCut,
+        Some(Failure::Cut) | None => Refusal::Panic,
     }
+}
+
+/// Whether a cold request was the last of its connection: why, and whether to linger.
+fn after_work(transfer: &Transfer, left: &Left) -> Option<(CloseReason, Lingers)> {
+    let failure = transfer.failure.get().map(Failure::close_reason);
+    Some(match left.end {
+        End::Answered => (failure.or(transfer.close.get())?, !left.walker.is_done()),
+        End::ClientGone => (CloseReason::ClientAborted, false),
+        End::WriteTimeout => (CloseReason::WriteTimeout, false),
+        End::Disagreement => (CloseReason::Internal, false),
+        // The client sees that the response is not whole; there is nothing to add.
+        End::Broken if transfer.response_failed.get() => (CloseReason::ResponseClose, false),
+        End::Broken if left.wrote => (failure.unwrap_or(CloseReason::ClientAborted), true),
+        End::Broken => (failure.unwrap_or(CloseReason::Internal), true),
+    })
+}
+
+/// Writes the answer of a refusal.
+async fn send_refusal<IO>(
+    link: &mut Link<IO>,
+    timer: &mut Timer,
+    limits: &Limits,
+    refusal: Refusal,
+    exchange: &Exchange,
+    is_head: bool,
+) -> Result<(), CloseReason>
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
+    let ready = Ready {
+        answer: refusal.answer(),
+        fill: Fill { now: exchange.now, request: exchange.id, ..Fill::default() },
+        reason: Some(refusal.row().reason),
+    };
+    let message = write::Message { ready: &ready, is_head, keeps_old: false, close: true };
+    write::answer(link, timer, limits, message).await
 }
 
 impl<S: Service> Door<S> {

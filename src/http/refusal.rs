@@ -74,6 +74,7 @@ refusals! {
     HeadTimeout, 408, BadRequest, "the head came too slowly";
     BodyTimeout, 408, BadRequest, "the body came too slowly";
     Interim, 502, BadGateway, "the shop answered with an interim status";
+    ResponseCut, 502, BadGateway, "the shop's response broke off";
     Panic, 500, Internal, "something went wrong here";
 }
 

@@ -21,6 +21,8 @@ pub struct BodyWalker {
     state: State,
     /// Bytes left of a sized body, or of the current chunk.
     left: u64,
+    /// Bytes of data seen, framing not counted.
+    data: u64,
     digits: u8,
     trailers: u8,
     trailer_bytes: u16,
@@ -52,7 +54,7 @@ impl BodyWalker {
             BodyKind::Sized(left) => (State::Sized, left),
             BodyKind::Chunked => (State::Size, 0),
         };
-        BodyWalker { state, left, digits: 0, trailers: 0, trailer_bytes: 0 }
+        BodyWalker { state, left, data: 0, digits: 0, trailers: 0, trailer_bytes: 0 }
     }
 
     /// Whether the end of the body was reached.
@@ -63,6 +65,11 @@ impl BodyWalker {
     /// Bytes that are still to come at least, as far as the framing has said.
     pub fn left_bytes(&self) -> u64 {
         self.left
+    }
+
+    /// Bytes of the body itself that were walked over, without the framing of chunks.
+    pub fn data_bytes(&self) -> u64 {
+        self.data
     }
 
     /// Walks over `bytes` and says how many of them belong to this body: all of them, unless its
@@ -90,6 +97,7 @@ impl BodyWalker {
     fn skip(&mut self, available: usize) -> usize {
         let taken = usize::try_from(self.left).unwrap_or(usize::MAX).min(available);
         self.left -= taken as u64;
+        self.data += taken as u64;
         if self.left == 0 {
             self.state = if self.state == State::Sized { State::Done } else { State::DataCr };
         }

@@ -2,6 +2,8 @@
 
 use penstock::outcome::CloseReason;
 
+use tokio::task::spawn_local;
+
 use crate::client::{get, post};
 use crate::rig::{run, until};
 
@@ -98,17 +100,16 @@ fn a_client_that_leaves_within_its_response_ends_it() {
                 drip.send(Ok("one".into())).expect("open");
             }
             client.head().await;
-            let server = client.leave();
+            let server = spawn_local(client.leave());
+            for _ in 0..50 {
+                tokio::task::yield_now().await;
+            }
             if path == "/drip" {
                 drip.send(Ok("two".into())).expect("open");
-                drip.send(Ok("three".into())).expect("open");
             }
-            assert_eq!(server.await, CloseReason::ClientAborted, "{path}");
+            assert_eq!(server.await.expect("left"), CloseReason::ClientAborted, "{path}");
             let done = rig.script.done.borrow().last().cloned().expect("finished");
-            assert_eq!(
-                (done.status, done.complete),
-                (if path == "/hot-large" { 0 } else { 200 }, false)
-            );
+            assert_eq!((done.status, done.complete), (200, false));
         }
     });
 }
@@ -186,7 +187,7 @@ fn a_drain_closes_idle_connections_and_lets_busy_ones_finish() {
         drip.send(Ok("one".into())).expect("open");
         under_way.head().await;
         let mut fresh = rig.tcp().await;
-        until(|| rig.script.begun.get() == 4).await;
+        until(|| rig.script.begun.get() == 3).await;
 
         rig.drainer.begin();
         assert!(idle.next_response(false).await.is_none());

@@ -1,5 +1,6 @@
 //! When a response is complete, and what its framing says.
 
+use penstock::http::body::BodyError;
 use penstock::outcome::CloseReason;
 
 use crate::client::{get, post};
@@ -98,7 +99,7 @@ fn a_response_that_breaks_off_is_seen_to_be_broken() {
             client.send(get(path) + &get("/hot"));
             drip.send(Ok("one".into())).expect("open");
             client.head().await;
-            drip.send(Err(penstock::http::body::BodyError::Cut)).expect("open");
+            drip.send(Err(BodyError::Cut)).expect("open");
             let rest = client.rest().await;
             assert!(rest == b"one" || rest == b"3\r\none\r\n" || rest.is_empty(), "{rest:?}");
             assert_eq!(client.ended().await, CloseReason::ResponseClose);
@@ -115,10 +116,34 @@ fn a_response_shorter_than_it_said_breaks_off() {
         let drip = rig.script.drip();
         client.send(get("/drip-sized") + &get("/hot"));
         drip.send(Ok("one".into())).expect("open");
-        drop(drip);
         assert!(client.head().await.contains("content-length: 6"));
+        drop(drip);
         assert_eq!(client.rest().await, b"one");
         assert!(!rig.script.saw("/hot"));
+    });
+}
+
+#[test]
+fn a_response_that_breaks_before_it_began_is_an_answer_of_ours() {
+    run(|rig| async move {
+        for (path, last, status) in
+            [("/drip-sized", None, 500), ("/drip", Some(Err(BodyError::Cut)), 502)]
+        {
+            let mut client = rig.tcp().await;
+            let drip = rig.script.drip();
+            drip.send(Ok("one".into())).expect("open");
+            if let Some(last) = last {
+                drip.send(last).expect("open");
+            }
+            drop(drip);
+            client.send(get(path) + &get("/hot"));
+            let response = client.response().await;
+            assert_eq!((response.status, response.closes()), (status, true));
+            client.closed().await;
+            let done = rig.script.done.borrow().last().cloned().expect("finished");
+            assert_eq!((done.status, done.bytes, done.complete), (status, 0, true));
+            assert!(!rig.script.saw("/hot"));
+        }
     });
 }
 

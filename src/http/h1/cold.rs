@@ -41,8 +41,8 @@ pub(super) struct Left {
     pub end: End,
     /// Where the request's body is: it may have to be drained.
     pub walker: BodyWalker,
-    /// Whether any of the response was written.
-    pub wrote_response: bool,
+    /// Whether bytes are out, or may be, behind which another answer cannot be written.
+    pub wrote: bool,
 }
 
 /// Drives one request through hyper.
@@ -83,8 +83,9 @@ where
     .await;
     let rest = connection.into_parts().read_buf;
     debug_assert!(end != End::Answered || !past_request(&rest, &transfer), "hyper kept bytes back");
-    let (walker, wrote_response) = (feed.walker.borrow().clone(), feed.wrote_response.get());
-    Left { end, walker, wrote_response }
+    let wrote = feed.wrote_response.get() || feed.write_waits.get().is_some();
+    let walker = feed.walker.borrow().clone();
+    Left { end, walker, wrote }
 }
 
 /// hyper may hold undecoded bytes of a body that the handler gave up, and never any other.

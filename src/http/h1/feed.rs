@@ -122,6 +122,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Gate<'_, IO> {
                 buf.put_slice(&bytes[..used]);
                 self.transfer.request_done.set(walker.is_done());
                 self.transfer.request_left.set(walker.left_bytes());
+                self.transfer.request_bytes.set(walker.data_bytes());
                 Poll::Ready(used)
             }
             Err(refusal) => {

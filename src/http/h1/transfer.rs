@@ -53,6 +53,8 @@ pub(super) struct Transfer {
     pub request_done: Cell<bool>,
     /// Bytes of the request body that are still to come, as far as its framing has said.
     pub request_left: Cell<u64>,
+    /// Bytes of the request body that hyper was given.
+    pub request_bytes: Cell<u64>,
     /// Why the request body failed.
     pub failure: Cell<Option<Failure>>,
     /// Who reads the body and has to hear of a failure: hyper does not.
@@ -87,6 +89,7 @@ impl Transfer {
             calls: Cell::new(0),
             request_done: Cell::new(kind == BodyKind::None),
             request_left: Cell::new(left),
+            request_bytes: Cell::new(0),
             failure: Cell::new(None),
             reader: Cell::new(None),
             body_polled: Cell::new(false),
@@ -124,12 +127,18 @@ impl Transfer {
 pub(super) struct ClientBody {
     /// `None` once the end was seen.
     incoming: Option<Incoming>,
+    /// Bytes handed out.
+    bytes: u64,
     transfer: Rc<Transfer>,
 }
 
 impl ClientBody {
     pub(super) fn new(incoming: Incoming, transfer: Rc<Transfer>) -> ClientBody {
-        ClientBody { incoming: Some(incoming), transfer }
+        ClientBody { incoming: Some(incoming), bytes: 0, transfer }
+    }
+
+    fn is_whole(&self) -> bool {
+        self.transfer.request_done.get() && self.bytes == self.transfer.request_bytes.get()
     }
 
     /// Lets go of hyper's body before its end.
@@ -165,14 +174,18 @@ impl Body for ClientBody {
                     this.transfer.reader.set(Some(cx.waker().clone()));
                     return Poll::Pending;
                 }
-                Poll::Ready(Some(Ok(frame))) if frame.is_data() => {
-                    return Poll::Ready(Some(Ok(frame)));
-                }
-                // Trailers are dropped.
-                Poll::Ready(Some(Ok(_))) => {}
-                // The end of hyper's channel is a good end only if the walker saw it too: a
-                // connection that went away in between ends it as well.
-                Poll::Ready(None) if this.transfer.request_done.get() => this.incoming = None,
+                Poll::Ready(Some(Ok(frame))) => match frame.data_ref() {
+                    Some(data) => {
+                        this.bytes += data.len() as u64;
+                        return Poll::Ready(Some(Ok(frame)));
+                    }
+                    // Trailers are dropped.
+                    None => {}
+                },
+                // How hyper's channel ends says little: a connection that goes away ends it too, and
+                // hyper may be done before it has said that the body is. What counts is whether
+                // everything that the walker saw up to the end has come.
+                Poll::Ready(None | Some(Err(_))) if this.is_whole() => this.incoming = None,
                 Poll::Ready(None | Some(Err(_))) => return this.failed(Failure::Cut),
             }
         }

@@ -99,8 +99,8 @@ fn what_is_left_is_known_from_the_framing() {
     walker.advance(b"abc").expect("valid");
     assert_eq!(walker.left_bytes(), 7);
     let mut walker = BodyWalker::new(BodyKind::Chunked);
-    walker.advance(b"a\r\nabc").expect("valid");
-    assert_eq!(walker.left_bytes(), 7);
+    walker.advance(b"1\r\nx\r\na\r\nabc").expect("valid");
+    assert_eq!((walker.left_bytes(), walker.data_bytes()), (7, 4));
 }
 
 proptest! {
