@@ -101,9 +101,9 @@ mod tests {
         drop(one);
         let three = signal.listen();
         assert_eq!((two.slot, three.slot), (1, 0));
-        let mut cx = Context::from_waker(Waker::noop());
-        assert!(!three.poll(&mut cx));
+        let cx = Context::from_waker(Waker::noop());
+        assert!(!three.poll(&cx));
         drainer.begin();
-        assert!(three.poll(&mut cx) && signal.is_draining());
+        assert!(three.poll(&cx) && signal.is_draining());
     }
 }

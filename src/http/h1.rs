@@ -307,11 +307,7 @@ where
         door.sink.inc(Counter::ColdRequests);
         let transfer = Rc::new(Transfer::new(ask.body, door.sink.clone()));
         let full = respond::Ask {
-            is_head: ask.is_head,
-            is_old: ask.is_old,
-            persistent: ask.persistent,
-            expects_continue: ask.expects_continue,
-            body: ask.body,
+            asked: ask,
             fill: Fill { now: exchange.now, request: exchange.id, ..Fill::default() },
             drain: self.drain.clone(),
             drain_bytes_max: door.limits.drain_bytes_max,

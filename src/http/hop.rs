@@ -91,6 +91,15 @@ pub fn strip_response(headers: &mut HeaderMap) {
     }
 }
 
+/// Takes our own fields out of a response of the shop, once what they say was read: only we speak
+/// them to clients.
+pub fn strip_penstock(headers: &mut HeaderMap) {
+    let ours = headers.keys().filter(|name| name.as_str().starts_with("penstock-"));
+    for name in ours.cloned().collect::<Vec<_>>() {
+        headers.remove(name);
+    }
+}
+
 fn is_stripped(name: &[u8]) -> bool {
     is_one_of(name, REQUEST)
         || has_prefix(name, REQUEST_PREFIXES)
@@ -163,10 +172,13 @@ mod tests {
             ("upgrade", "h2c"),
             ("set-cookie", "a=b"),
             ("content-length", "3"),
+            ("penstock-outcome", "confirmed"),
         ] {
             headers.append(name, value.parse().expect("valid"));
         }
         strip_response(&mut headers);
+        assert!(headers.contains_key("penstock-outcome"));
+        strip_penstock(&mut headers);
         let mut left: Vec<_> = headers.keys().map(http::HeaderName::as_str).collect();
         left.sort_unstable();
         assert_eq!(left, ["content-length", "set-cookie"]);

@@ -273,8 +273,9 @@ fn chunked(value: &[u8]) -> Result<BodyKind, Refusal> {
     let mut codings = value.split(|b| *b == b',').map(<[u8]>::trim_ascii).peekable();
     while let Some(coding) = codings.next() {
         let last = codings.peek().is_none();
-        let known = OTHERS.iter().any(|other| coding.eq_ignore_ascii_case(other));
-        if !known && !(last && coding.eq_ignore_ascii_case(b"chunked")) {
+        let known = OTHERS.iter().any(|other| coding.eq_ignore_ascii_case(other))
+            || last && coding.eq_ignore_ascii_case(b"chunked");
+        if !known {
             return Err(Refusal::TransferEncoding);
         }
     }

@@ -32,17 +32,18 @@ pub struct Script {
     /// Lets a `/slow` handler go on.
     pub go: Rc<Notify>,
     /// Frames of the next `/drip`; dropping the sender ends it.
-    drip: Rc<RefCell<Option<UnboundedReceiver<Result<Bytes, BodyError>>>>>,
+    drip: Rc<RefCell<Option<Frames>>>,
     /// Body bytes that `/detach` has read in a task of its own, and how that ended.
     pub detached: Rc<Cell<usize>>,
     pub detached_end: Rc<Cell<Option<bool>>>,
 }
 
-type Frames = UnboundedSender<Result<Bytes, BodyError>>;
+type Item = Result<Bytes, BodyError>;
+type Frames = UnboundedReceiver<Item>;
 
 impl Script {
     /// The frames of the next `/drip`.
-    pub fn drip(&self) -> Frames {
+    pub fn drip(&self) -> UnboundedSender<Item> {
         let (sender, receiver) = unbounded_channel();
         *self.drip.borrow_mut() = Some(receiver);
         sender
@@ -221,7 +222,7 @@ async fn duplex(body: RequestBody) -> Response<ResponseBody> {
     Response::new(ResponseBody::Stream(Box::pin(body)))
 }
 
-fn stream(frames: UnboundedReceiver<Result<Bytes, BodyError>>) -> ResponseBody {
+fn stream(frames: Frames) -> ResponseBody {
     ResponseBody::Stream(Box::pin(Channel(frames)))
 }
 
@@ -239,7 +240,7 @@ fn big_chunked() -> ResponseBody {
     stream(receiver)
 }
 
-struct Channel(UnboundedReceiver<Result<Bytes, BodyError>>);
+struct Channel(Frames);
 
 impl Body for Channel {
     type Data = Bytes;

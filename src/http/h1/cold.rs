@@ -57,7 +57,7 @@ pub(super) async fn run<IO>(
 where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
-    let feed = Feed::new(ask.is_head, ask.body, ask.expects_continue);
+    let feed = Feed::new(&ask.asked);
     let gate = Gate { link, feed: &feed, transfer: &transfer };
     let mut connection = http1::Builder::new()
         // Without this hyper reads while a response is outstanding, and a read past the end of the

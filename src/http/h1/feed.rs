@@ -14,6 +14,7 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
+use super::Asked;
 use super::link::Link;
 use super::transfer::{Failure, Transfer};
 use crate::http::head::BodyKind;
@@ -39,11 +40,11 @@ impl Feed {
     /// A feed of one request. The head says only what hyper must know to frame the response and to
     /// decode the body, so that two parsers never have to agree about the client's. HTTP/1.0 is the
     /// response's business.
-    pub(super) fn new(is_head: bool, kind: BodyKind, expects: bool) -> Feed {
+    pub(super) fn new(asked: &Asked) -> Feed {
         let mut head = Vec::with_capacity(96);
-        head.extend_from_slice(if is_head { b"HEAD" } else { b"POST" });
+        head.extend_from_slice(if asked.is_head { b"HEAD" } else { b"POST" });
         head.extend_from_slice(b" / HTTP/1.1\r\n");
-        match kind {
+        match asked.body {
             BodyKind::None => {}
             BodyKind::Sized(length) => {
                 head.extend_from_slice(b"content-length: ");
@@ -52,13 +53,13 @@ impl Feed {
             }
             BodyKind::Chunked => head.extend_from_slice(b"transfer-encoding: chunked\r\n"),
         }
-        if expects {
+        if asked.expects_continue {
             head.extend_from_slice(b"expect: 100-continue\r\n");
         }
         head.extend_from_slice(b"\r\n");
         Feed {
             head: Cell::new(Some(head)),
-            walker: RefCell::new(BodyWalker::new(kind)),
+            walker: RefCell::new(BodyWalker::new(asked.body)),
             past_end: Cell::new(false),
             read_waits: Cell::new(None),
             write_waits: Cell::new(None),

@@ -14,6 +14,7 @@ use http_body::Body;
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
+use super::Asked;
 use super::transfer::{ClientBody, SentBody, Transfer};
 use crate::answer::Fill;
 use crate::http::body::{RequestBody, ResponseBody};
@@ -27,11 +28,7 @@ use crate::outcome::CloseReason;
 /// What the response has to fit.
 #[derive(Clone, Debug)]
 pub(super) struct Ask {
-    pub is_head: bool,
-    pub is_old: bool,
-    pub persistent: bool,
-    pub expects_continue: bool,
-    pub body: BodyKind,
+    pub asked: Asked,
     pub fill: Fill,
     pub drain: DrainSignal,
     pub drain_bytes_max: usize,
@@ -81,7 +78,7 @@ async fn handle(
     ask: &Ask,
     transfer: &Rc<Transfer>,
 ) -> Response<ResponseBody> {
-    let body = match ask.body {
+    let body = match ask.asked.body {
         BodyKind::None => RequestBody::Empty,
         _ => RequestBody::Stream(Box::pin(ClientBody::new(incoming, transfer.clone()))),
     };
@@ -127,8 +124,8 @@ fn prepare(
     let (mut parts, mut body) = response.into_parts();
     let asked_to_close = says_close(&parts.headers);
     hop::strip_response(&mut parts.headers);
-    frame(&mut parts, &mut body, ask.is_head);
-    let unbounded = ask.is_old
+    frame(&mut parts, &mut body, ask.asked.is_head);
+    let unbounded = ask.asked.is_old
         && body.size_hint().exact().is_none()
         && !parts.headers.contains_key(header::CONTENT_LENGTH);
     if transfer.close.get().is_none() {
@@ -136,12 +133,12 @@ fn prepare(
             .or((asked_to_close || unbounded).then_some(CloseReason::ResponseClose));
         transfer.close.set(close);
     }
-    if ask.is_old {
+    if ask.asked.is_old {
         parts.version = Version::HTTP_10;
     }
     let said = match transfer.close.get() {
         Some(_) => Some("close"),
-        None => ask.is_old.then_some("keep-alive"),
+        None => ask.asked.is_old.then_some("keep-alive"),
     };
     if let Some(said) = said {
         parts.headers.insert(header::CONNECTION, HeaderValue::from_static(said));
@@ -156,12 +153,12 @@ fn close_reason(ask: &Ask, transfer: &Transfer) -> Option<CloseReason> {
     if let Some(failure) = transfer.failure.get() {
         return Some(failure.close_reason());
     }
-    if !ask.persistent {
+    if !ask.asked.persistent {
         return Some(CloseReason::RequestClose);
     }
     // A body that nobody waits for any more is drained after the response, within bounds. A client
     // that waits for `100 Continue` may send it or not: only a close tells it what we heard.
-    let unread = ask.expects_continue && !transfer.body_polled.get()
+    let unread = ask.asked.expects_continue && !transfer.body_polled.get()
         || transfer.body_abandoned() && transfer.request_left.get() > ask.drain_bytes_max as u64;
     if unread {
         return Some(CloseReason::UndrainedBody);

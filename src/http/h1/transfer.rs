@@ -174,14 +174,13 @@ impl Body for ClientBody {
                     this.transfer.reader.set(Some(cx.waker().clone()));
                     return Poll::Pending;
                 }
-                Poll::Ready(Some(Ok(frame))) => match frame.data_ref() {
-                    Some(data) => {
+                Poll::Ready(Some(Ok(frame))) => {
+                    // Anything else is trailers, which are dropped.
+                    if let Some(data) = frame.data_ref() {
                         this.bytes += data.len() as u64;
                         return Poll::Ready(Some(Ok(frame)));
                     }
-                    // Trailers are dropped.
-                    None => {}
-                },
+                }
                 // How hyper's channel ends says little: a connection that goes away ends it too, and
                 // hyper may be done before it has said that the body is. What counts is whether
                 // everything that the walker saw up to the end has come.
