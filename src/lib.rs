@@ -24,5 +24,8 @@ pub mod outcome;
 // the door
 pub mod http;
 
+// tools, which use only public HTTP, the admin API and files
+pub mod shop;
+
 // the command
 pub mod cli;
