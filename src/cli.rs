@@ -1,5 +1,6 @@
 //! The verbs: one file each, an `Args` and a `run` that returns an [`Exit`].
 
+pub mod drill;
 pub mod shop;
 
 use std::process::ExitCode;
@@ -41,6 +42,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    Drill(Box<drill::Args>),
     Shop(shop::Args),
 }
 
@@ -52,6 +54,7 @@ pub fn main() -> ExitCode {
 
 fn run(verb: Verb) -> Exit {
     match verb {
+        Verb::Drill(args) => drill::run(*args),
         Verb::Shop(args) => shop::run(args),
     }
 }

@@ -2,7 +2,7 @@
 //! every version, which no generator of a library promises.
 
 /// One stream of random numbers (SplitMix64).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dice {
     state: u64,
 }
