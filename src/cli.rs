@@ -1,5 +1,6 @@
 //! The verbs: one file each, an `Args` and a `run` that returns an [`Exit`].
 
+pub mod demo;
 pub mod drill;
 pub mod shop;
 
@@ -42,6 +43,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    Demo(demo::Args),
     Drill(Box<drill::Args>),
     Shop(shop::Args),
 }
@@ -54,6 +56,7 @@ pub fn main() -> ExitCode {
 
 fn run(verb: Verb) -> Exit {
     match verb {
+        Verb::Demo(args) => demo::run(args),
         Verb::Drill(args) => drill::run(*args),
         Verb::Shop(args) => shop::run(args),
     }

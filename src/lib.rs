@@ -25,6 +25,7 @@ pub mod outcome;
 pub mod http;
 
 // tools, which use only public HTTP, the admin API and files
+pub mod demo;
 pub mod drill;
 pub mod shop;
 

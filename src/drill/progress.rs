@@ -27,6 +27,8 @@ pub struct Progress {
     pub no_answer: BTreeMap<String, u64>,
     /// Requests under way.
     pub in_flight: u64,
+    /// People and bots who have not come yet or still try to buy.
+    pub away: u64,
     /// Connections open.
     pub connections: u64,
     /// 99 of 100 pages are faster; milliseconds.
@@ -59,6 +61,7 @@ impl Progress {
             heard,
             no_answer: tally.no_answer.iter().map(|(k, v)| ((*k).to_owned(), *v)).collect(),
             in_flight: under_way,
+            away: tally.away(),
             connections: world.pool().open() as u64,
             p99_page_ms: p99_ms(Span::Page),
             p99_loser_ms: p99_ms(Span::Loser),

@@ -123,7 +123,9 @@ pub struct Tally {
     pub last_win_us: Option<u64>,
     /// Microseconds from T0 to the first `sold_out` heard.
     pub first_sold_out_us: Option<u64>,
-    fates: Vec<Fate>,
+    fates: Vec<Option<Fate>>,
+    /// How many have gone home, and perhaps only watch from there.
+    at_home: u64,
     spans: [Histogram<u64>; 6],
 }
 
@@ -142,7 +144,8 @@ impl Tally {
             first_win_us: None,
             last_win_us: None,
             first_sold_out_us: None,
-            fates: vec![Fate::default(); users],
+            fates: vec![None; users],
+            at_home: 0,
             spans: std::array::from_fn(|_| crate::shop::order::latencies()),
         }
     }
@@ -200,7 +203,8 @@ impl Tally {
     /// What `user` came home with, unless they had something better already.
     pub fn home(&mut self, user: u32, fate: Fate) {
         if let Some(known) = self.fates.get_mut(user as usize) {
-            *known = fate.max(*known);
+            self.at_home += u64::from(known.is_none());
+            *known = Some(known.map_or(fate, |before| before.max(fate)));
         }
     }
 
@@ -208,9 +212,14 @@ impl Tally {
     pub fn fates(&self, range: std::ops::Range<usize>) -> BTreeMap<&'static str, u64> {
         let mut out: BTreeMap<_, _> = Fate::ALL.iter().map(|fate| (fate.label(), 0)).collect();
         for fate in self.fates.get(range).unwrap_or_default() {
-            *out.entry(fate.label()).or_default() += 1;
+            *out.entry(fate.unwrap_or_default().label()).or_default() += 1;
         }
         out
+    }
+
+    /// How many have not gone home yet.
+    pub fn away(&self) -> u64 {
+        self.fates.len() as u64 - self.at_home
     }
 
     /// Distinct orders that clients know of.
@@ -260,6 +269,7 @@ mod tests {
         tally.home(0, Fate::Won);
         tally.home(0, Fate::SoldOut);
         tally.home(2, Fate::GaveUp);
+        assert_eq!(tally.away(), 1);
         let fates = tally.fates(0..3);
         assert_eq!(fates.values().sum::<u64>(), 3);
         assert_eq!((fates["won"], fates["gave_up"], fates["unfinished"]), (1, 1, 1));
