@@ -1,5 +1,9 @@
 //! The verbs: one file each, an `Args` and a `run` that returns an [`Exit`].
 
+pub mod demo;
+pub mod drill;
+pub mod shop;
+
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -38,7 +42,11 @@ struct Cli {
 }
 
 #[derive(Debug, Subcommand)]
-enum Verb {}
+enum Verb {
+    Demo(demo::Args),
+    Drill(Box<drill::Args>),
+    Shop(shop::Args),
+}
 
 /// Parses the command line and runs the verb.
 pub fn main() -> ExitCode {
@@ -47,5 +55,24 @@ pub fn main() -> ExitCode {
 }
 
 fn run(verb: Verb) -> Exit {
-    match verb {}
+    match verb {
+        Verb::Demo(args) => demo::run(args),
+        Verb::Drill(args) => drill::run(*args),
+        Verb::Shop(args) => shop::run(args),
+    }
+}
+
+/// Waits for INT or TERM. For tools that have no runtime of their own.
+fn wait_for_stop() -> std::io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut term = signal(SignalKind::terminate())?;
+        let mut int = signal(SignalKind::interrupt())?;
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
+        Ok(())
+    })
 }

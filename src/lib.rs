@@ -24,5 +24,10 @@ pub mod outcome;
 // the door
 pub mod http;
 
+// tools, which use only public HTTP, the admin API and files
+pub mod demo;
+pub mod drill;
+pub mod shop;
+
 // the command
 pub mod cli;

@@ -1,0 +1,89 @@
+use super::*;
+use crate::demo::edge::{Audit, Check};
+use crate::demo::facts::{Kill, Matched};
+
+/// A demo as it was recorded, in which everything that can be shown is there.
+fn recorded() -> Facts {
+    serde_json::from_str(include_str!("recorded.json")).unwrap()
+}
+
+#[test]
+fn the_report_is_short() {
+    let facts = recorded();
+    let lines = lines(&facts, &Verdict::of(&facts));
+    assert!(lines.len() <= LINES_MAX, "{}", lines.join("\n"));
+    assert!(lines.iter().all(|line| line.chars().count() <= 140), "{}", lines.join("\n"));
+}
+
+#[test]
+fn every_sum_adds_up() {
+    let facts = recorded();
+    let mut sums = 0;
+    for line in lines(&facts, &Verdict::of(&facts)) {
+        let Some((left, right)) = line.split_once(" = ") else { continue };
+        let first_number = |text: &str| {
+            text.split(|c: char| !c.is_ascii_digit()).find_map(|word| word.parse::<u64>().ok())
+        };
+        // `ADMITTED 5 = SOLD 3 + FAILED 2 (…)`: the sum stands on either side.
+        let (parts, total) = if left.contains(" + ") { (left, right) } else { (right, left) };
+        let parts = parts.split(" (").next().unwrap();
+        let sum: u64 = parts.split(" + ").map(|part| first_number(part).unwrap()).sum();
+        assert_eq!(sum, first_number(total).unwrap(), "{line}");
+        sums += 1;
+    }
+    assert!(sums >= 5, "only {sums} sums");
+}
+
+#[test]
+fn every_figure_names_its_source() {
+    let facts = recorded();
+    let lines = lines(&facts, &Verdict::of(&facts));
+    let sources = ["shop", "client", "edge", "ledger", "journal"];
+    let latencies = |line: &str| line.starts_with("  ");
+    let about_itself = |line: &str| line.starts_with("again") || line.starts_with("next");
+    for line in lines.iter().filter(|line| !latencies(line) && !about_itself(line)) {
+        let names_one = sources.iter().any(|source| line.contains(source));
+        assert!(names_one || line.contains("counted by"), "{line}");
+    }
+}
+
+#[test]
+fn a_demo_that_went_well_breaks_nothing() {
+    let verdict = Verdict::of(&recorded());
+    assert!(verdict.holds(), "{:?}", verdict.broken);
+}
+
+#[test]
+fn each_broken_promise_is_told() {
+    let broken = |change: fn(&mut Facts)| {
+        let mut facts = recorded();
+        change(&mut facts);
+        let verdict = Verdict::of(&facts);
+        assert!(!verdict.holds());
+        let lines = lines(&facts, &verdict);
+        assert!(lines.len() <= LINES_MAX && lines.iter().any(|line| line.contains("BROKEN")));
+    };
+    broken(|f| f.with.shop.units = 104);
+    broken(|f| f.with.shop.users_twice = 1);
+    broken(|f| f.with.shop.first_post_ms = f.t0_ms - 1);
+    broken(|f| f.with.shop.stock.values_mut().for_each(|pool| pool.left = -1));
+    broken(|f| f.journal.admitted += 1);
+    broken(|f| f.journal.open += 1);
+    broken(|f| f.ledger.confirmed -= 1);
+    broken(|f| f.ledger.held = 5);
+    broken(|f| f.audit.holds = false);
+    broken(|f| {
+        let said = "2 of 1".to_owned();
+        f.audit.checks.push(Check { name: "I1 budget".to_owned(), holds: false, said });
+    });
+}
+
+#[test]
+fn nothing_is_shown_of_faults_that_were_not() {
+    let mut facts = recorded();
+    facts.kill = None::<Kill>;
+    facts.matched = Matched::default();
+    facts.audit = Audit { holds: true, checks: Vec::new() };
+    let text = lines(&facts, &Verdict::of(&facts)).join("\n");
+    assert!(!text.contains("kill -9") && !text.contains("limbo"));
+}
