@@ -188,7 +188,10 @@ pub enum DrillError {
 /// Drills the target. `seen` gets a [`Progress`] every now and then. INT and TERM end it early, with
 /// its report.
 pub fn run(settings: Settings, seen: impl FnMut(&Progress)) -> Result<Report, DrillError> {
-    raise_descriptor_limit();
+    let mut settings = settings;
+    // Some descriptors are not for connections: files, the runtime, a shop in this process.
+    let descriptors = raise_descriptor_limit().saturating_sub(64).max(1);
+    settings.connections_max = settings.connections_max.min(descriptors);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -250,7 +253,7 @@ async fn stop_signal() {
 }
 
 /// A crowd needs a descriptor for each connection: take as many as the system lets us have.
-fn raise_descriptor_limit() {
+fn raise_descriptor_limit() -> usize {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
@@ -258,4 +261,6 @@ fn raise_descriptor_limit() {
         // Refused: connections beyond the limit will be counted as failed, which says it too.
         let _ = setrlimit(Resource::Nofile, limit);
     }
+    let got = getrlimit(Resource::Nofile).current;
+    got.and_then(|n| usize::try_from(n).ok()).unwrap_or(usize::MAX)
 }

@@ -104,9 +104,9 @@ impl Stage<'_> {
         let mut edge = Edge::start(&self.place, self.stop)?;
         let mut course = Course { edge_ready_ms: edge.ready_after_ms, ..Course::default() };
         self.screen.say("ACT 2: the same shop, unchanged, behind Penstock.");
+        self.screen.say(format!("       {}", self.place.config().display()));
         self.screen.say(format!(
-            "       {} · ready in {} ms · http://{}{}",
-            self.place.config().display(),
+            "       ready in {} ms: http://{}{}",
             course.edge_ready_ms,
             self.place.edge,
             self.place.page()

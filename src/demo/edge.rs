@@ -189,12 +189,14 @@ fn sale_of(told: &Value) -> Result<Sale, DemoError> {
     };
     let number = |name: &str| {
         let of = |v: &Value| v.get(name).and_then(Value::as_u64);
-        of(told).or_else(|| pools.iter().map(|pool| of(pool)).sum::<Option<u64>>()).ok_or_else(
-            || DemoError::Unreadable {
-                what: format!("`{name}` of `penstock sale show`"),
-                said: told.to_string(),
-            },
-        )
+        let in_pools = || match pools.as_slice() {
+            [] => None,
+            pools => pools.iter().map(|pool| of(pool)).sum::<Option<u64>>(),
+        };
+        of(told).or_else(in_pools).ok_or_else(|| DemoError::Unreadable {
+            what: format!("`{name}` of `penstock sale show`"),
+            said: told.to_string(),
+        })
     };
     let state = told.get("state").and_then(Value::as_str).unwrap_or_default().to_owned();
     Ok(Sale {

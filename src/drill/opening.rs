@@ -22,6 +22,8 @@ pub struct Opening {
     pub start_wall: UnixMs,
     /// When the sale opens; the start itself, if it is open already.
     pub t0: Instant,
+    /// Requests that it took to find out.
+    pub probes: u64,
 }
 
 impl Opening {
@@ -90,7 +92,8 @@ pub async fn find(settings: &Settings, address: SocketAddr) -> Result<Opening, D
         }
         (Opens::Asked { or_in_ms }, _) => or_in_ms,
     };
-    Ok(Opening { start, start_wall, t0: start + Duration::from_millis(wait_ms) })
+    let t0 = start + Duration::from_millis(wait_ms);
+    Ok(Opening { start, start_wall, t0, probes: u64::from(path.is_some()) })
 }
 
 struct Seen {

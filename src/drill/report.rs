@@ -17,6 +17,7 @@ pub const LINES_MAX: usize = 32;
 
 /// How a drill went. Every count is what clients saw, unless it stands in `shop`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Report {
     /// The URL.
     pub target: String,
@@ -34,6 +35,8 @@ pub struct Report {
     pub opens_at_ms: u64,
     /// Milliseconds from the start to the end.
     pub took_ms: u64,
+    /// Requests before the start, to see who is there and when the sale opens; counted nowhere else.
+    pub probes: u64,
     /// Pages.
     pub page: Requests,
     /// Polls.
@@ -155,6 +158,7 @@ impl Report {
             own_addresses: world.pool().has_own_addresses(),
             opens_at_ms: opening.start_wall.plus(opening.lead_ms()).0,
             took_ms: u64::try_from((Instant::now() - opening.start).as_millis()).unwrap_or(0),
+            probes: opening.probes,
             page: requests(Kind::Page),
             poll: requests(Kind::Poll),
             purchase: requests(Kind::Purchase),
