@@ -86,8 +86,8 @@ impl Size {
         Size { bytes: mib << 20 }
     }
 
-    /// As a length in memory.
-    pub fn len(self) -> usize {
+    /// As a length in memory, saturating.
+    pub fn in_memory(self) -> usize {
         usize::try_from(self.bytes).unwrap_or(usize::MAX)
     }
 }

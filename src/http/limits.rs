@@ -39,9 +39,9 @@ pub struct Limits {
 impl From<&schema::Http> for Limits {
     fn from(http: &schema::Http) -> Limits {
         Limits {
-            head_bytes_max: http.head_bytes_max.len(),
-            target_bytes_max: http.target_bytes_max.len(),
-            field_bytes_max: http.field_bytes_max.len(),
+            head_bytes_max: http.head_bytes_max.in_memory(),
+            target_bytes_max: http.target_bytes_max.in_memory(),
+            field_bytes_max: http.field_bytes_max.in_memory(),
             fields_max: usize::try_from(http.fields_max).unwrap_or(usize::MAX),
             first_byte_timeout: http.first_byte_timeout.duration(),
             head_timeout: http.head_timeout.duration(),
@@ -49,9 +49,9 @@ impl From<&schema::Http> for Limits {
             write_timeout: http.write_timeout.duration(),
             keep_alive_timeout: http.keep_alive_timeout.duration(),
             connection_age_max: http.connection_age_max.duration(),
-            drain_bytes_max: http.drain_bytes_max.len(),
+            drain_bytes_max: http.drain_bytes_max.in_memory(),
             drain_timeout: http.drain_timeout.duration(),
-            read_ahead_bytes_max: http.read_ahead_bytes_max.len(),
+            read_ahead_bytes_max: http.read_ahead_bytes_max.in_memory(),
         }
     }
 }
