@@ -21,6 +21,12 @@ pub mod ident;
 pub mod metrics;
 pub mod outcome;
 
+// the sale and its ledger
+pub mod claims;
+pub mod ledger;
+pub mod sale;
+pub mod store;
+
 // the door
 pub mod http;
 

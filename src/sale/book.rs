@@ -1,0 +1,135 @@
+//! Where requests find sales: by site and activity. The store pushes; nobody below knows the store.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+
+use super::snapshot::{Heard, SaleSnapshot};
+use super::state::SaleState;
+use crate::clock::MonoMs;
+use crate::ident::{Name, SaleId};
+
+/// News about one sale.
+#[derive(Clone, Debug)]
+pub struct Update {
+    /// What the ledger holds now.
+    pub state: SaleState,
+    /// When the store said so.
+    pub heard: MonoMs,
+}
+
+/// One sale's place in the book. Its snapshot is replaced, the cell stays.
+#[derive(Debug)]
+pub struct SaleCell {
+    snapshot: ArcSwap<SaleSnapshot>,
+}
+
+impl SaleCell {
+    /// The snapshot of now; a request calls this once.
+    pub fn load(&self) -> Arc<SaleSnapshot> {
+        self.snapshot.load_full()
+    }
+}
+
+type Index = HashMap<Name, HashMap<Name, Arc<SaleCell>>>;
+
+/// All sales, for one node.
+#[derive(Debug, Default)]
+pub struct SaleBook {
+    by_activity: ArcSwap<Index>,
+    by_id: Mutex<HashMap<SaleId, Arc<SaleCell>>>,
+    synced: AtomicBool,
+}
+
+impl SaleBook {
+    /// An empty book that has never been in sync.
+    pub fn new() -> SaleBook {
+        SaleBook::default()
+    }
+
+    /// The sale of an activity: the one that is not ended, else the newest.
+    pub fn get(&self, site: &str, activity: &str) -> Option<Arc<SaleSnapshot>> {
+        Some(self.by_activity.load().get(site)?.get(activity)?.load())
+    }
+
+    /// The sale called `id`.
+    pub fn sale(&self, id: &SaleId) -> Option<Arc<SaleSnapshot>> {
+        self.lock().get(id).map(|c| c.load())
+    }
+
+    /// Every sale, in the order of their ids.
+    pub fn all(&self) -> Vec<Arc<SaleSnapshot>> {
+        let mut all: Vec<_> = self.lock().values().map(|c| c.load()).collect();
+        all.sort_by(|a, b| a.state.id.cmp(&b.state.id));
+        all
+    }
+
+    /// Whether the mirror has been in sync once; before that nobody is told `unknown_activity`.
+    pub fn is_synced(&self) -> bool {
+        self.synced.load(Ordering::Acquire)
+    }
+
+    /// The store has told about every sale it has.
+    pub fn set_synced(&self) {
+        self.synced.store(true, Ordering::Release);
+    }
+
+    /// Takes an update unless it is older than what is known, by (epoch, version). Counters move
+    /// within a version; the newest word about them wins. Returns whether the snapshot was replaced.
+    pub fn apply(&self, update: Update) -> bool {
+        let Update { state, heard } = update;
+        let has_room = state.pools.iter().any(|p| p.room(state.overshoot_permille) > 0);
+        let mut by_id = self.lock();
+        if let Some(cell) = by_id.get(&state.id) {
+            let old = cell.load();
+            old.heard().note(heard, has_room);
+            let (was, is) = ((old.state.epoch, old.state.version), (state.epoch, state.version));
+            if is < was || old.state == state {
+                return false;
+            }
+            let moved = old.state.activity != state.activity;
+            cell.snapshot.store(Arc::new(SaleSnapshot::new(state, old.heard().clone())));
+            if moved {
+                self.index(&by_id);
+            }
+            return true;
+        }
+        let shared = Arc::new(Heard::default());
+        shared.note(heard, has_room);
+        let id = state.id.clone();
+        let snapshot = ArcSwap::from_pointee(SaleSnapshot::new(state, shared));
+        by_id.insert(id, Arc::new(SaleCell { snapshot }));
+        self.index(&by_id);
+        true
+    }
+
+    /// Forgets a sale that was removed from the store.
+    pub fn remove(&self, id: &SaleId) {
+        let mut by_id = self.lock();
+        if by_id.remove(id).is_some() {
+            self.index(&by_id);
+        }
+    }
+
+    /// Builds the index again: rare, so it may cost a walk over all sales.
+    fn index(&self, by_id: &HashMap<SaleId, Arc<SaleCell>>) {
+        let mut index: Index = HashMap::new();
+        let mut cells: Vec<_> = by_id.values().map(|c| (c.load(), c)).collect();
+        // Later entries win: running sales last, and among them or the ended ones the newest.
+        cells.sort_by_key(|(s, _)| (!s.state.ended, s.state.opens_at, s.state.id.clone()));
+        for (snapshot, cell) in cells {
+            let state = &snapshot.state;
+            index
+                .entry(state.id.site.clone())
+                .or_default()
+                .insert(state.activity.clone(), cell.clone());
+        }
+        self.by_activity.store(Arc::new(index));
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<SaleId, Arc<SaleCell>>> {
+        self.by_id.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,99 @@
+//! A sale as the ledger holds it: the declared limits, the counters and the latches.
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::UnixMs;
+use crate::config::schema::{PerUser, Restock};
+use crate::ident::{Name, SaleId, Salt};
+
+/// A sale as the ledger holds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SaleState {
+    /// Site and sale.
+    pub id: SaleId,
+    /// The activity that is sold.
+    pub activity: Name,
+    /// Generation: a restock begins a new one. From 1.
+    pub epoch: u32,
+    /// Rises with every change that readers must see.
+    pub version: u64,
+    /// The last JSON declaration that was applied; 0 if none was.
+    pub revision: u64,
+    /// Hashes of the last 16 declarations that were applied, oldest first.
+    pub applied: Vec<u64>,
+    /// T0.
+    pub opens_at: UnixMs,
+    /// The end, if it has a time.
+    pub ends_at: Option<UnixMs>,
+    /// The operator paused purchases.
+    pub paused: bool,
+    /// The operator's word that the sale is over.
+    pub ended: bool,
+    /// The operator's word, or the latch of all pools.
+    pub sold_out: bool,
+    /// Admissions in flight per 1,000 unsold units.
+    pub overshoot_permille: u32,
+    /// What one user may buy.
+    pub per_user: PerUser,
+    /// What becomes of units that come back.
+    pub restock: Restock,
+    /// Key of the users' hashes.
+    pub salt: Salt,
+    /// The stock numbers, in the order of their names.
+    pub pools: Vec<PoolState>,
+}
+
+/// One stock number. `held` and `limbo` count units whose outcome is open.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PoolState {
+    /// The pool's id.
+    pub name: Name,
+    /// Units for sale.
+    pub stock: u64,
+    /// Units the shop took orders for.
+    pub confirmed: u64,
+    /// Units admitted (A) or pending (P).
+    pub held: u64,
+    /// Units whose outcome is unknown (L).
+    pub limbo: u64,
+    /// The latch: sold out in this epoch.
+    pub sold_out: bool,
+}
+
+impl PoolState {
+    /// A pool nobody has bought from.
+    pub fn new(name: Name, stock: u64) -> PoolState {
+        PoolState { name, stock, confirmed: 0, held: 0, limbo: 0, sold_out: false }
+    }
+
+    /// Units that may be admitted now; negative after an operator lowered the stock.
+    pub fn room(&self, overshoot_permille: u32) -> i64 {
+        let unsold = u128::from(self.stock.saturating_sub(self.confirmed));
+        let window =
+            i64::try_from(unsold * u128::from(overshoot_permille) / 1000).unwrap_or(i64::MAX);
+        let open = i64::try_from(self.held.saturating_add(self.limbo)).unwrap_or(i64::MAX);
+        window.saturating_sub(open)
+    }
+
+    /// Whether the latch's condition holds (DESIGN section 4).
+    pub fn is_exhausted(&self) -> bool {
+        self.held == 0 && self.confirmed.saturating_add(self.limbo) >= self.stock
+    }
+}
+
+impl SaleState {
+    /// The pool called `name`.
+    pub fn pool(&self, name: &str) -> Option<&PoolState> {
+        self.pools.iter().find(|p| p.name.as_str() == name)
+    }
+
+    /// The pool called `name`, to change it.
+    pub fn pool_mut(&mut self, name: &str) -> Option<&mut PoolState> {
+        self.pools.iter_mut().find(|p| p.name.as_str() == name)
+    }
+
+    /// Whether the sale is over at ledger time `now`.
+    pub fn is_ended_at(&self, now: UnixMs) -> bool {
+        self.ended || self.ends_at.is_some_and(|end| now >= end)
+    }
+}

@@ -1,0 +1,74 @@
+//! Where the ledger lives: one interface, several stores.
+//!
+//! A store applies an [`Op`] atomically and tells the sale as it is afterwards; the caller pushes that
+//! into the book. A store also pushes by itself what others changed (the mirror).
+
+use std::time::Duration;
+
+use crate::clock::UnixMs;
+use crate::ident::{AttemptId, ClaimId, Name, NodeId, SaleId, UserKey};
+use crate::ledger::{Op, Reply};
+
+/// Why a store call failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// Provably not applied: the store was not reached.
+    #[error("the store cannot be reached: {0}")]
+    NotSent(String),
+    /// It may have been applied: no answer in time.
+    #[error("the store did not answer in time")]
+    MaybeApplied,
+    /// The store refused it as a whole; the text says what to do.
+    #[error("the store refused: {0}")]
+    Refused(String),
+}
+
+/// One record of one user, as listings show it.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Record {
+    /// A, P, L or C.
+    pub kind: char,
+    /// The buyer.
+    pub user: UserKey,
+    /// The claim.
+    pub claim: ClaimId,
+    /// The attempt.
+    pub attempt: AttemptId,
+    /// The pool.
+    pub pool: Name,
+    /// Units.
+    pub units: u32,
+    /// The node that claimed.
+    pub node: NodeId,
+    /// When A or P goes to limbo.
+    pub deadline: UnixMs,
+}
+
+/// A store. Cheap to call from any thread.
+pub trait Store: Send + Sync + std::fmt::Debug {
+    /// Applies `op` to `sale` and waits at most `deadline`.
+    fn call<'a>(
+        &'a self,
+        sale: &'a SaleId,
+        op: Op,
+        deadline: Duration,
+    ) -> BoxFuture<'a, Result<Reply, StoreError>>;
+
+    /// The sales that the store knows.
+    fn sales(&self) -> BoxFuture<'_, Result<Vec<SaleId>, StoreError>>;
+
+    /// Records of a sale, those of one user or all, from `after` on, at most `max`.
+    fn records<'a>(
+        &'a self,
+        sale: &'a SaleId,
+        user: Option<UserKey>,
+        after: Option<UserKey>,
+        max: usize,
+    ) -> BoxFuture<'a, Result<Vec<Record>, StoreError>>;
+
+    /// Whether the store can be used now; the text says what is wrong.
+    fn health(&self) -> Result<(), String>;
+}
+
+/// A boxed future that may move between threads.
+pub type BoxFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>;
