@@ -109,13 +109,20 @@ pub enum Claimed {
     TooLate,
 }
 
-/// The outcome of one claim.
+/// The outcome of one claim. Pool, units and attempt are said again, since a C must be counted even
+/// where the ledger has no record of the claim any more: the order exists.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resolution {
     /// The buyer.
     pub user: UserKey,
     /// The claim; an outcome never touches another claim's record.
     pub claim: ClaimId,
+    /// The attempt.
+    pub attempt: AttemptId,
+    /// The pool.
+    pub pool: Name,
+    /// Units.
+    pub units: u32,
     /// The outcome.
     pub verdict: Verdict,
     /// For [`Verdict::Pending`]: held until this ledger time.
@@ -131,8 +138,48 @@ pub enum Resolved {
     Repeated,
     /// The record says otherwise (an F after a C): nothing was changed, an operator must look.
     Conflict,
-    /// No record of this claim.
+    /// No record of this claim, and the outcome needs none (F, X).
     Unknown,
+    /// A C without a record: it was counted all the same, and an operator should look.
+    Late,
+}
+
+/// What a record says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+pub enum RecordKind {
+    /// A: admitted, the outcome is open; the units are held.
+    #[serde(rename = "A")]
+    Admitted,
+    /// P: the shop accepted, its final word comes later; the units are held.
+    #[serde(rename = "P")]
+    Pending,
+    /// L: in limbo, nobody knows.
+    #[serde(rename = "L")]
+    Limbo,
+    /// C: confirmed.
+    #[serde(rename = "C")]
+    Confirmed,
+}
+
+/// One record of one user.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Record {
+    /// What it says.
+    pub kind: RecordKind,
+    /// The buyer.
+    pub user: UserKey,
+    /// The claim.
+    pub claim: ClaimId,
+    /// The attempt.
+    pub attempt: AttemptId,
+    /// The pool.
+    pub pool: Name,
+    /// Units.
+    pub units: u32,
+    /// The node that claimed.
+    pub node: NodeId,
+    /// When A or P goes to limbo.
+    pub deadline: UnixMs,
 }
 
 /// A declaration with what the first one writes.
@@ -199,15 +246,6 @@ pub enum Controlled {
     Refused(String),
 }
 
-/// A record that was moved to limbo by the reaper.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reaped {
-    /// The buyer.
-    pub user: UserKey,
-    /// The claim.
-    pub claim: ClaimId,
-}
-
 /// What the ledger says to an operation, always with the sale as it is afterwards.
 #[derive(Clone, Debug)]
 pub struct Reply {
@@ -227,7 +265,7 @@ pub enum OpResult {
     /// One for each resolution.
     Resolved(Vec<Resolved>),
     /// What went to limbo.
-    Reaped(Vec<Reaped>),
+    Reaped(Vec<Record>),
     /// What became of the declaration.
     Declared(Declared),
     /// What became of the operator's word.

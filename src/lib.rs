@@ -18,6 +18,7 @@ pub mod answer;
 pub mod clock;
 pub mod config;
 pub mod ident;
+pub mod journal;
 pub mod metrics;
 pub mod outcome;
 
@@ -28,7 +29,15 @@ pub mod sale;
 pub mod store;
 
 // the door
+pub mod answers;
 pub mod http;
+pub mod upstream;
+
+// what a request can be
+pub mod availability;
+pub mod gate;
+pub mod page;
+pub mod proxy;
 
 // tools, which use only public HTTP, the admin API and files
 pub mod demo;

@@ -1,14 +1,17 @@
 //! A sale as every part of the edge sees it: one snapshot, one function that computes its state.
 //!
 //! [`declare`] is what an operator or the shop says; [`state`] is what the ledger holds;
-//! [`snapshot`] is that plus ready answers, as one request uses it; [`book`] is where requests find it.
+//! [`snapshot`] is that as one request uses it; [`book`] is where requests find it; [`memo`] keeps the
+//! answers that are made once for a version.
 
 pub mod book;
 pub mod declare;
+pub mod memo;
 pub mod snapshot;
 pub mod state;
 
 pub use book::SaleBook;
 pub use declare::Declaration;
+pub use memo::Memo;
 pub use snapshot::{Availability, Hint, SaleSnapshot, View};
 pub use state::{PoolState, SaleState};

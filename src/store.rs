@@ -3,11 +3,13 @@
 //! A store applies an [`Op`] atomically and tells the sale as it is afterwards; the caller pushes that
 //! into the book. A store also pushes by itself what others changed (the mirror).
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::clock::UnixMs;
-use crate::ident::{AttemptId, ClaimId, Name, NodeId, SaleId, UserKey};
-use crate::ledger::{Op, Reply};
+use crate::clock::Clock;
+use crate::ident::{SaleId, UserKey};
+use crate::ledger::{Op, Record, Reply};
+use crate::sale::SaleBook;
 
 /// Why a store call failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -21,27 +23,6 @@ pub enum StoreError {
     /// The store refused it as a whole; the text says what to do.
     #[error("the store refused: {0}")]
     Refused(String),
-}
-
-/// One record of one user, as listings show it.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Record {
-    /// A, P, L or C.
-    pub kind: char,
-    /// The buyer.
-    pub user: UserKey,
-    /// The claim.
-    pub claim: ClaimId,
-    /// The attempt.
-    pub attempt: AttemptId,
-    /// The pool.
-    pub pool: Name,
-    /// Units.
-    pub units: u32,
-    /// The node that claimed.
-    pub node: NodeId,
-    /// When A or P goes to limbo.
-    pub deadline: UnixMs,
 }
 
 /// A store. Cheap to call from any thread.
@@ -65,6 +46,11 @@ pub trait Store: Send + Sync + std::fmt::Debug {
         after: Option<UserKey>,
         max: usize,
     ) -> BoxFuture<'a, Result<Vec<Record>, StoreError>>;
+
+    /// Keeps `book` in step with the store for as long as it is polled: every sale is told once, then
+    /// the book is in sync; afterwards each change, and each time the store was heard. Tells `clock`
+    /// what the store's clock shows.
+    fn mirror(self: Arc<Self>, book: Arc<SaleBook>, clock: Clock) -> BoxFuture<'static, ()>;
 
     /// Whether the store can be used now; the text says what is wrong.
     fn health(&self) -> Result<(), String>;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 
-use super::snapshot::{Heard, SaleSnapshot};
+use super::snapshot::SaleSnapshot;
 use super::state::SaleState;
 use crate::clock::MonoMs;
 use crate::ident::{Name, SaleId};
@@ -89,18 +89,17 @@ impl SaleBook {
             if is < was || old.state == state {
                 return false;
             }
-            let moved = old.state.activity != state.activity;
-            cell.snapshot.store(Arc::new(SaleSnapshot::new(state, old.heard().clone())));
+            let moved = old.state.activity != state.activity || old.state.ended != state.ended;
+            cell.snapshot.store(Arc::new(old.next(state)));
             if moved {
                 self.index(&by_id);
             }
             return true;
         }
-        let shared = Arc::new(Heard::default());
-        shared.note(heard, has_room);
         let id = state.id.clone();
-        let snapshot = ArcSwap::from_pointee(SaleSnapshot::new(state, shared));
-        by_id.insert(id, Arc::new(SaleCell { snapshot }));
+        let snapshot = SaleSnapshot::new(state);
+        snapshot.heard().note(heard, has_room);
+        by_id.insert(id, Arc::new(SaleCell { snapshot: ArcSwap::from_pointee(snapshot) }));
         self.index(&by_id);
         true
     }

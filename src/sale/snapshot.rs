@@ -1,7 +1,9 @@
 //! One sale at one version, with what every request needs ready made.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::memo::Memo;
 use super::state::SaleState;
 use crate::clock::{MonoMs, Now, UnixMs};
 use crate::config::schema::Restock;
@@ -89,7 +91,9 @@ pub struct SaleSnapshot {
     /// What the ledger holds.
     pub state: SaleState,
     /// When the store was last heard about this sale; shared by the sale's snapshots.
-    heard: std::sync::Arc<Heard>,
+    heard: Arc<Heard>,
+    /// Ready-made answers; shared by the snapshots that say the same to the public.
+    memo: Arc<Memo>,
 }
 
 /// What changes without a new version: when the store was heard, and since when there is no room.
@@ -115,14 +119,26 @@ impl Heard {
 }
 
 impl SaleSnapshot {
-    /// A snapshot of `state` that shares `heard` with the sale's other snapshots.
-    pub fn new(state: SaleState, heard: std::sync::Arc<Heard>) -> SaleSnapshot {
-        SaleSnapshot { state, heard }
+    /// The first snapshot of a sale.
+    pub fn new(state: SaleState) -> SaleSnapshot {
+        SaleSnapshot { state, heard: Arc::default(), memo: Arc::default() }
     }
 
-    /// What is shared by the sale's snapshots.
-    pub fn heard(&self) -> &std::sync::Arc<Heard> {
+    /// The snapshot that follows this one. Ready-made answers are kept where only counters moved.
+    pub fn next(&self, state: SaleState) -> SaleSnapshot {
+        let memo =
+            if self.state.says_the_same(&state) { self.memo.clone() } else { Arc::default() };
+        SaleSnapshot { state, heard: self.heard.clone(), memo }
+    }
+
+    /// What is shared by all snapshots of the sale.
+    pub fn heard(&self) -> &Heard {
         &self.heard
+    }
+
+    /// Ready-made answers about what this snapshot says to the public.
+    pub fn memo(&self) -> &Memo {
+        &self.memo
     }
 
     /// The sale at `now`. Page, flag and gate all call this: operator's word > ended > sold out > time.

@@ -92,6 +92,15 @@ impl SaleState {
         self.pools.iter_mut().find(|p| p.name.as_str() == name)
     }
 
+    /// Whether `other` is this sale at the same version: all that the public is told is equal, and at
+    /// most the counters differ.
+    pub fn says_the_same(&self, other: &SaleState) -> bool {
+        let no_limbo = |state: &SaleState| state.pools.iter().all(|p| p.limbo == 0);
+        (self.epoch, self.version, self.sold_out, self.paused, self.ended)
+            == (other.epoch, other.version, other.sold_out, other.paused, other.ended)
+            && no_limbo(self) == no_limbo(other)
+    }
+
     /// Whether the sale is over at ledger time `now`.
     pub fn is_ended_at(&self, now: UnixMs) -> bool {
         self.ended || self.ends_at.is_some_and(|end| now >= end)

@@ -1,0 +1,66 @@
+//! The journal: every admission and every outcome, one JSON line each, chained by a keyed hash.
+//!
+//! It is written before an admitted purchase is sent; when it cannot be written, nobody is admitted.
+//! Restart, audit, report and limbo read it. This module is the format, the writer and the reader; it
+//! knows neither the store nor the network.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ident::{AttemptId, ClaimId, Name, NodeId, UserKey};
+
+/// What happened to a claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Event {
+    /// The ledger admitted it. Written before the purchase is sent.
+    Admitted,
+    /// C.
+    Confirmed,
+    /// F.
+    Failed,
+    /// X: it went to limbo.
+    Unknown,
+    /// P.
+    Pending,
+    /// V.
+    Void,
+}
+
+/// One line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Line {
+    /// Unix milliseconds, by the ledger's clock.
+    pub t: u64,
+    /// Number of the line in this journal, from 1, without gaps.
+    pub seq: u64,
+    /// `site/sale`.
+    pub sale: String,
+    /// The sale's epoch.
+    pub epoch: u32,
+    /// The pool.
+    pub pool: Name,
+    /// The buyer.
+    pub user: UserKey,
+    /// The attempt.
+    pub attempt: AttemptId,
+    /// The claim.
+    pub claim: ClaimId,
+    /// The run of the node that admitted it.
+    pub node: NodeId,
+    /// Units.
+    pub units: u32,
+    /// What happened.
+    pub event: Event,
+    /// The shop's status, where it answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// The shop's code, where a rule read one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+    /// The order's number, where a rule read it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order: Option<String>,
+    /// blake3 keyed with `state_dir/journal.key` over the previous line's chain and this line
+    /// without its chain, in hexadecimal.
+    pub chain: String,
+}
