@@ -128,6 +128,8 @@ reasons! {
     UnknownActivity, "unknown_activity", 404, 40400, "No such activity", "活动不存在", false, Final, 0;
     /// The path reads as a purchase when decoded leniently, but is not one: it must not pass the gate by.
     Alias, "alias", 404, 40401, "Not found", "页面不存在", false, Final, 0;
+    /// A path under `/_penstock/` that means nothing.
+    NotFound, "not_found", 404, 40402, "Not found", "页面不存在", false, Final, 0;
     /// The method is not allowed here.
     Method, "method", 405, 40500, "Method not allowed", "请求方法不支持", false, Final, 0;
     /// The Host is not one of ours.
@@ -165,6 +167,11 @@ impl Reason {
     /// Name on the wire, in metrics and logs.
     pub fn label(self) -> &'static str {
         self.row().label
+    }
+
+    /// The reason called `label`.
+    pub fn of_label(label: &str) -> Option<Reason> {
+        REASONS.iter().find(|row| row.label == label).map(|row| row.reason)
     }
 }
 
