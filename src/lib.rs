@@ -48,4 +48,5 @@ pub mod drill;
 pub mod shop;
 
 // the command
+pub mod admin_client;
 pub mod cli;
