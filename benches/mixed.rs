@@ -5,13 +5,13 @@
 //! kernel's own accounting), as the median of the rounds. Every answer's status and whole length are
 //! checked; purchases come from ever new users after the sale is sold out, so that each is a refusal.
 
+use std::cell::Cell;
 use std::error::Error;
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::rc::Rc;
-use std::cell::Cell;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -40,7 +40,8 @@ fn main() -> Outcome<()> {
     let edge_process = Running::start(&["run", "-c", &config.display().to_string()])?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     LocalSet::new().block_on(&runtime, async {
-        until(|| async move { status(edge, "GET", "/_penstock/health", 0).await == Some(200) }).await?;
+        until(|| async move { status(edge, "GET", "/_penstock/health", 0).await == Some(200) })
+            .await?;
         sell_out(edge).await?;
         measure(edge, edge_process.0.id()).await
     })
