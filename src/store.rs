@@ -3,6 +3,8 @@
 //! A store applies an [`Op`] atomically and tells the sale as it is afterwards; the caller pushes that
 //! into the book. A store also pushes by itself what others changed (the mirror).
 
+pub mod redis;
+
 use std::sync::Arc;
 use std::time::Duration;
 
