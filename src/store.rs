@@ -5,6 +5,7 @@
 
 pub mod embedded;
 pub mod sim;
+pub mod redis;
 
 use std::sync::Arc;
 use std::time::Duration;
