@@ -1,5 +1,6 @@
 //! The verbs: one file each, an `Args` and a `run` that returns an [`Exit`].
 
+pub mod audit;
 pub mod check;
 pub mod config;
 pub mod config_file;
@@ -56,6 +57,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    Audit(audit::Args),
     Check(check::Args),
     Config(config::Args),
     Demo(demo::Args),
@@ -80,6 +82,7 @@ pub fn main() -> ExitCode {
 
 fn run(verb: Verb) -> Exit {
     match verb {
+        Verb::Audit(args) => audit::run(args),
         Verb::Check(args) => check::run(args),
         Verb::Config(args) => config::run(args),
         Verb::Demo(args) => demo::run(args),
