@@ -6,7 +6,7 @@
 //!                        edge → page | availability | gate | proxy → claims, upstream
 //! claims {batch, journal, reap} → store {embedded, redis, sim} → ledger (pure)
 //! page | availability | gate | store → sale {snapshot, book, declare}
-//! foundation, used by all: config ident clock limits answer outcome metrics log
+//! foundation, used by all: config ident clock limits answer outcome metrics log journal orders
 //! tools, which use only public HTTP, the admin API and files: demo drill audit shop
 //! ```
 //!
@@ -20,6 +20,7 @@ pub mod config;
 pub mod ident;
 pub mod journal;
 pub mod metrics;
+pub mod orders;
 pub mod outcome;
 
 // the sale and its ledger

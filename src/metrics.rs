@@ -70,6 +70,7 @@ counters! {
     OutcomeConfirmed, "outcomes", Some(("verdict", "confirmed")), "Outcomes of admitted purchases.";
     OutcomeFailed, "outcomes", Some(("verdict", "failed")), "Outcomes of admitted purchases.";
     OutcomeUnknown, "outcomes", Some(("verdict", "unknown")), "Outcomes of admitted purchases.";
+    OutcomeVoid, "outcomes", Some(("verdict", "void")), "Outcomes of admitted purchases.";
     OutcomePending, "outcomes", Some(("verdict", "pending")), "Outcomes of admitted purchases.";
     OutcomeUnclassified, "outcome_unclassified", None, "Answers of the shop that no outcome rule classifies.";
     OutcomeLate, "outcome_late", None, "Confirmations of claims that the ledger did not know any more; counted as sold.";
