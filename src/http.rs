@@ -5,7 +5,6 @@
 //! through, ready-made answers are written at once, and hyper gets exactly one request at a time over
 //! an in-memory feed for everything else.
 
-pub mod authority;
 pub mod body;
 pub mod drain;
 pub mod forwarded;
@@ -28,6 +27,7 @@ use crate::clock::Now;
 use crate::ident::RequestId;
 use crate::outcome::Reason;
 
+pub use crate::ident::authority;
 pub use body::{RequestBody, ResponseBody};
 pub use drain::{DrainSignal, Drainer};
 pub use forwarded::{ClientAddr, Trust};
