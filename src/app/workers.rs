@@ -5,13 +5,14 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use super::Boot;
+use super::AppError;
 use super::kit::Kit;
 use crate::claims::Claims;
 use crate::clock::Clock;
 use crate::config::Settings;
+use crate::config::address::ListenAddress;
 use crate::http::Limits;
-use crate::listener::{self, Address, Bound, Caps, Phase, Seat, Sockets, Worker};
+use crate::listener::{self, Bound, Caps, Phase, Seat, Sockets, Worker};
 use crate::metrics::Registry;
 
 /// The workers of a process.
@@ -32,19 +33,19 @@ pub(super) fn count(settings: &Settings) -> usize {
 }
 
 /// Binds all listeners, for so many workers.
-pub(super) fn bind(settings: &Settings, workers: usize) -> Result<Vec<Bound>, Boot> {
+pub(super) fn bind(settings: &Settings, workers: usize) -> Result<Vec<Bound>, AppError> {
     if settings.listen.is_empty() {
         let said = "listen: there is no listener; write [listen.http] with an address";
-        return Err(Boot::Config(said.to_owned()));
+        return Err(AppError::Config(said.to_owned()));
     }
     let mut bound = Vec::new();
     for (name, listen) in &settings.listen {
-        let address: Address = listen
+        let address: ListenAddress = listen
             .address
             .parse()
-            .map_err(|bad| Boot::Config(format!("listen.{name}.address: {bad}")))?;
+            .map_err(|bad| AppError::Config(format!("listen.{name}.address: {bad}")))?;
         let one = listener::bind(name, &address, workers);
-        bound.push(one.map_err(|error| Boot::Failure(error.to_string()))?);
+        bound.push(one.map_err(|error| AppError::Boot(error.to_string()))?);
     }
     Ok(bound)
 }
@@ -127,7 +128,7 @@ impl Workers {
 
     /// Waits for the threads to end, once the phase is [`Phase::Stopped`], but not for ever.
     pub(super) async fn join(mut self) {
-        self.acceptors.abort_all();
+        self.acceptors.shutdown().await;
         let deadline = tokio::time::Instant::now() + JOIN_LONGEST;
         while tokio::time::Instant::now() < deadline
             && self.workers.iter().any(|worker| !worker.thread.is_finished())
