@@ -142,7 +142,9 @@ impl Site {
             Method::POST => {
                 self.strictly(head, route, || Found::Purchase { activity: captures.activity })
             }
-            Method::GET | Method::HEAD => self.strictly(head, route, || Found::Proxied(route)),
+            Method::GET | Method::HEAD if alias::only_reads(head) => {
+                self.strictly(head, route, || Found::Proxied(route))
+            }
             Method::OPTIONS => self.strictly(head, route, || Found::Preflight),
             _ => Found::Refused(route, Refusal::method("GET, HEAD, POST, OPTIONS")),
         }
@@ -171,9 +173,10 @@ impl Site {
 
     /// The catch-all is no bypass of the gate.
     fn elsewhere<'a>(&self, head: &Head<'_>) -> Found<'a> {
-        let is_reading = matches!(head.method, Method::GET | Method::HEAD | Method::OPTIONS);
-        let is_alias = |purchase: &Pattern| alias::reads_as(head, purchase);
-        if !is_reading && self.purchase.as_ref().is_some_and(is_alias) {
+        let is_alias = |purchase: &Pattern| {
+            alias::reads_as(head.path, head.query, |path| purchase.matches_loosely(path))
+        };
+        if !alias::only_reads(head) && self.purchase.as_ref().is_some_and(is_alias) {
             return Found::Refused(Route::Proxy, Refusal::of(Reason::Alias));
         }
         Found::Proxied(Route::Proxy)
