@@ -19,6 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::claims::Claims;
 use crate::clock::Clock;
+use crate::ident::Name;
 use crate::metrics::Registry;
 use crate::page::Cache;
 use crate::sale::SaleBook;
@@ -43,10 +44,25 @@ pub struct Context {
     pub cache: Arc<Cache>,
     /// The shop's servers.
     pub upstream: Arc<upstream::Shared>,
+    /// The sites there are.
+    pub sites: Vec<Name>,
+    /// Finds the page that a URL names; an error says why it names none.
+    pub locate: Box<dyn Fn(&str) -> Result<Located, String> + Send + Sync>,
     /// Client connections that are open.
     pub connections: Box<dyn Fn() -> usize + Send + Sync>,
     /// Whether the process is shutting down.
     pub draining: AtomicBool,
+}
+
+/// The page that a URL names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Located {
+    /// Host of its fill.
+    pub host: String,
+    /// Path.
+    pub path: String,
+    /// The city, if the URL names one.
+    pub city: Option<String>,
 }
 
 impl Context {

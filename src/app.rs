@@ -29,9 +29,10 @@ use self::ledger::Ledger;
 use self::operator::Operator;
 use self::signals::{Signals, Word};
 use self::workers::{Start, Workers};
-use crate::admin;
+use crate::admin::{self, Located};
 use crate::clock::Clock;
 use crate::config::Settings;
+use crate::edge;
 use crate::listener::{Bound, Caps, Phase, files};
 use crate::metrics::Registry;
 use crate::sale::SaleBook;
@@ -103,7 +104,8 @@ impl App {
             claims: ledger.claims.clone(),
             cache: kit.cache.clone(),
             upstream: kit.upstream.clone(),
-            hosts: kit.edge.canonical_hosts(),
+            sites: settings.site.keys().cloned().collect(),
+            locate: locate(kit.edge.clone()),
             connections: Box::new(move || open.open()),
             draining: false.into(),
         });
@@ -199,6 +201,14 @@ fn check_files(settings: &Settings) {
              limit is {limit}: raise it (ulimit -n, LimitNOFILE=), or lower the caps"
         );
     }
+}
+
+/// Finds pages by the routes of the edge.
+fn locate(edge: Arc<edge::Shared>) -> Box<dyn Fn(&str) -> Result<Located, String> + Send + Sync> {
+    Box::new(move |url| {
+        let edge::Page { host, path, city } = edge.page(url)?;
+        Ok(Located { host, path, city })
+    })
 }
 
 fn listening(bound: &[Bound], operator: &Operator) -> String {

@@ -48,4 +48,7 @@ pub mod drill;
 pub mod shop;
 
 // the command
+pub mod admin;
+pub mod admin_client;
+pub mod app;
 pub mod cli;

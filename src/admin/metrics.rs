@@ -60,8 +60,11 @@ fn gauges(context: &Context, page: &mut Page) {
     let clock = context.clock.now();
     let offset = i128::from(clock.ledger.0) - i128::from(clock.wall.0);
     page.gauge("ledger_clock_offset_milliseconds", "The ledger's clock less ours.", offset);
-    page.gauge("cache_entries", "Pages in the cache.", context.cache.entries());
-    page.gauge("cache_bytes", "What they take.", context.cache.bytes());
+    let cache = context.cache.report();
+    page.gauge("cache_entries", "Entries of the page cache.", cache.entries);
+    page.gauge("cache_bytes", "What they take.", cache.bytes);
+    page.gauge("cache_bytes_max", "What they may take.", cache.bytes_max);
+    page.gauge("cache_fills_under_way", "Fills under way.", cache.fills);
 }
 
 fn sales(context: &Context, page: &mut Page) {

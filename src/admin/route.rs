@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::Method;
 use serde::de::DeserializeOwned;
+use serde_json::json;
 
 use super::reply::{Reply, Result};
 use super::{Context, limbo, metrics, purge, ready, sales};
@@ -28,8 +29,10 @@ pub(super) async fn answer(ask: &Ask<'_>, context: &Arc<Context>) -> Result {
         "/readyz" if get => Ok(ready::ready(context)),
         "/metrics" if get => Ok(metrics::answer(context)),
         "/v1/sales" if get => sales::list(context),
-        "/v1/upstreams" if get => Ok(Reply::ok(&context.upstream.describe())),
-        "/v1/purge" if ask.method == Method::POST => purge::purge(ask, context).await,
+        "/v1/upstreams" if get => {
+            Ok(Reply::ok(&json!({ "upstreams": context.upstream.report() })))
+        }
+        "/v1/purge" if ask.method == Method::POST => purge::purge(ask, context),
         "/livez" | "/readyz" | "/metrics" | "/v1/sales" | "/v1/upstreams" | "/v1/purge" => {
             Err(Reply::method())
         }
@@ -54,7 +57,7 @@ async fn of_sale(rest: &str, ask: &Ask<'_>, context: &Arc<Context>) -> Result {
         "" if get => sales::show(&id, context),
         "" if ask.method == Method::PUT => sales::put(&id, ask, context).await,
         "records" if get => sales::records(&id, ask, context).await,
-        "limbo" if get => limbo::list(&id, ask, context).await,
+        "limbo" if get => limbo::list(&id, context).await,
         "pause" if post => sales::control(&id, Control::Pause, context).await,
         "resume" if post => sales::control(&id, Control::Resume, context).await,
         "sold_out" if post => sales::control(&id, Control::SoldOut, context).await,

@@ -123,23 +123,34 @@ async fn reply(
             Reply::unauthorised()
         });
     }
-    let body = match tokio::time::timeout(BODY_LONGEST, Limited::new(body, BODY_BYTES_MAX).collect()).await {
-        Ok(Ok(body)) => body.to_bytes(),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            return Err(Reply::too_large(BODY_BYTES_MAX));
-        }
-        Ok(Err(error)) => return Err(Reply::bad(format!("the body broke off: {error}"))),
-        Err(_) => return Err(Reply::bad("the body came too slowly")),
-    };
+    let body = whole(body, bytes_max(parts.uri.path())).await?;
     let ask = Ask { method: parts.method, path: parts.uri.path(), query: parts.uri.query(), body };
     route::answer(&ask, context).await
+}
+
+/// Reads a body.
+async fn whole(body: Incoming, bytes_max: usize) -> Result<Bytes> {
+    let read = Limited::new(body, bytes_max).collect();
+    match tokio::time::timeout(BODY_LONGEST, read).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Reply::too_large(bytes_max)),
+        Ok(Err(error)) => Err(Reply::bad(format!("the body broke off: {error}"))),
+        Err(_) => Err(Reply::bad("the body came too slowly")),
+    }
+}
+
+/// Only the shop's whole list of orders is long.
+fn bytes_max(path: &str) -> usize {
+    if path.ends_with("/limbo/match") { ORDERS_BYTES_MAX } else { BODY_BYTES_MAX }
 }
 
 /// Operators, a scraper, a balancer: not many at once.
 const CONNECTIONS_MAX: usize = 64;
 const HEAD_BYTES_MAX: usize = 16 * 1024;
-/// A declaration has at most 200 pools; lists of outcomes come in parts.
+/// A declaration has at most 200 pools.
 const BODY_BYTES_MAX: usize = 1 << 20;
+/// About half a million orders.
+const ORDERS_BYTES_MAX: usize = 64 << 20;
 const HEAD_LONGEST: Duration = Duration::from_secs(10);
 const BODY_LONGEST: Duration = Duration::from_secs(10);
 const CONNECTION_LONGEST: Duration = Duration::from_secs(600);

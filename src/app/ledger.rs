@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
+use tokio::task::JoinSet;
 
 use super::AppError;
 use crate::claims::{self, Claims, History};
@@ -81,8 +82,10 @@ pub(super) async fn keep_mirror(
     sink: Sink,
 ) -> String {
     loop {
-        let mirror = store.clone().mirror(book.clone(), clock.clone());
-        if let Err(panic) = tokio::spawn(mirror).await {
+        // A task of its own, so that a panic in it ends here.
+        let mut mirror = JoinSet::new();
+        mirror.spawn(store.clone().mirror(book.clone(), clock.clone()));
+        if let Some(Err(panic)) = mirror.join_next().await {
             sink.inc(Counter::Panics);
             tracing::error!("the mirror of the store died and is started again: {panic}");
         }
