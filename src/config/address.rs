@@ -84,9 +84,9 @@ fn is_host(host: &str) -> bool {
 /// A socket's path: absolute, and short enough for the system.
 fn unix(path: &str) -> Result<PathBuf, String> {
     match path {
-        _ if !path.starts_with('/') => {
-            Err(format!("unix:{path} must name an absolute path, like unix:/run/penstock/http.sock"))
-        }
+        _ if !path.starts_with('/') => Err(format!(
+            "unix:{path} must name an absolute path, like unix:/run/penstock/http.sock"
+        )),
         _ if path.len() > UNIX_PATH_BYTES_MAX || path.contains('\0') => {
             Err(format!("a socket's path must not be longer than {UNIX_PATH_BYTES_MAX} bytes"))
         }
@@ -122,12 +122,27 @@ mod tests {
 
     #[test]
     fn servers_are_hosts_with_ports_or_sockets() {
-        for text in ["10.0.0.11:8080", "shop.internal:80", "my_shop:9000", "[::1]:9000", "unix:/a"] {
+        for text in ["10.0.0.11:8080", "shop.internal:80", "my_shop:9000", "[::1]:9000", "unix:/a"]
+        {
             assert_eq!(text.parse::<ServerAddress>().unwrap().to_string(), text);
         }
         for text in [
-            "", "shop", "shop:", ":80", "shop:0", "shop:65536", "shop:+80", "http://shop:80",
-            "shop:80/", "::1:80", "[::1]", "[::1:80", "a..b:80", "a b:80", "unix:a", "unix:",
+            "",
+            "shop",
+            "shop:",
+            ":80",
+            "shop:0",
+            "shop:65536",
+            "shop:+80",
+            "http://shop:80",
+            "shop:80/",
+            "::1:80",
+            "[::1]",
+            "[::1:80",
+            "a..b:80",
+            "a b:80",
+            "unix:a",
+            "unix:",
         ] {
             assert!(text.parse::<ServerAddress>().is_err(), "{text}");
         }

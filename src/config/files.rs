@@ -7,8 +7,8 @@ use std::path::Path as FilePath;
 use super::check::Findings;
 use super::problem::Path;
 use super::schema::{JwtAlg, Settings};
-use crate::clock::Clock;
 use super::units::Time;
+use crate::clock::Clock;
 
 /// Makes the names of key files and pages relative to the config's own directory, so that the config
 /// means the same wherever the command is started.

@@ -126,11 +126,18 @@ impl Place {
         let skipped = if self.text.chars().count() > SHOWN_CHARS_MAX { skipped } else { 0 };
         // A tab or another control character would move the caret, a carriage return the whole line.
         let clean = |c: char| if c.is_control() { ' ' } else { c };
-        let shown: String = self.text.chars().skip(skipped).take(SHOWN_CHARS_MAX).map(clean).collect();
+        let shown: String =
+            self.text.chars().skip(skipped).take(SHOWN_CHARS_MAX).map(clean).collect();
         let before: String = shown.chars().take(self.column - 1 - skipped).map(blank).collect();
         let marked = shown.chars().skip(self.column - 1 - skipped).take(self.width);
         let carets: usize = marked.map(columns).sum::<usize>().max(1);
-        write!(f, "\n{:>5} | {}\n      | {before}{}", self.line, shown.trim_end(), "^".repeat(carets))
+        write!(
+            f,
+            "\n{:>5} | {}\n      | {before}{}",
+            self.line,
+            shown.trim_end(),
+            "^".repeat(carets)
+        )
     }
 }
 

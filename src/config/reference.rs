@@ -34,15 +34,17 @@ struct Writer<'o> {
 
 impl Writer<'_> {
     fn table(&mut self, path: &str, table: &Table) {
-        for field in &table.fields {
-            if !is_section(&field.shape) {
-                self.setting(field);
+        for (at, field) in table.fields.iter().filter(|f| !is_section(&f.shape)).enumerate() {
+            if at > 0 {
+                self.out.push('\n');
             }
+            self.setting(field);
         }
         for field in &table.fields {
             if let Some(below) = field.table() {
                 // A table that may be absent, or stand in place of something shorter, is an example.
-                let off = self.off || field.default.is_none() || !is_section(&field.shape);
+                let absent = field.default.is_none() && !field.shown;
+                let off = self.off || absent || !is_section(&field.shape);
                 let path = join(path, &field.name);
                 Writer { out: self.out, off }.section(&path, &field.doc, below);
             } else if let Shape::List(of) = &field.shape
@@ -224,7 +226,8 @@ fn describe(path: &str, found: &Found<'_>) -> String {
     }
     if let Some(table) = inner(shape) {
         let names: Vec<&str> = table.fields.iter().map(|field| &*field.name).collect();
-        let names = if names.is_empty() { "names of your choice".to_owned() } else { names.join(", ") };
+        let names =
+            if names.is_empty() { "names of your choice".to_owned() } else { names.join(", ") };
         let _ = writeln!(out, "  settings {names}");
     }
     out

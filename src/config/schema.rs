@@ -452,6 +452,7 @@ pub struct Site {
     #[schemars(extend("x-shown" = true, "x-example" = "shop"))]
     pub upstream: Option<Name>,
     /// The URLs of activities.
+    #[schemars(extend("x-shown" = true))]
     pub activity: Option<Activity>,
 }
 
@@ -815,8 +816,8 @@ pub struct Gate {
     /// How long a pending order is held before it goes to limbo.
     #[schemars(extend("x-min" = "1s", "x-max" = "30d"))]
     pub pay_ttl: Span,
-    /// Between deciding to send and giving up on a claim: a record past it goes to limbo. Keep it
-    /// above the upstream's `purchase_timeout` plus 2 s.
+    /// Between deciding to send and giving up on a claim: a record past it goes to limbo. At
+    /// least the upstream's `purchase_timeout` plus 2 s.
     #[schemars(extend("x-min" = "1s", "x-max" = "1d"))]
     pub claim_ttl: Span,
     /// Purchase bodies in memory at once.

@@ -122,7 +122,9 @@ impl Field {
     /// Its range in words: `8 to 256`.
     pub fn range(&self) -> Option<String> {
         match (&self.shape, &self.least, &self.most) {
-            (Shape::Int(least, most), ..) => Some(range_of_int(*least, *most)),
+            (Shape::Int(least, most), ..) => {
+                Some(range_of_int(*least, *most)).filter(|_| !is_whole_type(*least, *most))
+            }
             (Shape::Float(least, most), ..) if least.is_finite() && most.is_finite() => {
                 Some(format!("{least:?} to {most:?}"))
             }
@@ -334,12 +336,20 @@ fn int_bounds(format: &str) -> (i128, i128) {
 
 /// A range of whole numbers in words; a bound that is only the type's is left out.
 pub fn range_of_int(least: i128, most: i128) -> String {
-    let types: [i128; 3] = [u16::MAX.into(), u32::MAX.into(), i64::MAX.into()];
-    match (least, types.contains(&most)) {
-        (least, true) if least == i128::from(i64::MIN) => "any whole number".to_owned(),
+    match (least, is_type_max(most)) {
+        (least, true) if least == i128::from(i64::MIN) => "a number of 64 bits".to_owned(),
         (least, true) => format!("at least {least}"),
-        (least, false) => format!("{least} to {most}"),
+        (least, _) => format!("{least} to {most}"),
     }
+}
+
+/// Whether a range says nothing that its type does not.
+fn is_whole_type(least: i128, most: i128) -> bool {
+    least <= 0 && is_type_max(most)
+}
+
+fn is_type_max(most: i128) -> bool {
+    [u16::MAX.into(), u32::MAX.into(), i64::MAX.into()].contains(&most)
 }
 
 fn text(value: &Value) -> String {

@@ -152,7 +152,9 @@ mod tests {
         }
         let header = "header:X-User".parse::<UserSource>().unwrap();
         assert_eq!(header, UserSource::Unverified(Part::Header("x-user".to_owned())));
-        for text in ["", "uid", "jwt:authorization", "jwt:query:t", "query:uid", "cookie:", "cookie:a b"] {
+        for text in
+            ["", "uid", "jwt:authorization", "jwt:query:t", "query:uid", "cookie:", "cookie:a b"]
+        {
             assert!(text.parse::<UserSource>().is_err(), "{text}");
         }
     }
@@ -165,6 +167,8 @@ mod tests {
         assert_eq!("header:A-Key".parse(), Ok(KeySource::Header("a-key".to_owned())));
         assert_eq!("/requestId".parse(), Ok(KeySource::Body("/requestId".to_owned())));
         assert!("header:".parse::<KeySource>().is_err());
-        assert!(is_pointer("/a/0/b~1c") && !is_pointer("a") && !is_pointer("/a~2") && !is_pointer(""));
+        assert!(
+            is_pointer("/a/0/b~1c") && !is_pointer("a") && !is_pointer("/a~2") && !is_pointer("")
+        );
     }
 }

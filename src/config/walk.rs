@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use serde_json::{Map, Value, json};
-use toml::de::{DeArray, DeTable, DeValue};
 use toml::Spanned;
+use toml::de::{DeArray, DeTable, DeValue};
 
 use super::nearest::nearest;
 use super::problem::Path;
@@ -158,7 +158,8 @@ impl Walk {
         let help = match nearest(name, shape.names()) {
             Some(near) => {
                 meant.insert(near.to_owned());
-                self.broken.insert(Path([&path.0[..path.0.len() - 1], &[near.to_owned()]].concat()));
+                self.broken
+                    .insert(Path([&path.0[..path.0.len() - 1], &[near.to_owned()]].concat()));
                 format!("did you mean `{near}`?")
             }
             None => {
@@ -167,7 +168,12 @@ impl Walk {
             }
         };
         let what = "there is no such setting".to_owned();
-        self.findings.push(Finding { path: path.clone(), what, help: Some(help), span: Some(span) });
+        self.findings.push(Finding {
+            path: path.clone(),
+            what,
+            help: Some(help),
+            span: Some(span),
+        });
     }
 
     fn value(
@@ -195,7 +201,8 @@ impl Walk {
                 match read.filter(|n| (*least..=*most).contains(n)) {
                     Some(n) => i64::try_from(n).ok().map(Value::from),
                     None => {
-                        let what = format!("must be {}, is {number}", range_of_int(*least, *most));
+                        let range = range_of_int(*least, *most);
+                        let what = format!("must be {range}, is {number}");
                         self.wrong(path, span, what, None);
                         None
                     }
@@ -223,9 +230,9 @@ impl Walk {
     ) -> Option<Value> {
         let what = format!("must be {}, not {}", shape.words(), kind_of(given));
         let example = field.and_then(|field| field.example.as_ref().or(field.default.as_ref()));
-        let help = example.zip(field).map(|(example, field)| {
-            format!("like: {} = {}", field.name, shape.written(example))
-        });
+        let help = example
+            .zip(field)
+            .map(|(example, field)| format!("like: {} = {}", field.name, shape.written(example)));
         self.wrong(path, span, what, help);
         None
     }

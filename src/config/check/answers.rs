@@ -33,7 +33,10 @@ pub fn check(settings: &Settings, found: &mut Findings) {
             found.error(path.join("header"), what);
         }
         if variant.when.prefix.is_empty() {
-            found.error(path.join("prefix"), "an empty prefix is every client that sends the header");
+            found.error(
+                path.join("prefix"),
+                "an empty prefix is every client that sends the header",
+            );
         }
     }
     for (reason, text) in &answers.reason {
@@ -43,10 +46,15 @@ pub fn check(settings: &Settings, found: &mut Findings) {
         }
     }
     if let Some(base) = &answers.type_base
-        && (base.is_empty() || base.bytes().any(|b| b <= b' ' || b >= 0x7f || b"\"<>\\^`{|}".contains(&b)))
+        && (base.is_empty()
+            || base.bytes().any(|b| b <= b' ' || b >= 0x7f || b"\"<>\\^`{|}".contains(&b)))
     {
         let what = format!("{base:?} is not the beginning of a URI");
-        found.error_help(path("type_base"), what, "write: type_base = \"https://shop.example/problems/\"");
+        found.error_help(
+            path("type_base"),
+            what,
+            "write: type_base = \"https://shop.example/problems/\"",
+        );
     }
 }
 
@@ -69,12 +77,20 @@ fn envelope(template: &str, found: &mut Findings) {
     if let Err(error) = serde_json::from_str::<serde_json::Value>(&filled) {
         let quoted = PLACEHOLDERS.iter().find(|(n, _)| template.contains(&format!("\"{{{n}}}\"")));
         let help = match quoted {
-            Some((name, _)) => format!("write {{{name}}} without quotes around it: they come with the value"),
-            None => "write: envelope = '{\"code\":{code},\"msg\":{msg},\"data\":{data}}'".to_owned(),
+            Some((name, _)) => {
+                format!("write {{{name}}} without quotes around it: they come with the value")
+            }
+            None => {
+                "write: envelope = '{\"code\":{code},\"msg\":{msg},\"data\":{data}}'".to_owned()
+            }
         };
         let reason = error.to_string();
         let reason = reason.split(" at line").next().unwrap_or_default();
-        return found.error_help(path(), format!("is not JSON when values are put in: {reason}"), help);
+        return found.error_help(
+            path(),
+            format!("is not JSON when values are put in: {reason}"),
+            help,
+        );
     }
     if !template.contains("{code}") && !template.contains("{data}") {
         let help = "put in {code}, or {data}, which has the reason";
@@ -86,7 +102,8 @@ fn envelope(template: &str, found: &mut Findings) {
 fn unknown_placeholder(filled: &str) -> Option<&str> {
     filled.split('{').skip(1).find_map(|rest| {
         let word = rest.split_once('}')?.0;
-        let is_word = !word.is_empty() && word.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+        let is_word =
+            !word.is_empty() && word.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
         is_word.then_some(word)
     })
 }

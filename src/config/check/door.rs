@@ -70,7 +70,11 @@ fn trust(proxies: &[String], found: &mut Findings) {
             (_, Ok(address)) => IpNet::from(address),
             _ => {
                 let what = format!("{text:?} is no network");
-                found.error_help(path, what, "write 10.0.1.0/24, an address, or \"unix\" for the peers of Unix sockets");
+                found.error_help(
+                    path,
+                    what,
+                    "write 10.0.1.0/24, an address, or \"unix\" for the peers of Unix sockets",
+                );
                 continue;
             }
         };
@@ -120,7 +124,10 @@ fn admin(settings: &Settings, found: &mut Findings) {
         (Some(address), token) => {
             match address.parse::<ListenAddress>() {
                 Ok(ListenAddress::Unix(_)) => {
-                    found.error(path("address"), "is a TCP address; the Unix socket is admin.socket");
+                    found.error(
+                        path("address"),
+                        "is a TCP address; the Unix socket is admin.socket",
+                    );
                 }
                 Err(what) => found.error(path("address"), what),
                 Ok(own) => {
@@ -129,7 +136,11 @@ fn admin(settings: &Settings, found: &mut Findings) {
                         found.error(path("address"), "clients are accepted at the same address");
                     } else if own.is_public() {
                         let help = "let it listen on 127.0.0.1, or behind a tunnel";
-                        found.warn(path("address"), "the token crosses the network unencrypted", help);
+                        found.warn(
+                            path("address"),
+                            "the token crosses the network unencrypted",
+                            help,
+                        );
                     }
                 }
             }

@@ -45,7 +45,11 @@ fn parse(path: &Path, activity: &Activity, found: &mut Findings) -> Vec<(Path, P
                     city(&path, activity, &pattern, found);
                 } else if pattern.has_city() {
                     let what = "a city is part of the page only, never of a sale";
-                    found.error_help(path.clone(), what, "write {_} for a segment that may be anything");
+                    found.error_help(
+                        path.clone(),
+                        what,
+                        "write {_} for a segment that may be anything",
+                    );
                 }
                 patterns.push((path, pattern));
             }

@@ -75,11 +75,7 @@ fn place(
     };
     if activity.purchase.is_none() {
         let what = format!("[site.{site_name}.activity] has no `purchase`: nobody can buy");
-        found.error_help(
-            path.clone(),
-            what,
-            "write: purchase = \"/activity/{activity}/orders\"",
-        );
+        found.error_help(path.clone(), what, "write: purchase = \"/activity/{activity}/orders\"");
     }
     let pool_is_read = activity.order.as_ref().is_some_and(|order| order.pool.is_some());
     if sale.pool.len() > 1 && !pool_is_read {
@@ -113,7 +109,8 @@ fn stock(path: &Path, sale: &Sale, found: &mut Findings) {
             "write: stock = 1000, or for each article: pool.1001 = { stock = 300 }",
         ),
         (None, pools) if pools > POOLS_MAX => {
-            found.error(path.join("pool"), format!("{pools} pools; a sale has at most {POOLS_MAX}"));
+            found
+                .error(path.join("pool"), format!("{pools} pools; a sale has at most {POOLS_MAX}"));
         }
         _ => {}
     }
@@ -138,7 +135,9 @@ fn one_at_a_time(settings: &Settings, found: &mut Findings) {
         if same && first.ends_at.is_none_or(|end| end > second.opens_at) {
             found.error_help(
                 Path::of(&["sale", after.as_str()]),
-                format!("activity {activity} is sold by [sale.{before}] too, which has not ended then"),
+                format!(
+                    "activity {activity} is sold by [sale.{before}] too, which has not ended then"
+                ),
                 format!("give [sale.{before}] an ends_at, or this sale another activity"),
             );
         }

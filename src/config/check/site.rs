@@ -59,7 +59,8 @@ fn hosts_of<'s>(
         match authority::normalise(host.as_bytes()) {
             None => {
                 let what = format!("{host:?} is no host name");
-                let help = "write it as it stands in URLs, without a scheme or a path: shop.example";
+                let help =
+                    "write it as it stands in URLs, without a scheme or a path: shop.example";
                 found.error_help(path.item(at), what, help);
             }
             Some(normal) if normal != *host => {
@@ -149,7 +150,11 @@ fn users(path: &Path, activity: &Activity, found: &mut Findings) {
     {
         if given && !used {
             let help = format!("name it: user = [\"{name}:header:NAME\"]");
-            found.warn(path.join(name), "has no effect: no source of `user` is verified by it", help);
+            found.warn(
+                path.join(name),
+                "has no effect: no source of `user` is verified by it",
+                help,
+            );
         }
     }
 }
@@ -185,7 +190,9 @@ fn order_of(path: &Path, order: &Order, found: &mut Findings) {
     let place = |text: &str| if is_json { is_pointer(text) } else { is_token(text) };
     let what = |text: &str| match order.body {
         OrderBody::Json => format!("{text:?} is no JSON pointer like \"/skuId\""),
-        OrderBody::Form | OrderBody::Query => format!("{text:?} is no name of a field like \"sku\""),
+        OrderBody::Form | OrderBody::Query => {
+            format!("{text:?} is no name of a field like \"sku\"")
+        }
     };
     for (name, text) in [("pool", &order.pool), ("quantity", &order.quantity)] {
         if let Some(text) = text

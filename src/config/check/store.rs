@@ -7,7 +7,11 @@ use crate::config::schema::Settings;
 use crate::ident::authority;
 
 pub fn check(settings: &Settings, found: &mut Findings) {
-    if settings.store.is_redis() { redis(settings, found) } else { embedded(settings, found) }
+    if settings.store.is_redis() {
+        redis(settings, found)
+    } else {
+        embedded(settings, found)
+    }
     let store = &settings.store;
     if store.queue_max < store.batch_max {
         found.error(

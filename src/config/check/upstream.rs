@@ -5,9 +5,7 @@ use std::collections::BTreeMap;
 use super::Findings;
 use crate::config::address::ServerAddress;
 use crate::config::problem::Path;
-use crate::config::schema::{
-    Code, Outcome, OutcomeRules, OutcomeSource, Settings, Site, Upstream,
-};
+use crate::config::schema::{Code, Outcome, OutcomeRules, OutcomeSource, Settings, Site, Upstream};
 use crate::config::source::{is_pointer, is_token};
 use crate::config::units::Span;
 use crate::ident::{Name, authority};
@@ -71,14 +69,14 @@ fn purchases(path: &Path, site: &Name, upstream: &Upstream, claim_ttl: Span, fou
         );
     }
     let least = upstream.purchase_timeout.ms + CLAIM_MARGIN_MS;
-    if claim_ttl.ms <= least {
+    if claim_ttl.ms < least {
         found.error_help(
             Path::of(&["gate", "claim_ttl"]),
             format!(
                 "is {claim_ttl}, but a purchase may take {} at {path} and its outcome 2s more",
                 upstream.purchase_timeout
             ),
-            format!("make it longer than {}", Span::from_ms(least)),
+            format!("make it {} or longer", Span::from_ms(least)),
         );
     }
 }
