@@ -17,9 +17,7 @@ use crate::http::{Exchange, Head, RequestBody, ResponseBody, Step, Trust, forwar
 use crate::ident::Name;
 use crate::metrics::Sink;
 use crate::outcome::Reason;
-use crate::upstream::{
-    Body, Group, Request, Response, Stage, Timeouts, UpstreamError, Upstreams,
-};
+use crate::upstream::{Body, Group, Request, Response, Stage, Timeouts, UpstreamError, Upstreams};
 
 /// One worker's proxy.
 #[derive(Debug)]
@@ -70,11 +68,7 @@ impl Proxy {
             headers: self.headers(head, exchange),
             body: head.body,
         };
-        let apology = Apology {
-            answers: self.answers.clone(),
-            form,
-            exchange: exchange.clone(),
-        };
+        let apology = Apology { answers: self.answers.clone(), form, exchange: exchange.clone() };
         let group = group.clone();
         Step::Work(Box::new(move |body| Box::pin(relay(group, request.with(body), apology))))
     }

@@ -266,7 +266,8 @@ impl Group {
         }
         let _counted = shared.purchases_waiting.enter(settings.purchase_queue_max)?;
         let permit = shared.purchases.clone().acquire_owned();
-        let permit = timeout(settings.purchase_queue_timeout.duration(), permit).await.ok()?.ok()?;
+        let permit =
+            timeout(settings.purchase_queue_timeout.duration(), permit).await.ok()?.ok()?;
         Some(Place { _permit: permit })
     }
 

@@ -70,7 +70,8 @@ impl Address {
                 Address::Bad(why) => Err(ConnectError { timed_out: false, cause: why.clone() }),
             }
         };
-        let too_long = || ConnectError { timed_out: true, cause: "connecting took too long".into() };
+        let too_long =
+            || ConnectError { timed_out: true, cause: "connecting took too long".into() };
         timeout(limit, connecting).await.unwrap_or_else(|_| Err(too_long()))
     }
 }

@@ -108,9 +108,7 @@ impl Conn {
 
     /// Whether an idle connection can be used: open, silent, and not expired.
     pub(super) fn is_usable(&self, keep_alive: Duration) -> bool {
-        self.sender.is_ready()
-            && Instant::now() < self.expires(keep_alive)
-            && self.wire.is_quiet()
+        self.sender.is_ready() && Instant::now() < self.expires(keep_alive) && self.wire.is_quiet()
     }
 }
 

@@ -261,9 +261,10 @@ impl Group {
             let expired = |conn: &Conn| conn.wire.is_closed() || conn.expires(keep_alive) <= now;
             lane.idle.borrow_mut().retain(|conn| !expired(conn));
         }
-        let idle = self.lanes.iter().flat_map(|lane| {
-            lane.idle.borrow().iter().map(|conn| conn.expires(keep_alive)).min()
-        });
+        let idle = self
+            .lanes
+            .iter()
+            .flat_map(|lane| lane.idle.borrow().iter().map(|conn| conn.expires(keep_alive)).min());
         idle.min()
     }
 

@@ -15,10 +15,7 @@ pub(super) enum Framing {
 }
 
 /// Checks the head of an answer to `method`; an error says why it is refused.
-pub(super) fn validate<B>(
-    method: &Method,
-    answer: &Response<B>,
-) -> Result<Framing, &'static str> {
+pub(super) fn validate<B>(method: &Method, answer: &Response<B>) -> Result<Framing, &'static str> {
     let (status, headers) = (answer.status().as_u16(), answer.headers());
     if !(200..=599).contains(&status) {
         return Err("the status of the answer is not a final one");
@@ -63,7 +60,11 @@ fn has_length(headers: &HeaderMap) -> Result<bool, &'static str> {
 mod tests {
     use super::*;
 
-    fn check(method: Method, status: u16, fields: &[(&str, &str)]) -> Result<Framing, &'static str> {
+    fn check(
+        method: Method,
+        status: u16,
+        fields: &[(&str, &str)],
+    ) -> Result<Framing, &'static str> {
         let mut response = http::Response::builder().status(status);
         for (name, value) in fields {
             response = response.header(*name, *value);

@@ -73,8 +73,7 @@ impl HeadWatch {
             self.is_done = true;
             return Ok(());
         }
-        self.interims_left =
-            self.interims_left.checked_sub(1).ok_or("too many interim answers")?;
+        self.interims_left = self.interims_left.checked_sub(1).ok_or("too many interim answers")?;
         self.at = 0;
         Ok(())
     }
