@@ -17,6 +17,7 @@ use crate::metrics::{Counter, Registry, Sink};
 use crate::sale::SaleBook;
 use crate::store::Store;
 use crate::store::embedded::Embedded;
+use crate::store::redis::Redis;
 
 /// What holds the ledger, and the way to it.
 pub(super) struct Ledger {
@@ -69,7 +70,10 @@ fn store(
             let store = Embedded::open(&path, clock.clone(), &settings.store, sink);
             Ok(store.map_err(|error| AppError::Boot(error.to_string()))?)
         }
-        StoreKind::Redis => Err(AppError::Config("store.kind: redis".to_owned())),
+        StoreKind::Redis => {
+            let store = Redis::open(&settings.store, clock.clone(), sink);
+            Ok(store.map_err(|error| AppError::Config(error.to_string()))?)
+        }
     }
 }
 
