@@ -61,9 +61,8 @@ impl AdminClient {
         stream.write_all(body.as_bytes())?;
         let mut answer = Vec::new();
         stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer)?;
-        split(&answer).ok_or_else(|| {
-            io::Error::new(io::ErrorKind::UnexpectedEof, "the answer is not whole")
-        })
+        split(&answer)
+            .ok_or_else(|| io::Error::new(io::ErrorKind::UnexpectedEof, "the answer is not whole"))
     }
 
     fn stream(&self) -> io::Result<UnixStream> {

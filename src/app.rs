@@ -33,7 +33,7 @@ use crate::admin::{self, Located};
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::edge;
-use crate::listener::{Bound, Caps, Phase, files};
+use crate::listener::{Bound, Caps, Phase, UnixSocket, files};
 use crate::metrics::Registry;
 use crate::sale::SaleBook;
 
@@ -53,17 +53,22 @@ pub enum AppError {
 
 /// A node that runs.
 struct App {
+    node: Node,
+    workers: Workers,
+    /// Tasks of the control runtime that end only with the process.
+    tasks: JoinSet<String>,
+    /// The admin socket's file goes when this does.
+    _operator: UnixSocket,
+}
+
+/// What a drain moves and looks at.
+struct Node {
     settings: Arc<Settings>,
     kit: Kit,
     caps: Arc<Caps>,
     ledger: Ledger,
     context: Arc<admin::Context>,
     phase: watch::Sender<Phase>,
-    workers: Workers,
-    /// Tasks of the control runtime that end only with the process.
-    tasks: JoinSet<String>,
-    /// The admin socket's file goes when this does.
-    _operator: Option<crate::listener::UnixSocket>,
 }
 
 /// Runs a node until it is told to end.
@@ -73,7 +78,7 @@ pub fn run(settings: Settings) -> Result<(), AppError> {
         let mut signals = Signals::new().map_err(boot("cannot listen to signals"))?;
         let mut app = App::start(settings).await?;
         let ended = app.until_end(&mut signals).await;
-        app.phase.send_replace(Phase::Stopped);
+        app.node.phase.send_replace(Phase::Stopped);
         app.workers.join().await;
         ended
     });
@@ -110,7 +115,12 @@ impl App {
             draining: false.into(),
         });
         let mut tasks = JoinSet::new();
-        tasks.spawn(ledger::keep_mirror(ledger.store.clone(), book, clock.clone(), registry.sink()));
+        tasks.spawn(ledger::keep_mirror(
+            ledger.store.clone(),
+            book,
+            clock.clone(),
+            registry.sink(),
+        ));
         let socket = operator.serve(&context, &mut tasks).map_err(boot("the admin interface"))?;
         let (phase, watched) = watch::channel(Phase::Serving);
         let workers = Workers::start(Start {
@@ -125,17 +135,8 @@ impl App {
         });
         let workers = workers.map_err(boot("cannot start the workers"))?;
         tracing::info!("listening on {said}");
-        Ok(App {
-            settings,
-            kit,
-            caps,
-            ledger,
-            context,
-            phase,
-            workers,
-            tasks,
-            _operator: socket,
-        })
+        let node = Node { settings, kit, caps, ledger, context, phase };
+        Ok(App { node, workers, tasks, _operator: socket })
     }
 
     /// Until the operator's word, or a death.
@@ -144,7 +145,7 @@ impl App {
             tokio::select! {
                 word = signals.next() => match word {
                     Word::End => break,
-                    Word::ReopenLogs => self.kit.reopen_logs(),
+                    Word::ReopenLogs => {}
                     Word::Unknown(name) => tracing::warn!(
                         "signal {name}: this version changes nothing while it runs; \
                          restart it to use a changed config"
@@ -155,10 +156,10 @@ impl App {
             }
         }
         tokio::select! {
-            () = self.drain() => {}
+            () = self.node.drain() => {}
             () = signals.end_again() => tracing::warn!(
-                connections = self.caps.open(),
-                purchases = self.kit.purchases.len(),
+                connections = self.node.caps.open(),
+                purchases = self.node.kit.purchases.len(),
                 "told to end again: ending at once; outcomes that are open are delivered by the next start"
             ),
             died = self.workers.death() => return Err(AppError::Died(died)),

@@ -99,7 +99,9 @@ fn pools(sales: &[std::sync::Arc<SaleSnapshot>], page: &mut Page) {
         ("sale_stock_units", "Units for sale.", |s, p| s.state.pools[p].stock.into()),
         ("sale_confirmed_units", "Units sold.", |s, p| s.state.pools[p].confirmed.into()),
         ("sale_held_units", "Units with an order under way.", |s, p| s.state.pools[p].held.into()),
-        ("sale_limbo_units", "Units whose outcome is unknown.", |s, p| s.state.pools[p].limbo.into()),
+        ("sale_limbo_units", "Units whose outcome is unknown.", |s, p| {
+            s.state.pools[p].limbo.into()
+        }),
         ("sale_room_units", "Units that may be admitted now.", |s, p| {
             s.state.pools[p].room(s.state.overshoot_permille).into()
         }),
@@ -143,9 +145,5 @@ impl Page {
     }
 }
 
-const STATES: [Availability; 4] = [
-    Availability::NotStarted,
-    Availability::Available,
-    Availability::SoldOut,
-    Availability::Ended,
-];
+const STATES: [Availability; 4] =
+    [Availability::NotStarted, Availability::Available, Availability::SoldOut, Availability::Ended];

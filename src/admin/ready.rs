@@ -45,7 +45,9 @@ pub(super) fn wrong(context: &Context) -> Vec<(&'static str, String)> {
         wrong.push(("mirror", said.to_owned()));
     }
     wrong.extend(context.claims.health().into_iter().map(|said| ("claims", said)));
-    wrong.extend(context.claims.declaration_troubles().into_iter().map(|said| ("declaration", said)));
+    wrong.extend(
+        context.claims.declaration_troubles().into_iter().map(|said| ("declaration", said)),
+    );
     wrong
 }
 

@@ -29,9 +29,7 @@ pub(super) async fn answer(ask: &Ask<'_>, context: &Arc<Context>) -> Result {
         "/readyz" if get => Ok(ready::ready(context)),
         "/metrics" if get => Ok(metrics::answer(context)),
         "/v1/sales" if get => sales::list(context),
-        "/v1/upstreams" if get => {
-            Ok(Reply::ok(&json!({ "upstreams": context.upstream.report() })))
-        }
+        "/v1/upstreams" if get => Ok(Reply::ok(&json!({ "upstreams": context.upstream.report() }))),
         "/v1/purge" if ask.method == Method::POST => purge::purge(ask, context),
         "/livez" | "/readyz" | "/metrics" | "/v1/sales" | "/v1/upstreams" | "/v1/purge" => {
             Err(Reply::method())

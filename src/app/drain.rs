@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::App;
+use super::Node;
 use crate::listener::Phase;
 
-impl App {
+impl Node {
     /// Drains: health checks are red for `drain.notice`, then listeners close, and what is under way
     /// has `drain.timeout` to end.
     pub(super) async fn drain(&self) {
@@ -34,7 +34,9 @@ impl App {
         let left = ends.saturating_duration_since(tokio::time::Instant::now());
         let waiting = self.ledger.claims.drain(left.max(OUTCOMES_SHORTEST)).await;
         if waiting > 0 {
-            tracing::warn!("{waiting} outcomes could not be delivered; the next start delivers them");
+            tracing::warn!(
+                "{waiting} outcomes could not be delivered; the next start delivers them"
+            );
         }
         tracing::info!("drained");
     }

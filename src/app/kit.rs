@@ -36,8 +36,8 @@ pub(super) struct Kit {
 impl Kit {
     /// Reads what the parts need of the settings, key files among it. An error names the setting.
     pub(super) fn new(settings: &Arc<Settings>, book: &Arc<SaleBook>) -> Result<Kit, String> {
-        let trust = Trust::new(&settings.trust.proxies)
-            .map_err(|bad| format!("trust.proxies: {bad}"))?;
+        let trust =
+            Trust::new(&settings.trust.proxies).map_err(|bad| format!("trust.proxies: {bad}"))?;
         let trust = Arc::new(trust);
         let answers = Arc::new(Answers::new(&settings.answers)?);
         Ok(Kit {

@@ -55,10 +55,7 @@ impl Operator {
     }
 }
 
-fn tcp(
-    settings: &Settings,
-    address: &str,
-) -> Result<(TcpListener, SocketAddr, Token), AppError> {
+fn tcp(settings: &Settings, address: &str) -> Result<(TcpListener, SocketAddr, Token), AppError> {
     let address: SocketAddr = address.parse().map_err(|_| {
         AppError::Config(format!("admin.address: `{address}` is not an address with a port"))
     })?;
@@ -71,7 +68,8 @@ fn tcp(
     if file.metadata().is_ok_and(|found| found.permissions().mode() & 0o077 != 0) {
         tracing::warn!("admin.token_file: others can read {}: chmod 600", file.display());
     }
-    let cannot = |cause| AppError::Boot(format!("admin.address: cannot listen on {address}: {cause}"));
+    let cannot =
+        |cause| AppError::Boot(format!("admin.address: cannot listen on {address}: {cause}"));
     let listener = TcpListener::bind(address).map_err(cannot)?;
     listener.set_nonblocking(true).map_err(cannot)?;
     let address = listener.local_addr().map_err(cannot)?;

@@ -162,7 +162,10 @@ fn settle(one: &One, how: &str, body: Value) -> Result<Exit, Exit> {
     );
     for (name, text) in [
         ("conflicts", "of them the ledger has another word for: look at them"),
-        ("waiting", "of them the ledger has not acknowledged yet; they are delivered until it does"),
+        (
+            "waiting",
+            "of them the ledger has not acknowledged yet; they are delivered until it does",
+        ),
     ] {
         if number(name) > 0 {
             said.push_str(&format!("{} {text}\n", number(name)));

@@ -32,9 +32,8 @@ pub struct Args {
 
 /// Runs the verb.
 pub fn run(args: Args) -> Exit {
-    let purged = args.node.ask().and_then(|asking| {
-        asking.json("POST", "/v1/purge", Some(args.body()))
-    });
+    let purged =
+        args.node.ask().and_then(|asking| asking.json("POST", "/v1/purge", Some(args.body())));
     match purged {
         Ok(told) if args.json => say(&format!("{told:#}\n")),
         Ok(told) => say(&format!("{} pages purged\n", told["purged"])),

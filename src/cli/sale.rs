@@ -112,15 +112,13 @@ fn list(node: &Node, json: bool) -> Result<Exit, Exit> {
         return Ok(pretty(&told));
     }
     let rows: Vec<_> = told["sales"].as_array().into_iter().flatten().map(row).collect();
-    let heading =
-        ["SALE", "ACTIVITY", "STATE", "STOCK", "CONFIRMED", "HELD", "LIMBO", "EPOCH"];
+    let heading = ["SALE", "ACTIVITY", "STATE", "STOCK", "CONFIRMED", "HELD", "LIMBO", "EPOCH"];
     Ok(say(&table(heading, &rows)))
 }
 
 fn row(sale: &Value) -> [String; 8] {
-    ["id", "activity", "state", "stock", "confirmed", "held", "limbo", "epoch"].map(|name| {
-        if name == "state" { state(sale) } else { text(&sale[name]) }
-    })
+    ["id", "activity", "state", "stock", "confirmed", "held", "limbo", "epoch"]
+        .map(|name| if name == "state" { state(sale) } else { text(&sale[name]) })
 }
 
 fn show(one: &One) -> Result<Exit, Exit> {
@@ -192,7 +190,11 @@ fn describe(sale: &Value) -> String {
         text(&sale["version"]),
         text(&sale["revision"]),
     );
-    out.push_str(&format!("opens {}  ends {}\n", time(&sale["opens_at_ms"]), time(&sale["ends_at_ms"])));
+    out.push_str(&format!(
+        "opens {}  ends {}\n",
+        time(&sale["opens_at_ms"]),
+        time(&sale["ends_at_ms"])
+    ));
     out.push_str(&format!(
         "a user may have {} orders, {} units; heard {} ms ago\n\n",
         text(&sale["per_user"]["orders"]),

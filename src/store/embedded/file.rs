@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use redb::{
-    Builder, ConcurrencyMode, Database, ReadTransaction, ReadableDatabase, ReadableTable, TableError,
+    Builder, ConcurrencyMode, Database, ReadTransaction, ReadableDatabase, ReadableTable,
+    TableError,
 };
 
 use crate::ident::{SaleId, UserKey};
@@ -102,7 +103,11 @@ impl File {
 
     /// A fault of the file: it is said in `health`, and `database`, which redb will not use any more,
     /// is closed. Returns the words.
-    pub(super) fn fail(&self, database: Option<&Arc<Database>>, fault: &dyn fmt::Display) -> String {
+    pub(super) fn fail(
+        &self,
+        database: Option<&Arc<Database>>,
+        fault: &dyn fmt::Display,
+    ) -> String {
         let words = format!(
             "{}; nobody is admitted until it can be written again, which is tried each second",
             self.words(fault)
