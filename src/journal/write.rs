@@ -63,6 +63,9 @@ pub struct Journal {
 struct State {
     writable: AtomicBool,
     trouble: Mutex<String>,
+    /// Stands for a disk that fails.
+    #[cfg(test)]
+    disk_fails: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -127,6 +130,24 @@ impl Journal {
         let gone = || JournalError::Unwritable("its thread has ended".to_owned());
         self.jobs.send(Job { lines, keep, sync, done }).map_err(|_| gone())?;
         written.await.unwrap_or_else(|_| Err(gone()))
+    }
+}
+
+#[cfg(test)]
+impl Journal {
+    /// From now on the disk fails, or works again.
+    pub(crate) fn fail_disk(&self, fails: bool) {
+        self.state.disk_fails.store(fails, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+impl State {
+    fn check_disk(&self) -> io::Result<()> {
+        match self.disk_fails.load(Ordering::Acquire) {
+            true => Err(io::Error::new(io::ErrorKind::StorageFull, "no space left on device")),
+            false => Ok(()),
+        }
     }
 }
 
@@ -200,7 +221,12 @@ impl Writer {
             sync,
             clock,
             sink,
-            state: Arc::new(State { writable: AtomicBool::new(true), trouble: Mutex::default() }),
+            state: Arc::new(State {
+                writable: AtomicBool::new(true),
+                trouble: Mutex::default(),
+                #[cfg(test)]
+                disk_fails: AtomicBool::new(false),
+            }),
             _lock: lock,
             file,
             tail: Tail {
@@ -309,6 +335,8 @@ impl Writer {
         if self.tail.bytes > 0 && self.tail.bytes + out.len() as u64 > self.file_bytes_max {
             self.rotate()?;
         }
+        #[cfg(test)]
+        self.state.check_disk()?;
         self.file.write_all(&out)?;
         self.tail = Tail { bytes: self.tail.bytes + out.len() as u64, seq, link, ..self.tail };
         self.sink.add(Counter::JournalLines, n);
@@ -346,6 +374,8 @@ impl Writer {
             self.rotate()?;
         }
         // What a failed write left behind.
+        #[cfg(test)]
+        self.state.check_disk()?;
         self.file.set_len(self.tail.bytes)?;
         self.file.write_all(&[b' '; PROBE_BYTES])?;
         self.file.set_len(self.tail.bytes)?;
