@@ -19,6 +19,7 @@ pub mod clock;
 pub mod config;
 pub mod ident;
 pub mod journal;
+pub mod log;
 pub mod metrics;
 pub mod orders;
 pub mod outcome;
