@@ -74,6 +74,7 @@ counters! {
     OutcomePending, "outcomes", Some(("verdict", "pending")), "Outcomes of admitted purchases.";
     OutcomeUnclassified, "outcome_unclassified", None, "Answers of the shop that no outcome rule classifies.";
     OutcomeLate, "outcome_late", None, "Confirmations of claims that the ledger did not know any more; counted as sold.";
+    SoldOutEvidence, "sold_out_evidence", None, "Answers of the shop that say its stock is gone.";
     OutcomeConflicts, "outcome_conflicts", None, "Outcomes that contradict the ledger's record.";
     StoreErrors, "store_errors", None, "Store calls that failed or came too late.";
     StoreCalls, "store_calls", None, "Calls to the store.";
