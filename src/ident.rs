@@ -115,6 +115,19 @@ impl std::str::FromStr for SaleId {
     }
 }
 
+impl Serialize for SaleId {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for SaleId {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<SaleId, D::Error> {
+        let text = <std::borrow::Cow<'de, str>>::deserialize(d)?;
+        text.parse().map_err(de::Error::custom)
+    }
+}
+
 macro_rules! hex_id {
     ($(#[$doc:meta])* $name:ident, $bytes:literal) => {
         $(#[$doc])*

@@ -1,12 +1,146 @@
 //! The rules of admission, as a pure core: `apply(ledger, op, now) → reply`.
 //!
 //! No IO, no clock, no randomness, integers only. Both stores are checked against it: the embedded
-//! store runs it inside its transactions, the Redis scripts say the same in Lua.
+//! store runs it inside its transactions, the Redis scripts say the same in Lua. So this page is the
+//! specification; where a rule has an order, the order is part of it.
+//!
+//! # What a sale holds
+//!
+//! The [`SaleState`]; for each user a list of [`Record`]s in the order in which they were made; an
+//! index of the deadlines of all records A and P, in the order (deadline, user, claim); the last
+//! [`IDS_MAX`] ids of applied `AddStock` and `Restock`. The counters of a pool are always the sums of
+//! the units of its records: `held` of A and P, `limbo` of L, `confirmed` of C.
+//!
+//! # The end of every operation
+//!
+//! 1. A pool with `held = 0` and `confirmed + limbo >= stock` latches `sold_out`. With an overshoot
+//!    above 1.0 it does so although there is room, on purpose.
+//! 2. The sale is `sold_out` exactly where all its pools are.
+//! 3. If anything differs from before, apart from `confirmed`, `held`, `limbo`, `revision` and
+//!    `applied`, then `version` rises by one.
+//!
+//! A latch is only cleared by `Restock`, which begins an epoch. `version` never starts again.
+//!
+//! # Claim
+//!
+//! A batch whose `not_after` is before now is [`Claimed::TooLate`] as a whole. Otherwise each try in
+//! turn, and the first line that fits answers:
+//!
+//! | looked at | if | answer |
+//! |---|---|---|
+//! | the user's records of this attempt | one is C | `Confirmed` |
+//! | | one is A | `InProgress`, `same` where the node is the same |
+//! | | one is P or L | `Pending` |
+//! | the user's other records | one is A | `InProgress`, not `same` |
+//! | | one is P or L | `Pending` |
+//! | | all are C, and no order is left, or fewer units than asked | `Already` where `per_user.orders` is 1, else `Limit` |
+//! | the sale | the word, or `now >= ends_at` | `Ended` |
+//! | | `sold_out` | `SoldOut` |
+//! | the pool | there is none | `UnknownPool` |
+//! | | `sold_out` | `SoldOut` |
+//! | the time | `now < opens_at` | `NotStarted` |
+//! | the operator | `paused` | `Paused` |
+//! | limits | 0 units, or more than the user may buy | `Limit` |
+//! | room | `units <= room` | `Admitted`: record A until `now + claim_ttl_ms` |
+//! | | `room <= 0` | `Busy` |
+//! | | else | `Insufficient`, with the room |
+//!
+//! Orders and units of a user count all records, over all pools; [`RECORDS_MAX`] bounds them too. Of
+//! several records that fit, the oldest is named. A try whose own claim id is in the ledger already (a
+//! batch sent twice) finds its record like any other: `InProgress` with its own id.
+//!
+//! # Resolve
+//!
+//! Matched by claim id within the user's records; pool and units are those of the record.
+//!
+//! | | no record | A | P | L | C |
+//! |---|---|---|---|---|---|
+//! | C | `Late` → C | → C | → C | → C | `Repeated` |
+//! | F | `Unknown` | gone | gone | gone | `Conflict` |
+//! | X | `Unknown` | → L | `Repeated`; at its deadline → L | `Repeated` | `Repeated` |
+//! | P | `Unknown` | → P | `Repeated` | → P if `hold_until > now`, else `Repeated` | `Repeated` |
+//! | V | `Unknown` | gone | gone | gone | gone |
+//!
+//! `→` and *gone* are `Applied`; `Repeated`, `Unknown` and `Conflict` change nothing. A record P is due
+//! at `hold_until`; without one it keeps the deadline it had. A `Late` C makes a record with the
+//! resolution's attempt, pool and units, the zero node and deadline 0, even beyond [`RECORDS_MAX`]: the
+//! order exists. Where its pool does not, it is a `Conflict`. L, C keep the deadline they had.
+//!
+//! F and V free units at once; where the pool is latched only a restock sells them.
+//!
+//! # Reap
+//!
+//! Records A and P with `deadline <= now`, in the order of the index, become L and are returned.
+//!
+//! # Declare
+//!
+//! [`declare`] lists the rules in their order.
+//!
+//! # Control
+//!
+//! [`control`] lists the rules in their order.
+
+pub mod control;
+pub mod declare;
+pub mod memory;
+pub mod shard;
+
+mod claim;
+mod reap;
+mod resolve;
+mod turn;
+
+#[cfg(test)]
+mod tests;
+
+pub use memory::Memory;
+pub use shard::{Due, Shard};
+
+use turn::Turn;
 
 use crate::clock::UnixMs;
 use crate::ident::{AttemptId, ClaimId, Name, NodeId, Salt, UserKey};
 use crate::outcome::Verdict;
 use crate::sale::{Declaration, SaleState};
+
+/// Most records of one user that claims make.
+pub const RECORDS_MAX: usize = 8;
+
+/// Ids of `AddStock` and `Restock` that are remembered, the last ones. An operator or a shop that
+/// repeats a command does so within its last few.
+pub const IDS_MAX: usize = 64;
+
+/// Longest id of a command, in bytes.
+pub const ID_BYTES_MAX: usize = 128;
+
+/// Most units of one pool, as in a declaration.
+pub const STOCK_MAX: u64 = 1_000_000_000;
+
+/// Applies `op` to the sale in `shard` at ledger time `now`, and tells the sale as it is afterwards.
+///
+/// Fails only where the shard does; then parts may have been written, and the caller must undo them.
+pub fn apply<S: Shard>(shard: &mut S, op: &Op, now: UnixMs) -> Result<Reply, S::Error> {
+    let Some(state) = shard.sale()? else {
+        let (state, result) = match op {
+            Op::Declare(declare) => {
+                let (state, declared) = declare::create(shard, declare, now)?;
+                (state, OpResult::Declared(declared))
+            }
+            _ => (None, OpResult::NoSale),
+        };
+        return Ok(Reply { state, now, result });
+    };
+    let mut turn = Turn::new(shard, state, now);
+    let result = match op {
+        Op::Claim(batch) => OpResult::Claimed(claim::claim(&mut turn, batch)?),
+        Op::Resolve(outcomes) => OpResult::Resolved(resolve::resolve(&mut turn, outcomes)?),
+        Op::Reap { max } => OpResult::Reaped(reap::reap(&mut turn, *max)?),
+        Op::Declare(declare) => OpResult::Declared(declare::change(&mut turn, declare)),
+        Op::Control(control) => OpResult::Controlled(control::control(&mut turn, control)?),
+        Op::Read => OpResult::Read,
+    };
+    Ok(Reply { state: Some(turn.finish()?), now, result })
+}
 
 /// One operation on one sale.
 #[derive(Clone, Debug)]
@@ -134,11 +268,12 @@ pub struct Resolution {
 pub enum Resolved {
     /// The record changed.
     Applied,
-    /// The record says so already, or is gone after an F.
+    /// The record says so already, or knows more.
     Repeated,
     /// The record says otherwise (an F after a C): nothing was changed, an operator must look.
     Conflict,
-    /// No record of this claim, and the outcome needs none (F, X).
+    /// No record of this claim, because there never was one or an F or V removed it, and the outcome
+    /// needs none.
     Unknown,
     /// A C without a record: it was counted all the same, and an operator should look.
     Late,
@@ -176,9 +311,9 @@ pub struct Record {
     pub pool: Name,
     /// Units.
     pub units: u32,
-    /// The node that claimed.
+    /// The node that claimed; zero for a late C.
     pub node: NodeId,
-    /// When A or P goes to limbo.
+    /// When A or P goes to limbo; means nothing for L and C.
     pub deadline: UnixMs,
 }
 
@@ -211,11 +346,11 @@ pub enum Control {
     Pause,
     /// Purchases again.
     Resume,
-    /// Sold out, whatever the stock.
+    /// Sold out, whatever the stock: every pool latches.
     SoldOut,
     /// Over.
     End,
-    /// More units, in the same epoch where the pool is not latched.
+    /// More units in the same epoch; refused once the pool is latched.
     AddStock {
         /// The pool.
         pool: Name,
@@ -230,7 +365,7 @@ pub enum Control {
         pool: Name,
         /// Units added to the stock; 0 sells what failed after the latch.
         units: u64,
-        /// Idempotency.
+        /// Idempotency; `AddStock` and `Restock` share their ids.
         id: String,
     },
 }

@@ -31,10 +31,12 @@ pub mod store;
 // the door
 pub mod answers;
 pub mod http;
+pub mod listener;
 pub mod upstream;
 
 // what a request can be
 pub mod availability;
+pub mod edge;
 pub mod gate;
 pub mod page;
 pub mod proxy;

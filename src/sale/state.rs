@@ -7,7 +7,7 @@ use crate::config::schema::{PerUser, Restock};
 use crate::ident::{Name, SaleId, Salt};
 
 /// A sale as the ledger holds it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SaleState {
     /// Site and sale.
     pub id: SaleId,

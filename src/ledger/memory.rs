@@ -1,0 +1,112 @@
+//! A sale in memory: for the simulated store, and to check other stores against.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
+use std::ops::Bound;
+
+use crate::clock::UnixMs;
+use crate::ident::{SaleId, UserKey};
+use crate::ledger::{Due, Op, Record, Reply, Shard, apply};
+use crate::sale::SaleState;
+
+/// One sale in memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Memory {
+    id: SaleId,
+    sale: Option<SaleState>,
+    users: BTreeMap<UserKey, Vec<Record>>,
+    due: BTreeSet<Due>,
+    ids: Vec<String>,
+}
+
+impl Memory {
+    /// A ledger that knows nothing of the sale `id` yet.
+    pub fn new(id: SaleId) -> Memory {
+        Memory { id, sale: None, users: BTreeMap::new(), due: BTreeSet::new(), ids: Vec::new() }
+    }
+
+    /// Applies one operation.
+    pub fn apply(&mut self, op: &Op, now: UnixMs) -> Reply {
+        let Ok(reply) = apply(self, op, now);
+        reply
+    }
+
+    /// The sale, if it was declared.
+    pub fn state(&self) -> Option<&SaleState> {
+        self.sale.as_ref()
+    }
+
+    /// Whole users in the order of their keys, from the one behind `after` on, until `max` records.
+    pub fn page(&self, user: Option<UserKey>, after: Option<UserKey>, max: usize) -> Vec<Record> {
+        if let Some(user) = user {
+            return self.users.get(&user).cloned().unwrap_or_default();
+        }
+        let mut page: Vec<Record> = Vec::new();
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        for records in self.users.range((from, Bound::Unbounded)).map(|(_, r)| r) {
+            if !page.is_empty() && page.len() + records.len() > max {
+                break;
+            }
+            page.extend_from_slice(records);
+        }
+        page
+    }
+
+    /// Every deadline in the index.
+    pub fn deadlines(&self) -> impl Iterator<Item = &Due> {
+        self.due.iter()
+    }
+}
+
+impl Shard for Memory {
+    type Error = Infallible;
+
+    fn id(&self) -> &SaleId {
+        &self.id
+    }
+
+    fn sale(&mut self) -> Result<Option<SaleState>, Infallible> {
+        Ok(self.sale.clone())
+    }
+
+    fn put_sale(&mut self, state: &SaleState) -> Result<(), Infallible> {
+        self.sale = Some(state.clone());
+        Ok(())
+    }
+
+    fn user(&mut self, user: &UserKey) -> Result<Vec<Record>, Infallible> {
+        Ok(self.users.get(user).cloned().unwrap_or_default())
+    }
+
+    fn put_user(&mut self, user: &UserKey, records: &[Record]) -> Result<(), Infallible> {
+        if records.is_empty() {
+            self.users.remove(user);
+        } else {
+            self.users.insert(*user, records.to_vec());
+        }
+        Ok(())
+    }
+
+    fn due(&mut self, now: UnixMs, max: usize) -> Result<Vec<Due>, Infallible> {
+        Ok(self.due.iter().take_while(|due| due.at <= now).take(max).copied().collect())
+    }
+
+    fn add_due(&mut self, due: Due) -> Result<(), Infallible> {
+        self.due.insert(due);
+        Ok(())
+    }
+
+    fn remove_due(&mut self, due: Due) -> Result<(), Infallible> {
+        self.due.remove(&due);
+        Ok(())
+    }
+
+    fn ids(&mut self) -> Result<Vec<String>, Infallible> {
+        Ok(self.ids.clone())
+    }
+
+    fn put_ids(&mut self, ids: &[String]) -> Result<(), Infallible> {
+        self.ids = ids.to_vec();
+        Ok(())
+    }
+}

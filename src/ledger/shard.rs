@@ -1,0 +1,53 @@
+//! Where the core finds a sale: what a store must offer so that the rules can run inside it.
+
+use crate::clock::UnixMs;
+use crate::ident::{ClaimId, SaleId, UserKey};
+use crate::ledger::Record;
+use crate::sale::SaleState;
+
+/// An entry of the index of deadlines. Its order is the order in which the reaper takes records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Due {
+    /// The deadline.
+    pub at: UnixMs,
+    /// The buyer.
+    pub user: UserKey,
+    /// The claim of the record.
+    pub claim: ClaimId,
+}
+
+/// One sale, within one atomic operation: what is written is read again, and nobody else writes.
+pub trait Shard {
+    /// Why reading or writing failed.
+    type Error;
+
+    /// Site and sale.
+    fn id(&self) -> &SaleId;
+
+    /// The sale, if it was declared.
+    fn sale(&mut self) -> Result<Option<SaleState>, Self::Error>;
+
+    /// Writes the sale.
+    fn put_sale(&mut self, state: &SaleState) -> Result<(), Self::Error>;
+
+    /// The records of a user, in the order of [`Shard::put_user`].
+    fn user(&mut self, user: &UserKey) -> Result<Vec<Record>, Self::Error>;
+
+    /// Replaces the records of a user; none: forgets the user.
+    fn put_user(&mut self, user: &UserKey, records: &[Record]) -> Result<(), Self::Error>;
+
+    /// The first `max` deadlines that are not after `now`, in their order.
+    fn due(&mut self, now: UnixMs, max: usize) -> Result<Vec<Due>, Self::Error>;
+
+    /// Adds a deadline to the index.
+    fn add_due(&mut self, due: Due) -> Result<(), Self::Error>;
+
+    /// Removes a deadline from the index, if it is there.
+    fn remove_due(&mut self, due: Due) -> Result<(), Self::Error>;
+
+    /// The ids of the last `AddStock` and `Restock`, oldest first.
+    fn ids(&mut self) -> Result<Vec<String>, Self::Error>;
+
+    /// Replaces those ids.
+    fn put_ids(&mut self, ids: &[String]) -> Result<(), Self::Error>;
+}

@@ -1,0 +1,153 @@
+//! Generated sequences of operations on one sale, for the core and for every store.
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::*;
+
+/// One operation and the ledger time at which it comes.
+pub(crate) type Step = (UnixMs, Op);
+
+/// What a sequence does next, before ids are dealt.
+#[derive(Clone, Debug)]
+enum Move {
+    Claim { late: bool, node: u8, ttl_ms: u64, tries: Vec<(u8, u8, u8, u32)> },
+    Resolve(Vec<(usize, Verdict, Option<u64>)>),
+    Reap(u32),
+    Declare { stock: u64, pools: u8, orders: u32, units: u32, overshoot: f64, ends: u64, rev: u64 },
+    Control(u8, u8, u64, u8),
+    Read,
+}
+
+/// Sequences from before T0 until long after it, over four users and two pools (and one that is not
+/// there). Claim ids are fresh for each try; outcomes name the tries of the sequence, in any order, late and
+/// repeated.
+pub(crate) fn steps(len: std::ops::Range<usize>) -> impl Strategy<Value = Vec<Step>> {
+    let opening = (1..6u64, 1..3u8, 1..3u32, 0..3u32, overshoots()).prop_map(
+        |(stock, pools, orders, more, overshoot)| Move::Declare {
+            stock,
+            pools,
+            orders,
+            units: orders + more,
+            overshoot,
+            ends: 0,
+            rev: 0,
+        },
+    );
+    (opening, vec((moves(), time()), len)).prop_map(|(opening, moves)| deal(opening, &moves))
+}
+
+fn moves() -> impl Strategy<Value = Move> {
+    let one = (1..5u8, pools(), 1..7u8, prop_oneof![6 => Just(1u32), 2 => Just(2), 1 => 0..5u32]);
+    let verdict = prop_oneof![
+        5 => Just(Verdict::Confirmed),
+        3 => Just(Verdict::Failed),
+        3 => Just(Verdict::Unknown),
+        2 => Just(Verdict::Pending),
+        2 => Just(Verdict::Void),
+    ];
+    let outcome = (0..12usize, verdict, proptest::option::of(0..40u64));
+    let claim = (proptest::bool::weighted(0.05), 1..3u8, 0..30u64, vec(one, 1..4));
+    let declare = (1..9u64, 1..4u8, 1..3u32, 0..3u32, overshoots(), 0..80u64, 0..4u64);
+    prop_oneof![
+        12 => claim.prop_map(|(late, node, ttl_ms, tries)| Move::Claim { late, node, ttl_ms, tries }),
+        14 => vec(outcome, 1..4).prop_map(Move::Resolve),
+        3 => (0..4u32).prop_map(Move::Reap),
+        2 => declare.prop_map(|(stock, pools, orders, more, overshoot, ends, rev)| {
+            Move::Declare { stock, pools, orders, units: orders + more, overshoot, ends, rev }
+        }),
+        3 => (0..9u8, pools(), 0..4u64, 0..6u8).prop_map(|(w, p, n, id)| Move::Control(w, p, n, id)),
+        1 => Just(Move::Read),
+    ]
+}
+
+fn overshoots() -> impl Strategy<Value = f64> {
+    prop_oneof![3 => Just(1.0), 1 => Just(1.3), 1 => Just(2.0)]
+}
+
+/// 0 and 1 are pools, 2 is not.
+fn pools() -> impl Strategy<Value = u8> {
+    prop_oneof![8 => Just(0u8), 4 => Just(1u8), 1 => Just(2u8)]
+}
+
+fn time() -> impl Strategy<Value = u64> {
+    prop_oneof![4 => Just(0u64), 4 => 1..4u64, 1 => 4..25u64]
+}
+
+fn pool_name(n: u8) -> Name {
+    name(["a", "b", "z"][usize::from(n) % 3])
+}
+
+/// Deals ids: the first declaration comes just before T0.
+fn deal(opening: Move, moves: &[(Move, u64)]) -> Vec<Step> {
+    let mut dealt: Vec<Try> = Vec::new();
+    let mut now = T0 - 3;
+    let mut steps = vec![(UnixMs(now), op(opening, now, &mut dealt))];
+    for (one, wait) in moves {
+        now += wait;
+        steps.push((UnixMs(now), op(one.clone(), now, &mut dealt)));
+    }
+    steps
+}
+
+fn op(one: Move, now: u64, dealt: &mut Vec<Try>) -> Op {
+    match one {
+        Move::Claim { late, node, ttl_ms, tries } => {
+            let first = dealt.len();
+            for (user, pool, attempt, units) in tries {
+                let mut claim = ClaimId::default();
+                claim.0[..8].copy_from_slice(&(dealt.len() as u64 + 1).to_be_bytes());
+                // An attempt belongs to its user, as the keyed hash makes it.
+                let attempt = AttemptId([user * 16 + attempt; 16]);
+                let pool = pool_name(pool);
+                dealt.push(Try { claim, attempt, user: super::user(user), pool, units });
+            }
+            Op::Claim(ClaimBatch {
+                node: NodeId([node; 8]),
+                not_after: UnixMs(if late { now - 1 } else { now }),
+                claim_ttl_ms: ttl_ms,
+                tries: dealt[first..].to_vec(),
+            })
+        }
+        Move::Resolve(outcomes) => {
+            let recent = |back: usize| dealt.len().checked_sub(back + 1).map(|at| &dealt[at]);
+            let outcomes = outcomes.into_iter().filter_map(|(back, verdict, hold)| {
+                let one = recent(back)?.clone();
+                Some(Resolution {
+                    user: one.user,
+                    claim: one.claim,
+                    attempt: one.attempt,
+                    pool: one.pool,
+                    units: one.units,
+                    verdict,
+                    hold_until: hold.map(|ms| UnixMs(now - 5 + ms)),
+                })
+            });
+            Op::Resolve(outcomes.collect())
+        }
+        Move::Reap(max) => Op::Reap { max },
+        Move::Declare { stock, pools, orders, units, overshoot, ends, rev } => {
+            let mut said = declaration(&[("a", stock), ("b", 2)]);
+            if pools == 2 {
+                said.pools.remove("b");
+            }
+            said.per_user = PerUser { orders, units };
+            said.overshoot = overshoot;
+            said.ends_at = (ends > 40).then_some(Time { at: UnixMs(T0 + ends) });
+            said.revision = (rev > 0).then_some(rev);
+            declare(said)
+        }
+        Move::Control(word, pool, units, id) => {
+            let (pool, id) = (pool_name(pool), format!("id-{id}-{}", now % 4));
+            Op::Control(match word {
+                0 => Control::Pause,
+                1 => Control::Resume,
+                2 if units == 0 => Control::SoldOut,
+                3 if units == 0 => Control::End,
+                4 | 5 => Control::AddStock { pool, units, id },
+                _ => Control::Restock { pool, units, id },
+            })
+        }
+        Move::Read => Op::Read,
+    }
+}

@@ -1,0 +1,298 @@
+//! The rules once more, as plainly as they can be said: one list of records, everything counted anew.
+
+use super::*;
+use RecordKind::{Admitted, Confirmed, Limbo, Pending};
+
+/// A sale without indexes and without cleverness.
+#[derive(Default)]
+pub(super) struct Model {
+    pub(super) sale: Option<SaleState>,
+    pub(super) records: Vec<Record>,
+    ids: Vec<String>,
+}
+
+impl Model {
+    pub(super) fn apply(&mut self, op: &Op, now: UnixMs) -> OpResult {
+        let before = self.sale.clone();
+        let result = match (op, self.sale.is_some()) {
+            (Op::Declare(d), _) => OpResult::Declared(self.declare(d, now)),
+            (_, false) => return OpResult::NoSale,
+            (Op::Claim(b), _) if now > b.not_after => {
+                OpResult::Claimed(b.tries.iter().map(|_| Claimed::TooLate).collect())
+            }
+            (Op::Claim(b), _) => {
+                OpResult::Claimed(b.tries.iter().map(|t| self.claim(b, t, now)).collect())
+            }
+            (Op::Resolve(all), _) => {
+                OpResult::Resolved(all.iter().map(|o| self.resolve(o, now)).collect())
+            }
+            (Op::Reap { max }, _) => OpResult::Reaped(self.reap(*max as usize, now)),
+            (Op::Control(word), _) => OpResult::Controlled(self.control(word, now)),
+            (Op::Read, _) => OpResult::Read,
+        };
+        self.count();
+        if let (Some(before), Some(sale)) = (before, &mut self.sale) {
+            sale.version += u64::from(look(&before) != look(sale));
+        }
+        result
+    }
+
+    fn sale(&mut self) -> &mut SaleState {
+        self.sale.as_mut().expect("a sale")
+    }
+
+    fn units(&self, pool: &Name, kinds: &[RecordKind]) -> u64 {
+        let of = self.records.iter().filter(|r| r.pool == *pool && kinds.contains(&r.kind));
+        of.map(|r| u64::from(r.units)).sum()
+    }
+
+    fn count(&mut self) {
+        let Some(mut sale) = self.sale.take() else { return };
+        for pool in &mut sale.pools {
+            pool.held = self.units(&pool.name, &[Admitted, Pending]);
+            pool.limbo = self.units(&pool.name, &[Limbo]);
+            pool.confirmed = self.units(&pool.name, &[Confirmed]);
+            pool.sold_out |= pool.held == 0 && pool.confirmed + pool.limbo >= pool.stock;
+        }
+        sale.sold_out = !sale.pools.iter().any(|p| !p.sold_out);
+        self.sale = Some(sale);
+    }
+
+    fn claim(&mut self, batch: &ClaimBatch, one: &Try, now: UnixMs) -> Claimed {
+        let mine: Vec<_> = self.records.iter().filter(|r| r.user == one.user).cloned().collect();
+        let is_same = |r: &&Record| r.attempt == one.attempt;
+        if let Some(r) = mine.iter().find(|r| is_same(r) && r.kind == Confirmed) {
+            return Claimed::Confirmed { claim: r.claim };
+        }
+        let (own, others): (Vec<_>, Vec<_>) =
+            mine.iter().filter(|r| r.kind != Confirmed).partition(is_same);
+        let of = |all: &[&Record], is_a: bool| {
+            all.iter().find(|r| (r.kind == Admitted) == is_a).map(|r| (r.claim, r.node))
+        };
+        if let Some((claim, node)) = of(&own, true) {
+            return Claimed::InProgress { claim, same: node == batch.node };
+        } else if let Some((claim, _)) = of(&own, false) {
+            return Claimed::Pending { claim };
+        } else if let Some((claim, _)) = of(&others, true) {
+            return Claimed::InProgress { claim, same: false };
+        } else if let Some((claim, _)) = of(&others, false) {
+            return Claimed::Pending { claim };
+        }
+        let (open, max) =
+            (self.units(&one.pool, &[Admitted, Pending, Limbo]), self.sale().per_user);
+        let sold = self.units(&one.pool, &[Confirmed]);
+        let bought: u32 = mine.iter().map(|r| r.units).sum();
+        let may = mine.len() < max.orders as usize && mine.len() < 8;
+        let left = if may { max.units.saturating_sub(bought) } else { 0 };
+        let limit = Claimed::Limit { max_units: left };
+        if !mine.is_empty() && (left == 0 || left < one.units) {
+            return if max.orders == 1 { Claimed::Already } else { limit };
+        }
+        let sale = self.sale();
+        let pool = sale.pools.iter().find(|p| p.name == one.pool).cloned();
+        match pool {
+            _ if sale.ended || sale.ends_at.is_some_and(|e| e <= now) => Claimed::Ended,
+            _ if sale.sold_out => Claimed::SoldOut,
+            None => Claimed::UnknownPool,
+            Some(pool) if pool.sold_out => Claimed::SoldOut,
+            _ if now < sale.opens_at => Claimed::NotStarted,
+            _ if sale.paused => Claimed::Paused,
+            _ if one.units == 0 || one.units > left => limit,
+            Some(pool) => {
+                let window =
+                    pool.stock.saturating_sub(sold) * u64::from(sale.overshoot_permille) / 1000;
+                if window <= open {
+                    return Claimed::Busy;
+                }
+                if window < open + u64::from(one.units) {
+                    return Claimed::Insufficient { max_units: (window - open) as u32 };
+                }
+                let deadline = UnixMs(now.0 + batch.claim_ttl_ms);
+                let Try { claim, attempt, user, pool, units } = one.clone();
+                let (kind, node) = (Admitted, batch.node);
+                let new = Record { kind, user, claim, attempt, pool, units, node, deadline };
+                self.records.push(new);
+                Claimed::Admitted { deadline }
+            }
+        }
+    }
+
+    fn resolve(&mut self, o: &Resolution, now: UnixMs) -> Resolved {
+        let Some(at) = self.records.iter().position(|r| r.claim == o.claim) else {
+            if o.verdict != Verdict::Confirmed {
+                return Resolved::Unknown;
+            }
+            if !self.sale().pools.iter().any(|p| p.name == o.pool) {
+                return Resolved::Conflict;
+            }
+            let Resolution { user, claim, attempt, pool, units, .. } = o.clone();
+            let (kind, node, deadline) = (Confirmed, NodeId([0; 8]), UnixMs(0));
+            let new = Record { kind, user, claim, attempt, pool, units, node, deadline };
+            self.records.push(new);
+            return Resolved::Late;
+        };
+        let r = &mut self.records[at];
+        let is_over = r.deadline <= now;
+        match (o.verdict.letter(), r.kind) {
+            ('F', Confirmed) => return Resolved::Conflict,
+            ('F' | 'V', _) => drop(self.records.remove(at)),
+            (_, Confirmed) | ('X', Limbo) => return Resolved::Repeated,
+            ('C', _) => r.kind = Confirmed,
+            ('X', Pending) if !is_over => return Resolved::Repeated,
+            ('X', _) => r.kind = Limbo,
+            ('P', Pending) => return Resolved::Repeated,
+            ('P', Limbo) if o.hold_until.is_none_or(|t| t <= now) => return Resolved::Repeated,
+            _ => {
+                r.kind = Pending;
+                r.deadline = o.hold_until.unwrap_or(r.deadline);
+            }
+        }
+        Resolved::Applied
+    }
+
+    fn reap(&mut self, max: usize, now: UnixMs) -> Vec<Record> {
+        let mut due: Vec<_> = self
+            .records
+            .iter_mut()
+            .filter(|r| matches!(r.kind, Admitted | Pending) && r.deadline <= now)
+            .collect();
+        due.sort_by_key(|r| (r.deadline, r.user, r.claim));
+        due.truncate(max);
+        due.iter_mut().for_each(|r| r.kind = Limbo);
+        due.into_iter().map(|r| r.clone()).collect()
+    }
+
+    /// The texts of refusals are the core's business: here they are empty.
+    fn control(&mut self, word: &Control, now: UnixMs) -> Controlled {
+        let refused = Controlled::Refused(String::new());
+        let ids = self.ids.clone();
+        let is_known = |id: &String| ids.iter().rev().take(64).any(|known| known == id);
+        let sale = self.sale();
+        let is_over = sale.ended || sale.ends_at.is_some_and(|e| e <= now);
+        let done = |was: bool| if was { Controlled::Unchanged } else { Controlled::Applied };
+        let (id, pool, units) = match word {
+            Control::End => return done(std::mem::replace(&mut sale.ended, true)),
+            _ if is_over => return refused,
+            Control::Pause => return done(std::mem::replace(&mut sale.paused, true)),
+            Control::Resume => return done(!std::mem::replace(&mut sale.paused, false)),
+            Control::SoldOut => {
+                sale.pools.iter_mut().for_each(|p| p.sold_out = true);
+                return done(sale.sold_out);
+            }
+            Control::AddStock { pool, units, id } | Control::Restock { pool, units, id } => {
+                (id, pool, *units)
+            }
+        };
+        if is_known(id) {
+            return Controlled::Unchanged;
+        }
+        let is_restock = matches!(word, Control::Restock { .. });
+        let Some(p) = sale.pools.iter_mut().find(|p| p.name == *pool) else { return refused };
+        let taken = p.confirmed + p.held + p.limbo;
+        if is_restock != p.sold_out || (is_restock && taken >= p.stock + units) {
+            return refused;
+        }
+        if is_restock {
+            sale.epoch += 1;
+        } else if units == 0 {
+            return refused;
+        }
+        p.stock += units;
+        p.sold_out = false;
+        self.ids.push(id.clone());
+        Controlled::Applied
+    }
+
+    fn declare(&mut self, declare: &Declare, now: UnixMs) -> Declared {
+        let said = &declare.declaration;
+        let refused = Declared::Refused(String::new());
+        let ends_at = said.ends_at.map(|e| e.at);
+        let is_past = ends_at.is_some_and(|e| e <= now);
+        let hash = said.hash();
+        let fresh = |mut old: SaleState| {
+            let kept = std::mem::take(&mut old.pools);
+            for (name, pool) in &said.pools {
+                let mut new = PoolState::new(name.clone(), pool.stock);
+                if let Some(k) = kept.iter().find(|k| k.name == *name) {
+                    new = PoolState { stock: pool.stock, ..k.clone() };
+                }
+                new.sold_out |= old.sold_out;
+                old.pools.push(new);
+            }
+            old.activity = said.activity.clone();
+            (old.opens_at, old.ends_at) = (said.opens_at.at, ends_at);
+            (old.per_user, old.restock) = (said.per_user, said.restock);
+            old.overshoot_permille = said.overshoot_permille();
+            old.revision = said.revision.unwrap_or(old.revision);
+            old.applied.retain(|h| *h != hash);
+            old.applied.push(hash);
+            let extra = old.applied.len().saturating_sub(16);
+            old.applied.split_off(extra).clone_into(&mut old.applied);
+            old
+        };
+        let Some(old) = self.sale.clone() else {
+            if is_past {
+                return refused;
+            }
+            let mut new = fresh(blank(declare.salt));
+            new.paused = said.opens_at.at <= now;
+            let paused = new.paused;
+            self.sale = Some(new);
+            return if paused { Declared::CreatedPaused } else { Declared::Applied };
+        };
+        let is_known = old.applied.contains(&hash);
+        match said.revision {
+            None if is_known => return Declared::Unchanged,
+            Some(r) if r == old.revision && is_known => return Declared::Unchanged,
+            Some(r) if r <= old.revision => return refused,
+            _ => {}
+        }
+        let used = |p: &PoolState| p.confirmed + p.held + p.limbo > 0;
+        let lost = old.pools.iter().any(|p| used(p) && !said.pools.contains_key(&p.name));
+        let stocks = |s: &SaleState| -> Vec<_> {
+            s.pools.iter().map(|p| (p.name.clone(), p.stock)).collect()
+        };
+        let new = fresh(old.clone());
+        let is_tighter = new.per_user.orders <= old.per_user.orders
+            && new.per_user.units <= old.per_user.units
+            && new.overshoot_permille <= old.overshoot_permille
+            && (old.restock == new.restock || new.restock == Restock::Never)
+            && (&old.activity, old.opens_at) == (&new.activity, new.opens_at)
+            && stocks(&old) == stocks(&new);
+        let is_over = old.ended || old.ends_at.is_some_and(|e| e <= now);
+        let is_refused = if now < old.opens_at { lost } else { !is_tighter };
+        if is_over || is_past || is_refused {
+            return refused;
+        }
+        self.sale = Some(new);
+        Declared::Applied
+    }
+}
+
+fn blank(salt: Salt) -> SaleState {
+    SaleState {
+        id: sale_id(),
+        activity: name("none"),
+        epoch: 1,
+        version: 1,
+        revision: 0,
+        applied: Vec::new(),
+        opens_at: UnixMs(0),
+        ends_at: None,
+        paused: false,
+        ended: false,
+        sold_out: false,
+        overshoot_permille: 0,
+        per_user: PerUser::default(),
+        restock: Restock::Manual,
+        salt,
+        pools: Vec::new(),
+    }
+}
+
+/// All that the public can see of a sale.
+pub(super) fn look(s: &SaleState) -> String {
+    let pools: Vec<_> = s.pools.iter().map(|p| (&p.name, p.stock, p.sold_out)).collect();
+    let words = (s.paused, s.ended, s.sold_out, s.epoch, s.restock, s.overshoot_permille);
+    format!("{words:?} {:?} {:?} {:?} {pools:?} {}", s.opens_at, s.ends_at, s.per_user, s.activity)
+}

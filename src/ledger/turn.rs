@@ -1,0 +1,91 @@
+//! One operation under way: the sale that it changes, and what happens at its end.
+
+use crate::clock::UnixMs;
+use crate::ident::UserKey;
+use crate::ledger::{Due, Record, RecordKind, Shard};
+use crate::sale::{PoolState, SaleState};
+
+/// One operation's turn at a sale.
+#[derive(Debug)]
+pub(super) struct Turn<'a, S> {
+    pub(super) shard: &'a mut S,
+    /// The sale as the operation leaves it so far.
+    pub(super) state: SaleState,
+    pub(super) now: UnixMs,
+    before: SaleState,
+}
+
+impl<'a, S: Shard> Turn<'a, S> {
+    pub(super) fn new(shard: &'a mut S, state: SaleState, now: UnixMs) -> Turn<'a, S> {
+        Turn { shard, before: state.clone(), state, now }
+    }
+
+    /// Replaces a user's records. Counters and deadlines follow here and nowhere else, so that they
+    /// are what the records say, whatever an operation did.
+    pub(super) fn put_user(
+        &mut self,
+        user: &UserKey,
+        old: &[Record],
+        new: &[Record],
+    ) -> Result<(), S::Error> {
+        for record in old {
+            if let Some(counter) = self.counter(record) {
+                *counter = counter.saturating_sub(u64::from(record.units));
+            }
+            if let Some(due) = due(record) {
+                self.shard.remove_due(due)?;
+            }
+        }
+        for record in new {
+            if let Some(counter) = self.counter(record) {
+                *counter = counter.saturating_add(u64::from(record.units));
+            }
+            if let Some(due) = due(record) {
+                self.shard.add_due(due)?;
+            }
+        }
+        self.shard.put_user(user, new)
+    }
+
+    /// Latches, raises the version where the public must see a change, and writes the sale.
+    pub(super) fn finish(mut self) -> Result<SaleState, S::Error> {
+        for pool in &mut self.state.pools {
+            pool.sold_out |= pool.is_exhausted();
+        }
+        self.state.sold_out = self.state.pools.iter().all(|p| p.sold_out);
+        if self.state != self.before {
+            if public(&self.state) != public(&self.before) {
+                self.state.version += 1;
+            }
+            self.shard.put_sale(&self.state)?;
+        }
+        Ok(self.state)
+    }
+
+    fn counter(&mut self, record: &Record) -> Option<&mut u64> {
+        let pool = self.state.pool_mut(record.pool.as_str())?;
+        Some(match record.kind {
+            RecordKind::Admitted | RecordKind::Pending => &mut pool.held,
+            RecordKind::Limbo => &mut pool.limbo,
+            RecordKind::Confirmed => &mut pool.confirmed,
+        })
+    }
+}
+
+fn due(record: &Record) -> Option<Due> {
+    matches!(record.kind, RecordKind::Admitted | RecordKind::Pending).then_some(Due {
+        at: record.deadline,
+        user: record.user,
+        claim: record.claim,
+    })
+}
+
+/// What raises the version: everything but counters and the memory of declarations.
+fn public(state: &SaleState) -> SaleState {
+    let pools = state
+        .pools
+        .iter()
+        .map(|p| PoolState { sold_out: p.sold_out, ..PoolState::new(p.name.clone(), p.stock) })
+        .collect();
+    SaleState { version: 0, revision: 0, applied: Vec::new(), pools, ..state.clone() }
+}
