@@ -58,13 +58,7 @@ fn site_of<'s>(
 }
 
 /// What the site must have for the sale to be sold.
-fn place(
-    path: &Path,
-    sale: &Sale,
-    site_name: &Name,
-    site: &Site,
-    found: &mut Findings,
-) {
+fn place(path: &Path, sale: &Sale, site_name: &Name, site: &Site, found: &mut Findings) {
     let Some(activity) = &site.activity else {
         return found.error_help(
             path.clone(),

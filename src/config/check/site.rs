@@ -24,7 +24,8 @@ pub fn check(settings: &Settings, found: &mut Findings) {
         if site.hosts.is_empty()
             && let Some(other) = any_host.replace(name)
         {
-            let what = format!("[site.{other}] takes any host already, so this one must name its own");
+            let what =
+                format!("[site.{other}] takes any host already, so this one must name its own");
             found.error_help(path.join("hosts"), what, "write: hosts = [\"shop.example\"]");
         }
         upstream_of(&path.join("upstream"), site.upstream.as_ref(), settings, found);
