@@ -4,8 +4,8 @@
 //! into the book. A store also pushes by itself what others changed (the mirror).
 
 pub mod embedded;
-pub mod sim;
 pub mod redis;
+pub mod sim;
 
 use std::sync::Arc;
 use std::time::Duration;

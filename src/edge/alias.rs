@@ -74,8 +74,7 @@ fn is_odd(path: &str) -> bool {
 fn matches(reading: &[u8], is_purchase: &impl Fn(&str) -> bool) -> bool {
     let text = String::from_utf8_lossy(reading);
     // Some letters beyond ASCII fold into it.
-    is_purchase(&text)
-        || !text.is_ascii() && is_purchase(&text.to_lowercase().to_uppercase())
+    is_purchase(&text) || !text.is_ascii() && is_purchase(&text.to_lowercase().to_uppercase())
 }
 
 /// What servers do to a path, beside decoding it.

@@ -186,9 +186,39 @@ fn steps() -> impl Strategy<Value = Vec<Lenient>> {
 /// Pieces out of which purchases can be read in many ways.
 fn target() -> impl Strategy<Value = String> {
     let pieces = vec![
-        "activity", "aCtivity", "%61ctivity", "%2561ctivity", "orders", "Orders", "order%73",
-        "8848", "x", "/", "/", "/", "/", "//", "%2f", "%2F", "%252f", "%5c", "%255C", "\\", "/./",
-        "/../", ".", "..", "%2e", "%2e%2e", "/x/..", ";a=b", ";", "%3b", "%253Ba", "/", "%",
+        "activity",
+        "aCtivity",
+        "%61ctivity",
+        "%2561ctivity",
+        "orders",
+        "Orders",
+        "order%73",
+        "8848",
+        "x",
+        "/",
+        "/",
+        "/",
+        "/",
+        "//",
+        "%2f",
+        "%2F",
+        "%252f",
+        "%5c",
+        "%255C",
+        "\\",
+        "/./",
+        "/../",
+        ".",
+        "..",
+        "%2e",
+        "%2e%2e",
+        "/x/..",
+        ";a=b",
+        ";",
+        "%3b",
+        "%253Ba",
+        "/",
+        "%",
     ];
     let piece = prop::sample::select(pieces);
     prop::collection::vec(piece, 0..10).prop_map(|pieces| format!("/{}", pieces.concat()))
@@ -197,7 +227,17 @@ fn target() -> impl Strategy<Value = String> {
 /// A purchase, with odd things put between its parts.
 fn disguised() -> impl Strategy<Value = String> {
     let slash = prop::sample::select(vec![
-        "/", "//", "%2f", "%252F", "%5c", "\\", "/./", "/x/../", ";p=1/", "/%2e/", "%2fx%2f..%2f",
+        "/",
+        "//",
+        "%2f",
+        "%252F",
+        "%5c",
+        "\\",
+        "/./",
+        "/x/../",
+        ";p=1/",
+        "/%2e/",
+        "%2fx%2f..%2f",
     ]);
     let first = prop::sample::select(vec!["activity", "Activity", "%61ctivity", "activit%2579"]);
     let last = prop::sample::select(vec!["orders", "ORDERS", "%6Frders", "orders;x", "orders/"]);
