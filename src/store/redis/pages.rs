@@ -102,8 +102,7 @@ async fn scan(link: &Link, sale: &SaleId) -> Result<Arc<[UserKey]>, Fault> {
         let mut scan = redis::cmd("HSCAN");
         scan.arg(keys::of(sale, Part::Users)).arg(&cursor).arg("COUNT").arg(CHUNK);
         let Value::Array(parts) = link.send(&scan, soon()).await? else { return Err(odd("HSCAN")) };
-        let [next, Value::Array(flat)] =
-            <[Value; 2]>::try_from(parts).map_err(|_| odd("HSCAN"))?
+        let [next, Value::Array(flat)] = <[Value; 2]>::try_from(parts).map_err(|_| odd("HSCAN"))?
         else {
             return Err(odd("HSCAN"));
         };

@@ -32,7 +32,9 @@ pub enum BadStore {
     #[error("store.url is missing: write url = \"redis://host:6379\"")]
     NoUrl,
     /// TLS is not built in.
-    #[error("store.url: TLS to Redis is not supported by this version: use redis:// on a private network")]
+    #[error(
+        "store.url: TLS to Redis is not supported by this version: use redis:// on a private network"
+    )]
     Tls,
     /// Not a URL of Redis.
     #[error("store.url: {0}; write redis://host:6379/0 or redis+unix:///path/to/redis.sock")]

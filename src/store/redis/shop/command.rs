@@ -16,11 +16,7 @@ use crate::ident::{AttemptId, ClaimId, Name, Salt, UserKey};
 use crate::ledger::{ID_BYTES_MAX, STOCK_MAX};
 
 /// The arguments of one entry: entry, op, id, user, claim, attempt, pool, units, text.
-pub(super) fn prepare(
-    position: Position,
-    fields: &[(String, String)],
-    salt: &Salt,
-) -> [String; 9] {
+pub(super) fn prepare(position: Position, fields: &[(String, String)], salt: &Salt) -> [String; 9] {
     let command = read(fields, salt).unwrap_or_else(|why| Command {
         op: "bad",
         text: why,
@@ -46,15 +42,17 @@ fn read(fields: &[(String, String)], salt: &Salt) -> Result<Command, String> {
     if let Some((_, long)) = fields.iter().find(|(_, text)| text.len() > FIELD_BYTES_MAX) {
         return Err(format!("a field has {} bytes, at most {FIELD_BYTES_MAX}", long.len()));
     }
-    let field = |name: &str| fields.iter().find(|(field, _)| field == name).map(|(_, t)| t.as_str());
+    let field =
+        |name: &str| fields.iter().find(|(field, _)| field == name).map(|(_, t)| t.as_str());
     let needed = |name: &str| match field(name) {
         Some(text) if !text.is_empty() => Ok(text),
         _ => Err(format!("{name}: is missing")),
     };
     let said = needed("op")?;
-    let op = OPS.into_iter().find(|op| *op == said).ok_or_else(|| {
-        format!("op: is none of {}", OPS.join(", "))
-    })?;
+    let op = OPS
+        .into_iter()
+        .find(|op| *op == said)
+        .ok_or_else(|| format!("op: is none of {}", OPS.join(", ")))?;
     let mut command = Command { op, ..Command::default() };
     if !WORDS.contains(&op) {
         command.id = id(needed("id")?)?;
@@ -71,8 +69,7 @@ fn read(fields: &[(String, String)], salt: &Salt) -> Result<Command, String> {
             let key = if op == "outcome" { Some(needed("key")?) } else { field("key") };
             if let Some(key) = key {
                 command.attempt = AttemptId::of_key(salt, &user, key.as_bytes()).to_string();
-                command.claim =
-                    key.parse::<ClaimId>().map(|c| c.to_string()).unwrap_or_default();
+                command.claim = key.parse::<ClaimId>().map(|c| c.to_string()).unwrap_or_default();
             }
             command.text = match op {
                 "void" => needed("order")?.to_owned(),
@@ -153,7 +150,8 @@ mod tests {
         assert!(why(&[("op", "steal")]).contains("none of pause"));
         assert!(why(&[("op", "pause")]).contains("by: is missing"));
         assert!(why(&[("op", "add_stock"), ("pool", "a"), ("units", "5")]).contains("id: "));
-        let stock = |pool, units| [("op", "add_stock"), ("id", "x"), ("pool", pool), ("units", units)];
+        let stock =
+            |pool, units| [("op", "add_stock"), ("id", "x"), ("pool", pool), ("units", units)];
         assert!(why(&stock("a b", "5")).contains("pool: must be"));
         assert!(why(&stock("a", "-5")).contains("units: must be"));
         assert!(why(&stock("a", "1000000001")).contains("units: must be"));
