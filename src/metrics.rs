@@ -84,6 +84,7 @@ counters! {
     UntrustedForwarded, "untrusted_forwarded", None, "Requests with forwarding headers from peers that are not trusted.";
     DeclarationsApplied, "declarations_applied", None, "Declarations of sales that were applied.";
     DeclarationsRefused, "declarations_refused", None, "Declarations of sales that were refused.";
+    AdminRefused, "admin_refused", None, "Requests to the admin interface without its token.";
     LogDropped, "log_dropped", None, "Access log lines dropped because the disk was slow.";
     Panics, "panics", None, "Handlers that panicked.";
 }

@@ -389,7 +389,7 @@ pub struct Store {
     /// From sending a batch of claims to giving up on its answer; purchases that wait for it are told
     /// `unavailable` then. Absent: 20 ms for `redis`, which answers in well under 1 ms; 1 s for
     /// `embedded`, which syncs each batch to a disk, and a busy cloud disk may take that long.
-    #[schemars(extend("x-min" = "1ms", "x-max" = "10s", "x-example" = "20ms"))]
+    #[schemars(extend("x-example" = "20ms", "x-min" = "1ms", "x-max" = "10s"))]
     pub claim_deadline: Option<Span>,
     /// To connect to Redis.
     #[schemars(extend("x-min" = "10ms", "x-max" = "1m"))]
@@ -823,9 +823,6 @@ pub struct Gate {
     /// Purchase bodies in memory at once.
     #[schemars(extend("x-min" = "64KiB", "x-max" = "1024GiB"))]
     pub body_memory_max: Size,
-    /// Largest answer of the shop to a purchase. A longer one is not read to its end: the outcome is
-    /// unknown, and the client is told `pending`.
-    pub answer_bytes_max: Size,
 }
 
 impl Default for Gate {
@@ -838,7 +835,6 @@ impl Default for Gate {
             pay_ttl: Span::from_secs(900),
             claim_ttl: Span::from_secs(15),
             body_memory_max: Size::from_mib(64),
-            answer_bytes_max: Size::from_mib(1),
         }
     }
 }
