@@ -3,10 +3,17 @@
 pub mod check;
 pub mod config;
 pub mod config_file;
+pub mod ctl;
 pub mod demo;
 pub mod drill;
 pub mod init;
+pub mod limbo;
+pub mod node;
+pub mod purge;
+pub mod run;
+pub mod sale;
 pub mod shop;
+pub mod table;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -58,9 +65,14 @@ struct Cli {
 enum Verb {
     Check(check::Args),
     Config(config::Args),
+    Ctl(ctl::Args),
     Demo(demo::Args),
     Drill(Box<drill::Args>),
     Init(init::Args),
+    Limbo(limbo::Args),
+    Purge(purge::Args),
+    Run(run::Args),
+    Sale(Box<sale::Args>),
     Shop(shop::Args),
 }
 
@@ -68,7 +80,7 @@ enum Verb {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     match cli.verb {
-        Some(verb) => run(verb),
+        Some(verb) => dispatch(verb),
         None if cli.test => check::check(&cli.config, false),
         None => {
             eprintln!("{}", Cli::command().render_help());
@@ -78,13 +90,18 @@ pub fn main() -> ExitCode {
     .into()
 }
 
-fn run(verb: Verb) -> Exit {
+fn dispatch(verb: Verb) -> Exit {
     match verb {
         Verb::Check(args) => check::run(args),
         Verb::Config(args) => config::run(args),
+        Verb::Ctl(args) => ctl::run(args),
         Verb::Demo(args) => demo::run(args),
         Verb::Drill(args) => drill::run(*args),
         Verb::Init(args) => init::run(args),
+        Verb::Limbo(args) => limbo::run(args),
+        Verb::Purge(args) => purge::run(args),
+        Verb::Run(args) => run::run(args),
+        Verb::Sale(args) => sale::run(*args),
         Verb::Shop(args) => shop::run(args),
     }
 }

@@ -34,7 +34,7 @@ use self::forwarding::Forwarding;
 use self::note::Notes;
 use self::own::Own;
 use self::refuse::{Refusal, Refusals};
-pub use self::router::{BadRoute, Router};
+pub use self::router::{BadRoute, Page, Router};
 use self::router::{Found, Site};
 
 /// What the edges of all workers share.
@@ -68,6 +68,11 @@ impl Shared {
             forwarding: Forwarding::default(),
             draining: AtomicBool::new(false),
         }))
+    }
+
+    /// The page that a URL names; an error says why it names none.
+    pub fn page(&self, url: &str) -> Result<Page, String> {
+        self.router.page(url)
     }
 
     /// From now on health checks say that this node is leaving.

@@ -19,6 +19,7 @@ pub mod clock;
 pub mod config;
 pub mod ident;
 pub mod journal;
+pub mod log;
 pub mod metrics;
 pub mod orders;
 pub mod outcome;
@@ -48,4 +49,7 @@ pub mod drill;
 pub mod shop;
 
 // the command
+pub mod admin;
+pub mod admin_client;
+pub mod app;
 pub mod cli;

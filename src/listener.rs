@@ -9,7 +9,6 @@
 //! current-thread runtime; what it begins it ends.
 
 mod accept;
-mod address;
 mod addresses;
 mod caps;
 pub mod files;
@@ -17,12 +16,11 @@ mod socket;
 mod worker;
 
 use std::io;
-use std::path::PathBuf;
 
+use crate::config::address::ListenAddress;
 use crate::ident::Name;
 
 pub use accept::deal;
-pub use address::{Address, BadAddress};
 pub use caps::{Caps, Ticket};
 pub use socket::UnixSocket;
 pub use worker::{Dealt, Seat, Worker, spawn};
@@ -44,7 +42,7 @@ pub struct Bound {
     /// Its name in the config.
     pub name: Name,
     /// Where it listens; a port of 0 has become the one that was taken.
-    pub address: Address,
+    pub address: ListenAddress,
     /// The sockets.
     pub sockets: Sockets,
 }
@@ -69,7 +67,7 @@ pub struct BindError {
 }
 
 /// Binds one listener, for so many workers.
-pub fn bind(name: &Name, address: &Address, workers: usize) -> Result<Bound, BindError> {
+pub fn bind(name: &Name, address: &ListenAddress, workers: usize) -> Result<Bound, BindError> {
     let fail = |cause: io::Error| BindError {
         name: name.clone(),
         address: address.to_string(),
@@ -77,15 +75,15 @@ pub fn bind(name: &Name, address: &Address, workers: usize) -> Result<Bound, Bin
         cause,
     };
     let (address, sockets) = match address {
-        Address::Tcp(address) => {
+        ListenAddress::Tcp(address) => {
             let sockets = socket::tcp(*address, workers).map_err(fail)?;
             let taken = sockets.first().map(std::net::TcpListener::local_addr).transpose();
             let taken = taken.map_err(fail)?.unwrap_or(*address);
-            (Address::Tcp(taken), Sockets::Tcp(sockets))
+            (ListenAddress::Tcp(taken), Sockets::Tcp(sockets))
         }
-        Address::Unix(path) => {
+        ListenAddress::Unix(path) => {
             let socket = UnixSocket::bind(path, PUBLIC_MODE).map_err(fail)?;
-            (Address::Unix(PathBuf::from(path)), Sockets::Unix(socket))
+            (ListenAddress::Unix(path.clone()), Sockets::Unix(socket))
         }
     };
     Ok(Bound { name: name.clone(), address, sockets })

@@ -74,6 +74,7 @@ counters! {
     OutcomePending, "outcomes", Some(("verdict", "pending")), "Outcomes of admitted purchases.";
     OutcomeUnclassified, "outcome_unclassified", None, "Answers of the shop that no outcome rule classifies.";
     OutcomeLate, "outcome_late", None, "Confirmations of claims that the ledger did not know any more; counted as sold.";
+    SoldOutEvidence, "sold_out_evidence", None, "Answers of the shop that say its stock is gone.";
     OutcomeConflicts, "outcome_conflicts", None, "Outcomes that contradict the ledger's record.";
     StoreErrors, "store_errors", None, "Store calls that failed or came too late.";
     StoreCalls, "store_calls", None, "Calls to the store.";
@@ -83,6 +84,7 @@ counters! {
     UntrustedForwarded, "untrusted_forwarded", None, "Requests with forwarding headers from peers that are not trusted.";
     DeclarationsApplied, "declarations_applied", None, "Declarations of sales that were applied.";
     DeclarationsRefused, "declarations_refused", None, "Declarations of sales that were refused.";
+    AdminRefused, "admin_refused", None, "Requests to the admin interface without its token.";
     LogDropped, "log_dropped", None, "Access log lines dropped because the disk was slow.";
     Panics, "panics", None, "Handlers that panicked.";
 }

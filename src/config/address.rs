@@ -81,17 +81,22 @@ fn is_host(host: &str) -> bool {
         })
 }
 
-/// A socket's path: absolute, and short enough for the system.
+/// The path of `unix:`, which must be absolute.
 fn unix(path: &str) -> Result<PathBuf, String> {
-    match path {
-        _ if !path.starts_with('/') => Err(format!(
+    if !path.starts_with('/') {
+        return Err(format!(
             "unix:{path} must name an absolute path, like unix:/run/penstock/http.sock"
-        )),
-        _ if path.len() > UNIX_PATH_BYTES_MAX || path.contains('\0') => {
-            Err(format!("a socket's path must not be longer than {UNIX_PATH_BYTES_MAX} bytes"))
-        }
-        _ => Ok(PathBuf::from(path)),
+        ));
     }
+    socket_path(path)
+}
+
+/// A socket's path, if it is short enough for the system.
+pub fn socket_path(path: &str) -> Result<PathBuf, String> {
+    if path.is_empty() || path.len() > UNIX_PATH_BYTES_MAX || path.contains('\0') {
+        return Err(format!("a socket's path must have 1 to {UNIX_PATH_BYTES_MAX} bytes"));
+    }
+    Ok(PathBuf::from(path))
 }
 
 impl fmt::Display for ListenAddress {

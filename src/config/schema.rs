@@ -389,7 +389,7 @@ pub struct Store {
     /// From sending a batch of claims to giving up on its answer; purchases that wait for it are told
     /// `unavailable` then. Absent: 20 ms for `redis`, which answers in well under 1 ms; 1 s for
     /// `embedded`, which syncs each batch to a disk, and a busy cloud disk may take that long.
-    #[schemars(extend("x-min" = "1ms", "x-max" = "10s", "x-example" = "20ms"))]
+    #[schemars(extend("x-example" = "20ms", "x-min" = "1ms", "x-max" = "10s"))]
     pub claim_deadline: Option<Span>,
     /// To connect to Redis.
     #[schemars(extend("x-min" = "10ms", "x-max" = "1m"))]

@@ -345,6 +345,10 @@ impl Shape {
                 let items: Vec<String> = items.iter().map(|item| self.written(item)).collect();
                 format!("[{}]", items.join(", "))
             }
+            (_, Value::Object(table)) => {
+                let pairs = table.iter().map(|(key, value)| format!("{key} = {value}"));
+                format!("{{ {} }}", pairs.collect::<Vec<_>>().join(", "))
+            }
             (_, value) => value.to_string(),
         }
     }

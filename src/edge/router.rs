@@ -47,6 +47,17 @@ pub(super) struct Site {
     cities: Cities,
 }
 
+/// A page, as its URL names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// Host of its fill.
+    pub host: String,
+    /// Path.
+    pub path: String,
+    /// The city, if the URL names one.
+    pub city: Option<String>,
+}
+
 /// What a request is on its site.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Found<'a> {
@@ -95,6 +106,32 @@ impl Router {
         let bare = || host.rsplit_once(':').map(|(bare, _)| bare);
         let at = self.by_host.get(host).or_else(|| self.by_host.get(bare()?)).copied().or(self.any);
         self.sites.get(at?)
+    }
+
+    /// The page that a URL names; an error says why it names none.
+    pub(super) fn page(&self, url: &str) -> Result<Page, String> {
+        let unclear = || format!("`{url}` is not a URL like http://shop.example/activity/8848");
+        let url: http::Uri = url.parse().map_err(|_| unclear())?;
+        let authority = url.authority().ok_or_else(unclear)?;
+        let host = authority::normalise(authority.as_str().as_bytes()).ok_or_else(unclear)?;
+        let head = Head {
+            method: Method::GET,
+            version: http::Version::HTTP_11,
+            path: url.path(),
+            query: url.query(),
+            host,
+            fields: &[],
+            body: BodyKind::None,
+        };
+        let site = self.site(&head).ok_or_else(|| format!("no site has the host {}", head.host))?;
+        match site.find(&head) {
+            Found::Page { city, .. } => Ok(Page {
+                host: site.canonical.clone().unwrap_or_else(|| head.host.to_string()),
+                path: head.path.to_owned(),
+                city: city.map(str::to_owned),
+            }),
+            _ => Err(format!("{} is not the path of a page of {}", head.path, site.name)),
+        }
     }
 }
 

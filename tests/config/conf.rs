@@ -48,11 +48,19 @@ fn the_shop_with_envelopes_is_read_as_it_is_meant() {
     assert_eq!(settings.answers.reason["busy"].msg.as_deref(), Some("排队人数过多,请稍后再试"));
 }
 
-/// After a change of the settings: `penstock config reference > conf/reference.toml`.
+/// After a change of the settings: `penstock config reference > conf/reference.toml`, or this test
+/// with `PENSTOCK_UPDATE=1`.
 #[test]
 fn the_reference_is_not_stale() {
-    let file = fs::read_to_string(conf().join("reference.toml")).unwrap();
-    assert_eq!(file, reference::text(), "penstock config reference > conf/reference.toml");
+    let path = conf().join("reference.toml");
+    if std::env::var_os("PENSTOCK_UPDATE").is_some() {
+        fs::write(&path, reference::text()).unwrap();
+    }
+    let (file, text) = (fs::read_to_string(&path).unwrap(), reference::text());
+    for (at, (old, new)) in file.lines().zip(text.lines()).enumerate() {
+        assert_eq!(old, new, "line {}: penstock config reference > conf/reference.toml", at + 1);
+    }
+    assert_eq!(file.len(), text.len(), "penstock config reference > conf/reference.toml");
 }
 
 #[test]

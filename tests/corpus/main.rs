@@ -4,6 +4,8 @@
 mod head;
 #[path = "../../fuzz/checks/ids.rs"]
 mod ids;
+#[path = "../../fuzz/checks/settings.rs"]
+mod settings;
 #[path = "../../fuzz/checks/split.rs"]
 mod split;
 #[path = "../../fuzz/checks/walker.rs"]
@@ -32,4 +34,4 @@ macro_rules! targets {
     )*};
 }
 
-targets! { head ids split walker }
+targets! { head ids settings split walker }

@@ -6,9 +6,9 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::Findings;
-use crate::config::address::ListenAddress;
+use crate::config::address::{ListenAddress, socket_path};
 use crate::config::problem::Path;
-use crate::config::schema::Settings;
+use crate::config::schema::{Http, Settings};
 
 pub fn check(settings: &Settings, found: &mut Findings) {
     listeners(settings, found);
@@ -86,18 +86,28 @@ fn trust(proxies: &[String], found: &mut Findings) {
 }
 
 fn bounds(settings: &Settings, found: &mut Findings) {
-    let http = &settings.http;
-    for (name, size) in
-        [("target_bytes_max", http.target_bytes_max), ("field_bytes_max", http.field_bytes_max)]
-    {
-        if size > http.head_bytes_max {
+    let (http, usual) = (&settings.http, Http::default());
+    for (name, size, usual_size) in [
+        ("target_bytes_max", http.target_bytes_max, usual.target_bytes_max),
+        ("field_bytes_max", http.field_bytes_max, usual.field_bytes_max),
+    ] {
+        // The one that was written is the one to be shown.
+        if size > http.head_bytes_max && size != usual_size {
             let what = format!("is {size}, but the whole head may have {}", http.head_bytes_max);
-            found.error_help(
-                Path::of(&["http", name]),
-                what,
-                "make it smaller, or raise http.head_bytes_max",
-            );
+            let help = "make it smaller, or raise http.head_bytes_max";
+            found.error_help(Path::of(&["http", name]), what, help);
+        } else if size > http.head_bytes_max {
+            let what = format!("is {}, but http.{name} allows {size}", http.head_bytes_max);
+            let help = format!("raise it, or lower http.{name}");
+            found.error_help(Path::of(&["http", "head_bytes_max"]), what, help);
         }
+    }
+    let cache = &settings.cache;
+    if cache.entry_bytes_max > cache.size {
+        let (size, entry) = (cache.size, cache.entry_bytes_max);
+        let what = format!("is {size}, but cache.entry_bytes_max allows {entry} for one page");
+        let help = "raise it, or lower cache.entry_bytes_max";
+        found.error_help(Path::of(&["cache", "size"]), what, help);
     }
     let limits = &settings.limits;
     if limits.connections_per_address_max > limits.connections_max {
@@ -107,19 +117,14 @@ fn bounds(settings: &Settings, found: &mut Findings) {
             "then it bounds nothing",
         );
     }
-    let cache = &settings.cache;
-    if cache.entry_bytes_max > cache.size {
-        found.error_help(
-            Path::of(&["cache", "entry_bytes_max"]),
-            format!("is {}, but the whole cache has {}", cache.entry_bytes_max, cache.size),
-            "make it smaller, or raise cache.size",
-        );
-    }
 }
 
 fn admin(settings: &Settings, found: &mut Findings) {
     let admin = &settings.admin;
     let path = |name| Path::of(&["admin", name]);
+    if let Some(Err(what)) = admin.socket.as_deref().map(socket_path) {
+        found.error(path("socket"), what);
+    }
     match (&admin.address, &admin.token_file) {
         (Some(address), token) => {
             match address.parse::<ListenAddress>() {

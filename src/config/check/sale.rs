@@ -9,7 +9,7 @@ pub fn check(settings: &Settings, found: &mut Findings) {
     for (name, sale) in &settings.sale {
         let path = Path::of(&["sale", name.as_str()]);
         if let Some((site_name, site)) = site_of(&path, sale, settings, found) {
-            place(&path, name, sale, site_name, site, found);
+            place(&path, sale, site_name, site, found);
         }
         stock(&path, sale, found);
         if let Some(ends_at) = sale.ends_at
@@ -58,14 +58,7 @@ fn site_of<'s>(
 }
 
 /// What the site must have for the sale to be sold.
-fn place(
-    path: &Path,
-    name: &Name,
-    sale: &Sale,
-    site_name: &Name,
-    site: &Site,
-    found: &mut Findings,
-) {
+fn place(path: &Path, sale: &Sale, site_name: &Name, site: &Site, found: &mut Findings) {
     let Some(activity) = &site.activity else {
         return found.error_help(
             path.clone(),
@@ -88,7 +81,7 @@ fn place(
     if pool_is_read && sale.stock.is_some() {
         found.warn(
             path.join("stock"),
-            format!("purchases name a pool, and the only one of this sale is called \"default\": others are refused as unknown_item ({name})"),
+            "purchases name a pool, and the only one of this sale is called \"default\": all others are refused as unknown_item",
             "write: pool.ID = { stock = … }, with the shop's own id",
         );
     }

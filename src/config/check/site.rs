@@ -17,9 +17,17 @@ pub fn check(settings: &Settings, found: &mut Findings) {
         );
     }
     let mut hosts = BTreeMap::new();
+    let mut any_host: Option<&Name> = None;
     for (name, site) in &settings.site {
         let path = Path::of(&["site", name.as_str()]);
-        hosts_of(&path, name, site, settings.site.len(), &mut hosts, found);
+        hosts_of(&path, name, site, &mut hosts, found);
+        if site.hosts.is_empty()
+            && let Some(other) = any_host.replace(name)
+        {
+            let what =
+                format!("[site.{other}] takes any host already, so this one must name its own");
+            found.error_help(path.join("hosts"), what, "write: hosts = [\"shop.example\"]");
+        }
         upstream_of(&path.join("upstream"), site.upstream.as_ref(), settings, found);
         if let Some(activity) = &site.activity {
             let path = path.join("activity");
@@ -46,15 +54,10 @@ fn hosts_of<'s>(
     path: &Path,
     name: &'s Name,
     site: &'s Site,
-    sites: usize,
     seen: &mut BTreeMap<&'s str, &'s Name>,
     found: &mut Findings,
 ) {
     let path = path.join("hosts");
-    if site.hosts.is_empty() && sites > 1 {
-        let what = "where there are several sites, each must name its hosts";
-        found.error_help(path.clone(), what, "write: hosts = [\"shop.example\"]");
-    }
     for (at, host) in site.hosts.iter().enumerate() {
         match authority::normalise(host.as_bytes()) {
             None => {

@@ -185,7 +185,7 @@ fn what_cannot_be_routed_is_named() {
         ("[a]\nhosts = [\"x.y\"]\n[b]\nhosts = [\"X.Y\"]\n", "site.b.hosts: `x.y` is listed twice"),
         ("[a]\n[b]\n", "site.b.hosts: only one site"),
         ("[a.activity]\npage = \"/x\"\n", "site.a.activity.page: "),
-        ("[a.activity]\ncity = [\"ip\"]\n", "site.a.activity.city: `ip`"),
+        ("[a.activity]\ncity = [\"ip\"]\n", "site.a.activity.city: \"ip\""),
     ] {
         let error = try_router(toml).expect_err(toml).to_string();
         assert!(error.starts_with(part), "{error}");

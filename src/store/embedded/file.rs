@@ -1,6 +1,7 @@
 //! The ledger's file: opening, checking, closing after a fault, reading.
 
 use std::fmt;
+use std::fs::TryLockError;
 use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -38,6 +39,8 @@ pub(super) struct File {
     path: PathBuf,
     opener: Opener,
     database: Mutex<Option<Arc<Database>>>,
+    /// Who waits to write holds this, so that a busy process lets another one in between.
+    turnstile: Option<std::fs::File>,
     /// Why nothing can be written or read.
     trouble: Mutex<Option<String>>,
     /// A sale whose state cannot be read; the others go on.
@@ -65,6 +68,7 @@ impl File {
             path: path.to_owned(),
             opener,
             database: Mutex::new(Some(Arc::new(database))),
+            turnstile: turnstile(path),
             trouble: Mutex::default(),
             damage: Mutex::default(),
             stopping: AtomicBool::new(false),
@@ -138,6 +142,15 @@ impl File {
         trouble.or_else(damage).map_or(Ok(()), Err)
     }
 
+    /// The place behind whoever writes now; `None` while another process has it. It is only manners:
+    /// where the system offers no such lock, everybody has it.
+    pub(super) fn queue_up(&self) -> Option<Place<'_>> {
+        match self.turnstile.as_ref().map(std::fs::File::try_lock) {
+            Some(Err(TryLockError::WouldBlock)) => None,
+            _ => Some(Place(self.turnstile.as_ref())),
+        }
+    }
+
     /// Lets the writer end although another process holds the file.
     pub(super) fn stop(&self) {
         self.stopping.store(true, Ordering::Relaxed);
@@ -207,6 +220,25 @@ impl File {
         let result = guard(|| read(&database.begin_read()?));
         result.map_err(|fault| StoreError::Refused(self.blame(&database, &fault)))
     }
+}
+
+/// The right to write next, given up when dropped.
+pub(super) struct Place<'a>(Option<&'a std::fs::File>);
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        if let Some(turnstile) = self.0 {
+            // The only failure is a lock that is not there.
+            let _ = turnstile.unlock();
+        }
+    }
+}
+
+/// A file beside the ledger, only to be locked.
+fn turnstile(path: &Path) -> Option<std::fs::File> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".turn");
+    std::fs::OpenOptions::new().write(true).create(true).truncate(false).open(name).ok()
 }
 
 /// Runs what touches the file; a panic of the storage, which a damaged file can cause, is a fault.

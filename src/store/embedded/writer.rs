@@ -120,11 +120,13 @@ impl<'a> Turn<'a> {
             }
         };
         let began = clock.mono();
+        let mut place = None;
         loop {
-            let begun = guard(|| match database.try_begin_write() {
-                Ok(tx) => Ok(Some(tx)),
-                Err(TransactionError::WouldBlock) => Ok(None),
-                Err(e) => Err(e.into()),
+            place = place.or_else(|| file.queue_up());
+            let begun = guard(|| match place.as_ref().map(|_| database.try_begin_write()) {
+                Some(Ok(tx)) => Ok(Some(tx)),
+                None | Some(Err(TransactionError::WouldBlock)) => Ok(None),
+                Some(Err(e)) => Err(e.into()),
             });
             match begun {
                 Ok(Some(tx)) => return Some(Turn { file, clock, database, tx }),

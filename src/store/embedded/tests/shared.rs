@@ -68,7 +68,9 @@ async fn the_queue_is_bounded() {
     // One may be in the writer's hands, two wait.
     assert!((5..=6).contains(&full), "{full}");
     lock.abort().expect("unlocked");
-    assert!(is_admitted(&claim(&store, user()).await));
+    until("a queue with places", async || store.call(&sale_id(), Op::Read, PATIENT).await.is_ok())
+        .await;
+    assert_eq!(all(&store).await.len(), 0, "those who were refused did nothing");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
