@@ -18,17 +18,12 @@ use crate::store::StoreError;
 /// The config's sales as declarations. An error names the sale and says what to do.
 pub fn of_config(settings: &Settings) -> Result<Vec<(SaleId, Declaration)>, String> {
     let declared = settings.sale.iter().map(|(name, sale)| {
-        let mut sites = settings.site.keys();
-        let only = sites.next().filter(|_| sites.next().is_none());
-        let Some(site) = sale.site.as_ref().or(only) else {
+        let Some(id) = settings.sale_id(name) else {
             return Err(format!("sale.{name}: say which site it belongs to, with `site`"));
         };
-        if !settings.site.contains_key(site) {
-            return Err(format!("sale.{name}.site: there is no [site.{site}]"));
-        }
         let declaration = Declaration::of_config(name, sale);
         declaration.check().map_err(|bad| format!("sale.{name}.{bad}"))?;
-        Ok((SaleId { site: site.clone(), sale: name.clone() }, declaration))
+        Ok((id, declaration))
     });
     declared.collect()
 }
