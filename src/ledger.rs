@@ -91,7 +91,7 @@ mod resolve;
 mod turn;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use memory::Memory;
 pub use shard::{Due, Shard};

@@ -3,7 +3,9 @@
 //! A store applies an [`Op`] atomically and tells the sale as it is afterwards; the caller pushes that
 //! into the book. A store also pushes by itself what others changed (the mirror).
 
+pub mod embedded;
 pub mod redis;
+pub mod sim;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,7 +42,9 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// The sales that the store knows.
     fn sales(&self) -> BoxFuture<'_, Result<Vec<SaleId>, StoreError>>;
 
-    /// Records of a sale, those of one user or all, from `after` on, at most `max`.
+    /// Records of a sale: those of `user`, or whole users in the order of their keys, from the one
+    /// behind `after` on. A page ends before the user who would make it longer than `max`, but has one
+    /// user at least; an empty page is the end.
     fn records<'a>(
         &'a self,
         sale: &'a SaleId,
