@@ -1,6 +1,7 @@
 //! The verbs: one file each, an `Args` and a `run` that returns an [`Exit`].
 
 pub mod check;
+pub mod classify;
 pub mod config;
 pub mod config_file;
 pub mod ctl;
@@ -64,6 +65,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Check(check::Args),
+    Classify(classify::Args),
     Config(config::Args),
     Ctl(ctl::Args),
     Demo(demo::Args),
@@ -93,6 +95,7 @@ pub fn main() -> ExitCode {
 fn dispatch(verb: Verb) -> Exit {
     match verb {
         Verb::Check(args) => check::run(args),
+        Verb::Classify(args) => classify::run(args),
         Verb::Config(args) => config::run(args),
         Verb::Ctl(args) => ctl::run(args),
         Verb::Demo(args) => demo::run(args),
