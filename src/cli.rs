@@ -1,5 +1,6 @@
 //! The verbs: one file each, an `Args` and a `run` that returns an [`Exit`].
 
+pub mod audit;
 pub mod check;
 pub mod classify;
 pub mod config;
@@ -64,6 +65,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    Audit(audit::Args),
     Check(check::Args),
     Classify(classify::Args),
     Config(config::Args),
@@ -94,6 +96,7 @@ pub fn main() -> ExitCode {
 
 fn dispatch(verb: Verb) -> Exit {
     match verb {
+        Verb::Audit(args) => audit::run(args),
         Verb::Check(args) => check::run(args),
         Verb::Classify(args) => classify::run(args),
         Verb::Config(args) => config::run(args),
