@@ -182,13 +182,17 @@ impl Flight {
 }
 
 impl State {
-    /// Drops what everybody has, and what exceeds the window.
+    /// Drops what everybody has, and of what the fastest has all that exceeds the window.
     fn trim(&mut self, window_bytes: usize) {
         if self.is_kept {
             return;
         }
-        let slowest = self.seats.values().map(|s| s.next).min().unwrap_or(usize::MAX);
-        while self.chunks.len() > 1 && (self.first < slowest || self.kept_bytes > window_bytes) {
+        let (mut slowest, mut fastest) = (usize::MAX, 0);
+        for seat in self.seats.values() {
+            slowest = slowest.min(seat.next);
+            fastest = fastest.max(seat.next);
+        }
+        while self.first < slowest || self.kept_bytes > window_bytes && self.first < fastest {
             let Some(chunk) = self.chunks.pop_front() else { return };
             self.kept_bytes -= chunk.len();
             self.first += 1;

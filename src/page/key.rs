@@ -153,8 +153,8 @@ mod tests {
             let (mut one, mut two) = (Vec::new(), Vec::new());
             let (x, y) = (fields(&a).key(&mut one), fields(&b).key(&mut two));
             prop_assert_eq!(x.bytes == y.bytes, a == b);
-            let key = x.to_key();
-            prop_assert_eq!(key.fields(), fields(&a));
+            let kept = x.to_key();
+            prop_assert_eq!(kept.fields(), fields(&a));
         }
     }
 

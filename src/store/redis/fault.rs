@@ -23,12 +23,19 @@ pub(super) enum Fault {
 }
 
 impl Fault {
-    /// An error that the server answered.
+    /// An error that the server answered. What happens inside a script has the code `ERR` on some
+    /// versions, and the real one stands in the text.
     pub(super) fn of_server(error: &ServerError) -> Fault {
-        Fault::Server {
-            code: error.code().to_owned(),
-            detail: error.details().unwrap_or_default().to_owned(),
-        }
+        let (code, detail) = (error.code(), error.details().unwrap_or_default());
+        let is_right = detail.contains("executing the script can't");
+        let inner = IN_SCRIPTS.into_iter().find(|inner| detail.contains(inner));
+        let code = match inner {
+            _ if code != "ERR" => code,
+            _ if is_right => "NOPERM",
+            Some(inner) => inner,
+            None => code,
+        };
+        Fault::Server { code: code.to_owned(), detail: detail.to_owned() }
     }
 
     /// Whether the script has to be sent as text.
@@ -38,8 +45,7 @@ impl Fault {
 
     /// Whether a key holds something of another type.
     pub(super) fn is_wrong_type(&self) -> bool {
-        matches!(self, Fault::Server { code, detail }
-            if code == "WRONGTYPE" || detail.contains("WRONGTYPE"))
+        matches!(self, Fault::Server { code, .. } if code == "WRONGTYPE")
     }
 }
 
@@ -83,6 +89,9 @@ fn advice(code: &str, detail: &str) -> String {
     };
     format!("{what_to_do} ({code} {detail})")
 }
+
+/// Codes that may hide in the text of an error of a script.
+const IN_SCRIPTS: [&str; 6] = ["WRONGTYPE", "CORRUPT", "OOM", "READONLY", "MISCONF", "NOREPLICAS"];
 
 /// Why a connection could not be made.
 pub(super) fn connecting(error: &RedisError) -> String {

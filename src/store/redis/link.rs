@@ -113,15 +113,9 @@ impl Link {
             open(&self.target, ProtocolVersion::RESP2, config).await.map_err(|w| self.at(&w))?;
         let live = Live { connection, closed, refusal: ArcSwapOption::empty() };
         match timeout(limit, check::whole(&mut live.connection.clone())).await {
-            Ok(Ok(refusal)) => self.refuse(&live, refusal),
-            Ok(Err(why)) => {
-                live.closed.cancel();
-                return Err(self.at(&why));
-            }
-            Err(_) => {
-                live.closed.cancel();
-                return Err(self.at("no answer in time"));
-            }
+            Ok(Ok(refusal)) => live.refusal.store(refusal.map(|why| Arc::new(self.at(&why)))),
+            Ok(Err(why)) => return Err(self.at(&why)),
+            Err(_) => return Err(self.at("no answer in time")),
         }
         Ok(Arc::new(live))
     }
@@ -130,11 +124,12 @@ impl Link {
     async fn watch(&self, live: Arc<Live>) {
         let mut offsets = Offsets::default();
         for _ in 0..SAMPLES_AT_START {
-            if self.beat(&live, &mut offsets).await.is_err() {
-                return;
+            if let Err(why) = self.beat(&live, &mut offsets).await {
+                return self.note(Some(self.at(&why)));
             }
         }
         self.live.store(Some(live.clone()));
+        self.note(live.refusal.load().as_ref().map(|why| why.to_string()));
         self.connected.notify_one();
         let mut beats = 0u64;
         let why = loop {
@@ -149,20 +144,24 @@ impl Link {
             if beats.is_multiple_of(BEATS_PER_CHECK) {
                 let limit = self.target.connect_timeout.max(HEARTBEAT_TIMEOUT);
                 match timeout(limit, check::whole(&mut live.connection.clone())).await {
-                    Ok(Ok(refusal)) => self.refuse(&live, refusal),
+                    Ok(Ok(refusal)) => {
+                        let refusal = refusal.map(|why| self.at(&why));
+                        self.note(refusal.clone());
+                        live.refusal.store(refusal.map(Arc::new));
+                    }
                     Ok(Err(why)) => break why,
                     Err(_) => break "no answer in time".to_owned(),
                 }
             }
         };
-        live.closed.cancel();
         self.note(Some(self.at(&why)));
+        live.closed.cancel();
     }
 
     /// One look at the server's clock: proves that it answers.
     async fn beat(&self, live: &Live, offsets: &mut Offsets) -> Result<(), String> {
         let mut connection = live.connection.clone();
-        let (now, sent) = (self.clock.now(), Instant::now());
+        let (sent, now) = (Instant::now(), self.clock.now());
         let time = redis::cmd("TIME");
         let answer = timeout(HEARTBEAT_TIMEOUT, connection.send_packed_command(&time)).await;
         let round_trip = sent.elapsed();
@@ -216,11 +215,6 @@ impl Link {
         fault
     }
 
-    fn refuse(&self, live: &Live, refusal: Option<String>) {
-        self.note(refusal.as_deref().map(|why| self.at(why)));
-        live.refusal.store(refusal.map(|why| Arc::new(self.at(&why))));
-    }
-
     fn note(&self, trouble: Option<String>) {
         let mut held = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
         if *held != trouble {
@@ -233,6 +227,13 @@ impl Link {
 
     fn at(&self, why: &str) -> String {
         format!("Redis at {}: {why}", self.target)
+    }
+}
+
+/// Whoever gives a connection up ends it, even one that hangs.
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.closed.cancel();
     }
 }
 
