@@ -1,5 +1,6 @@
 //! The verbs: one file each, an `Args` and a `run` that returns an [`Exit`].
 
+pub mod audit;
 pub mod check;
 pub mod config;
 pub mod config_file;
@@ -63,6 +64,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    Audit(audit::Args),
     Check(check::Args),
     Config(config::Args),
     Ctl(ctl::Args),
@@ -92,6 +94,7 @@ pub fn main() -> ExitCode {
 
 fn dispatch(verb: Verb) -> Exit {
     match verb {
+        Verb::Audit(args) => audit::run(args),
         Verb::Check(args) => check::run(args),
         Verb::Config(args) => config::run(args),
         Verb::Ctl(args) => ctl::run(args),
