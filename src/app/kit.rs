@@ -74,7 +74,7 @@ impl Kit {
         let pages = Pages::new(&settings, cache, answers.clone(), to, fills, counts);
         let (to, counts) = (upstreams.clone(), sink.clone());
         let hook = Edge::admissions(log.clone());
-        let gate = Gate::new(gate, to, claims, purchases, counts, hook);
+        let gate = Gate::new(gate, to, claims, purchases, counts).with_hook(hook);
         let proxy = Proxy::new(&settings, answers, trust, upstreams, sink.clone());
         let edge = Edge::new(edge, &settings.log, log, pages, gate, proxy, sink.clone());
         health.into_iter().map(|path| Entrance::new(edge.clone(), path)).collect()
