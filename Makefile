@@ -1,22 +1,48 @@
-# Everything a person or CI calls. `make demo` and `make test` need a Rust toolchain and nothing else.
+# Everything a person or CI calls. `make demo` needs a Rust toolchain with a C compiler and nothing else;
+# `make test` needs redis-server too, and installs it where it may.
 CARGO ?= cargo
+# How long each fuzz target runs, in seconds.
+SECONDS_EACH ?= 60
 
-.PHONY: demo test test-long lint doc
+.PHONY: demo test test-long lint doc bench bench-mixed fuzz redis help
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
 
 demo: ## a whole flash sale on this machine
 	@echo "building; usually a few minutes on two cores"
 	$(CARGO) build --quiet --profile demo
 	target/demo/penstock demo
 
-test: lint doc ## everything that CI runs
+test: redis lint doc ## everything that CI runs
 	$(CARGO) test --profile ci
 
-test-long: ## the same with many more generated cases
+test-long: redis ## the same tests with many more generated cases
 	PROPTEST_CASES=20000 $(CARGO) test --profile ci
 
-lint:
+lint: ## formatting and clippy, warnings are errors
 	$(CARGO) fmt --check
 	$(CARGO) clippy --profile ci --all-targets -- -D warnings
 
-doc:
+doc: ## the pages of the code, warnings are errors
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --profile ci --no-deps
+
+bench: bench-mixed ## everything that is measured
+
+bench-mixed: ## requests a second and CPU a request: pages, polls and purchases 90/9/1
+	$(CARGO) bench --bench mixed
+
+fuzz: ## every fuzz target for SECONDS_EACH seconds
+	SECONDS_EACH=$(SECONDS_EACH) fuzz/run
+
+# RUNLEVEL=1: the tests start servers of their own, the package's need not run.
+redis:
+	@command -v redis-server >/dev/null && exit 0; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "installing redis-server"; \
+		export DEBIAN_FRONTEND=noninteractive RUNLEVEL=1; \
+		apt-get -qq update && apt-get -qq install -y --no-install-recommends redis-server >/dev/null; \
+	else \
+		echo "the tests need redis-server: sudo apt-get install redis-server (macOS: brew install redis)" >&2; \
+		exit 1; \
+	fi

@@ -22,7 +22,7 @@ pub enum SlotKind {
     Date,
     /// Seconds, [`Fill::age_s`], 10 bytes.
     Age,
-    /// Seconds, [`Fill::max_age_s`], 10 bytes.
+    /// Seconds, [`Fill::max_age_s`], 10 bytes; of a cached page the rest of its freshness.
     MaxAge,
     /// Seconds, [`Fill::retry_after_ms`] rounded up, 10 bytes.
     RetryAfter,
@@ -184,6 +184,16 @@ pub struct AnswerBuilder {
 impl AnswerBuilder {
     /// An answer of `status`, with its `date`.
     pub fn new(status: StatusCode) -> AnswerBuilder {
+        AnswerBuilder::undated(status).slot("date", SlotKind::Date)
+    }
+
+    /// An answer of `status` made by someone else, with the `date` at which it was made: a cache
+    /// never changes it (RFC 9110 6.6.1).
+    pub fn dated(status: StatusCode, date: impl AsRef<[u8]>) -> AnswerBuilder {
+        AnswerBuilder::undated(status).field("date", date)
+    }
+
+    fn undated(status: StatusCode) -> AnswerBuilder {
         AnswerBuilder {
             status,
             head: Vec::with_capacity(256),
@@ -193,7 +203,6 @@ impl AnswerBuilder {
             etag: None,
             length: None,
         }
-        .slot("date", SlotKind::Date)
     }
 
     /// Adds a field. Names are written in lower case; a value that could split the head is refused

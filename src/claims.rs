@@ -5,11 +5,44 @@
 //! gate ─ claim(Ask) ─→ batch ─→ store ─→ journal ─→ Permit ─ begin_send ─→ Sent ─ resolve ─→ outcome
 //!                                                     └ dropped: F           └ dropped: X
 //! ```
+//!
+//! Everything here runs on the control runtime; callers may be on any thread. [`batch`] claims,
+//! [`resolve`] delivers outcomes, [`reap`] sends what nobody resolved to limbo, [`recover`] finishes
+//! what an earlier run of this node began, [`declare`] applies the config's sales, [`limbo`] settles
+//! what nobody knows, [`breaker`] refuses at once while the store is down, [`memory`] is what this node
+//! remembers of its claims.
 
-use crate::clock::UnixMs;
-use crate::ident::{AttemptId, ClaimId, Name, RequestId, SaleId, UserKey};
-use crate::ledger::{Claimed, RecordKind};
+mod batch;
+mod breaker;
+pub mod declare;
+mod desk;
+pub mod limbo;
+mod memory;
+mod permit;
+mod reap;
+mod recover;
+mod resolve;
+mod shared;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+
+use crate::clock::Clock;
+use crate::config::Settings;
+use crate::ident::{AttemptId, ClaimId, Name, NodeId, RequestId, SaleId, UserKey};
+use crate::journal::Journal;
+use crate::ledger::{Claimed, Op, Record, RecordKind, Reply};
+use crate::metrics::Sink;
 use crate::outcome::Verdict;
+use crate::sale::{Declaration, SaleBook};
+use crate::store::{Store, StoreError};
+
+pub use memory::History;
+pub use permit::{Permit, Sent};
+use shared::Shared;
 
 /// What a purchase asks for.
 #[derive(Clone, Debug)]
@@ -68,64 +101,143 @@ pub struct Known {
     pub order: Option<String>,
 }
 
+/// Bounds and times of claims, from the settings.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Claims in one batch.
+    pub batch_max: usize,
+    /// Claims of one sale that wait for a batch.
+    pub queue_max: usize,
+    /// From sending a batch to giving up on its answer.
+    pub claim_deadline: Duration,
+    /// How long a record may stay A.
+    pub claim_ttl_ms: u64,
+    /// How long a record may stay P.
+    pub pay_ttl_ms: u64,
+}
+
+impl Limits {
+    /// What the settings say.
+    pub fn of(settings: &Settings) -> Limits {
+        let (store, gate) = (&settings.store, &settings.gate);
+        let number = |n: u32| usize::try_from(n).unwrap_or(usize::MAX).max(1);
+        Limits {
+            batch_max: number(store.batch_max),
+            queue_max: number(store.queue_max),
+            claim_deadline: store.claim_deadline().duration(),
+            claim_ttl_ms: gate.claim_ttl.ms,
+            pay_ttl_ms: gate.pay_ttl.ms,
+        }
+    }
+}
+
+/// What claims are made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// The ledger.
+    pub store: Arc<dyn Store>,
+    /// The journal, open.
+    pub journal: Journal,
+    /// What stood in the journal when it was opened.
+    pub history: History,
+    /// Where the rest of the edge finds sales.
+    pub book: Arc<SaleBook>,
+    /// The clocks.
+    pub clock: Clock,
+    /// This run of this node.
+    pub node: NodeId,
+    /// Bounds and times.
+    pub limits: Limits,
+    /// The config's sales, see [`declare::of_config`].
+    pub declarations: Vec<(SaleId, Declaration)>,
+    /// Counters.
+    pub sink: Sink,
+    /// The control runtime.
+    pub runtime: Handle,
+}
+
 /// The way to the ledger. Cheap to clone; usable from any thread.
 #[derive(Clone, Debug)]
-pub struct Claims {}
+pub struct Claims {
+    shared: Arc<Shared>,
+}
 
 impl Claims {
+    /// Starts claiming. In the background it finishes what an earlier run began, applies the
+    /// declarations, reaps, and watches the store; it needs no store that answers.
+    pub fn start(mut parts: Parts) -> Claims {
+        let history = std::mem::take(&mut parts.history);
+        let declarations = std::mem::take(&mut parts.declarations);
+        let shared = Shared::new(parts, &history);
+        let runtime = &shared.runtime;
+        runtime.spawn(breaker::watch(shared.clone()));
+        runtime.spawn(reap::run(shared.clone()));
+        recover::start(&shared, history);
+        runtime.spawn(declare::run(shared.clone(), declarations));
+        Claims { shared }
+    }
+
     /// Claims what `ask` says. It may be dropped at any time: an admission that nobody waits for is
     /// undone.
-    pub async fn claim(&self, _ask: Ask) -> Claim {
-        Claim::Unavailable
+    pub async fn claim(&self, ask: Ask) -> Claim {
+        if !self.is_open() {
+            return Claim::Unavailable;
+        }
+        let desk = self.shared.desk(&ask.sale);
+        let (told, claim) = oneshot::channel();
+        if let Err(refused) = desk.claim(batch::Waiting { ask, told }) {
+            return refused;
+        }
+        claim.await.unwrap_or(Claim::Unavailable)
     }
 
     /// Whether claims can be tried at all now: the store answers and the journal can be written.
     pub fn is_open(&self) -> bool {
-        false
+        self.shared.is_open()
     }
 
     /// What this node knows of `user` in `sale`. Never waits.
-    pub fn known(&self, _sale: &SaleId, _user: &UserKey) -> Option<Known> {
-        None
+    pub fn known(&self, sale: &SaleId, user: &UserKey) -> Option<Known> {
+        self.shared.memory.known(sale, user, self.shared.clock.mono())
+    }
+
+    /// Applies an operation for an operator; the book hears of it at once. Sales are declared with
+    /// [`Claims::declare`].
+    pub async fn call(&self, sale: &SaleId, op: Op) -> Result<Reply, StoreError> {
+        self.shared.call(sale, op, shared::CALL_DEADLINE).await
+    }
+
+    /// Records of a sale, those of one user or all: whole users, from the one behind `after` on.
+    pub async fn records(
+        &self,
+        sale: &SaleId,
+        user: Option<UserKey>,
+        after: Option<UserKey>,
+        max: usize,
+    ) -> Result<Vec<Record>, StoreError> {
+        self.shared.records(sale, user, after, max).await
+    }
+
+    /// What is wrong, in words; nothing when claims can be made.
+    pub fn health(&self) -> Vec<String> {
+        self.shared.health()
+    }
+
+    /// Waits until every outcome is with the ledger, at most `longest`. Returns how many are not; they
+    /// stand in the journal, and the next start delivers them.
+    pub async fn drain(&self, longest: Duration) -> usize {
+        let left = self.shared.busy.idle(longest).await;
+        if let Err(cause) = self.shared.journal.sync().await {
+            tracing::error!("at the end: {cause}");
+        }
+        left
+    }
+
+    /// Permits and outcomes that are under way.
+    pub fn under_way(&self) -> usize {
+        self.shared.busy.count()
     }
 }
 
-/// The right to send one admitted purchase. Dropped before it is sent, it is F; afterwards X.
-#[derive(Debug)]
-pub struct Permit {
-    claim: ClaimId,
-    deadline: UnixMs,
-}
-
-impl Permit {
-    /// The claim.
-    pub fn claim(&self) -> ClaimId {
-        self.claim
-    }
-
-    /// No byte may leave after this ledger time.
-    pub fn deadline(&self) -> UnixMs {
-        self.deadline
-    }
-
-    /// From now on bytes may be with the shop.
-    pub fn begin_send(self) -> Sent {
-        Sent { claim: self.claim }
-    }
-}
-
-/// A purchase that may be with the shop. Dropped without an outcome, it is X.
-#[derive(Debug)]
-pub struct Sent {
-    claim: ClaimId,
-}
-
-impl Sent {
-    /// The claim.
-    pub fn claim(&self) -> ClaimId {
-        self.claim
-    }
-
-    /// The outcome: journalled, then told to the ledger until it has it.
-    pub fn resolve(self, _outcome: Outcome) {}
-}
+#[cfg(test)]
+mod tests;

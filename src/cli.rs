@@ -1,12 +1,27 @@
 //! The verbs: one file each, an `Args` and a `run` that returns an [`Exit`].
 
+pub mod audit;
+pub mod check;
+pub mod config;
+pub mod config_file;
+pub mod ctl;
 pub mod demo;
 pub mod drill;
+pub mod init;
+pub mod limbo;
+pub mod node;
+pub mod purge;
+pub mod run;
+pub mod sale;
 pub mod shop;
+pub mod table;
 
+use std::io::Write;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
+
+use config_file::ConfigFile;
 
 /// How a verb ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,29 +51,73 @@ impl From<Exit> for ExitCode {
 /// Reverse proxy and edge cache with an exact admission gate for flash sales.
 #[derive(Debug, Parser)]
 #[command(name = "penstock", version, about, propagate_version = true)]
+#[command(args_conflicts_with_subcommands = true)]
 struct Cli {
+    /// Check the config and stop, like `penstock check`.
+    #[arg(short = 't')]
+    test: bool,
+    #[command(flatten)]
+    config: ConfigFile,
     #[command(subcommand)]
-    verb: Verb,
+    verb: Option<Verb>,
 }
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    Audit(audit::Args),
+    Check(check::Args),
+    Config(config::Args),
+    Ctl(ctl::Args),
     Demo(demo::Args),
     Drill(Box<drill::Args>),
+    Init(init::Args),
+    Limbo(limbo::Args),
+    Purge(purge::Args),
+    Run(run::Args),
+    Sale(Box<sale::Args>),
     Shop(shop::Args),
 }
 
 /// Parses the command line and runs the verb.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    run(cli.verb).into()
+    match cli.verb {
+        Some(verb) => dispatch(verb),
+        None if cli.test => check::check(&cli.config, false),
+        None => {
+            eprintln!("{}", Cli::command().render_help());
+            Exit::Usage
+        }
+    }
+    .into()
 }
 
-fn run(verb: Verb) -> Exit {
+fn dispatch(verb: Verb) -> Exit {
     match verb {
+        Verb::Audit(args) => audit::run(args),
+        Verb::Check(args) => check::run(args),
+        Verb::Config(args) => config::run(args),
+        Verb::Ctl(args) => ctl::run(args),
         Verb::Demo(args) => demo::run(args),
         Verb::Drill(args) => drill::run(*args),
+        Verb::Init(args) => init::run(args),
+        Verb::Limbo(args) => limbo::run(args),
+        Verb::Purge(args) => purge::run(args),
+        Verb::Run(args) => run::run(args),
+        Verb::Sale(args) => sale::run(*args),
         Verb::Shop(args) => shop::run(args),
+    }
+}
+
+/// Prints to standard output. A reader that has seen enough (`| head`) is no failure.
+fn say(text: &str) -> Exit {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            eprintln!("penstock: cannot write to standard output: {error}");
+            Exit::Failure
+        }
+        _ => Exit::Ok,
     }
 }
 

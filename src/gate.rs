@@ -1,17 +1,52 @@
 //! The gate: who may reach the order backend, and how many.
 //!
 //! ```text
-//! decide   state → identity → this user before → limits        local, ready-made answers
-//! work     body → attempt → upstream room → claim → forward → classify → resolve
+//! judge    state → identity → this user before → limits        local, ready-made answers
+//! work     body → attempt → limits                             the same, for an order in a body
+//! forward  upstream room → claim → send → classify → resolve   a task of its own
 //! ```
+//!
+//! What can be decided from the head is answered at once. An order's body is read whole before
+//! anything is claimed, also where nothing in it is looked for: one that stalls must not hold a unit.
 
+mod alarm;
+mod body;
+mod cors;
+mod fields;
+mod forward;
+mod identity;
+mod json;
+mod judge;
+mod jwt;
+mod order;
+pub mod outcome;
+mod pass;
+mod rate;
+mod repeat;
+pub mod report;
+mod say;
+mod site;
+mod work;
+
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::answers::Answers;
+use tokio_util::task::TaskTracker;
+
+use self::alarm::Alarm;
+use self::body::BodyMemory;
+use self::judge::Limits;
+use self::pass::PassKey;
+use self::repeat::Repeats;
+use self::report::Hook;
+use self::say::{Listener, Voice};
+use self::site::SiteGate;
+use crate::answers::{Answers, Facts};
 use crate::claims::Claims;
 use crate::config::Settings;
-use crate::http::{Exchange, Head, Step, Trust};
+use crate::http::{Exchange, Head, Ready, Step, Trust};
 use crate::ident::Name;
 use crate::metrics::Sink;
 use crate::outcome::Reason;
@@ -23,23 +58,59 @@ use crate::upstream::Upstreams;
 #[derive(Debug)]
 pub struct Shared {
     answers: Arc<Answers>,
+    trust: Arc<Trust>,
+    sites: BTreeMap<Name, Arc<SiteGate>>,
+    limits: Limits,
+    repeats: Arc<Repeats>,
+    bodies: Arc<BodyMemory>,
+    pass: Option<PassKey>,
+    alarm: Alarm,
+    join_timeout: Duration,
+    body_timeout: Duration,
+    answer_bytes_max: usize,
 }
 
 impl Shared {
     /// Reads the settings and the key files they name. An error says which setting is wrong.
     pub fn new(
-        _settings: &Settings,
+        settings: &Settings,
         answers: Arc<Answers>,
-        _trust: Arc<Trust>,
+        trust: Arc<Trust>,
     ) -> Result<Arc<Shared>, String> {
-        Ok(Arc::new(Shared { answers }))
+        let gate = &settings.gate;
+        let pass = gate.pass_key_file.as_deref().map(PassKey::read).transpose();
+        let entries = usize::try_from(gate.replay_entries_max).unwrap_or(usize::MAX);
+        Ok(Arc::new(Shared {
+            answers,
+            trust,
+            sites: SiteGate::all(settings)?,
+            limits: Limits::new(&settings.limits),
+            repeats: Arc::new(Repeats::new(entries, gate.replay_bytes_max.in_memory())),
+            bodies: BodyMemory::new(gate.body_memory_max.in_memory()),
+            pass: pass.map_err(|e| format!("gate.pass_key_file: {e}"))?,
+            alarm: Alarm::default(),
+            join_timeout: gate.join_timeout.duration(),
+            body_timeout: settings.http.body_timeout.duration(),
+            answer_bytes_max: gate.answer_bytes_max.in_memory(),
+        }))
     }
 }
 
 /// One worker's gate.
 #[derive(Debug)]
 pub struct Gate {
+    inner: Rc<Inner>,
+}
+
+/// What purchases under way on one worker need.
+#[derive(Debug)]
+struct Inner {
     shared: Arc<Shared>,
+    upstreams: Rc<Upstreams>,
+    claims: Claims,
+    tasks: TaskTracker,
+    sink: Sink,
+    hook: Hook,
 }
 
 /// A purchase to decide about: a POST on the purchase path of an activity that has a sale.
@@ -56,30 +127,70 @@ pub struct Purchase<'a> {
 }
 
 impl Gate {
-    /// One worker's gate. `tasks` tracks purchases under way, so that a drain awaits them.
+    /// One worker's gate. `tasks` tracks purchases under way, so that a drain awaits them; they run on
+    /// the worker's `LocalSet`.
     pub fn new(
         shared: Arc<Shared>,
-        _upstreams: Rc<Upstreams>,
-        _claims: Claims,
-        _tasks: tokio_util::task::TaskTracker,
-        _sink: Sink,
+        upstreams: Rc<Upstreams>,
+        claims: Claims,
+        tasks: TaskTracker,
+        sink: Sink,
     ) -> Gate {
-        Gate { shared }
+        let hook = Hook::default();
+        Gate { inner: Rc::new(Inner { shared, upstreams, claims, tasks, sink, hook }) }
+    }
+
+    /// The same gate; `hook` hears of every admission when it is over. Called before the gate is used.
+    pub fn with_hook(mut self, hook: Hook) -> Gate {
+        if let Some(inner) = Rc::get_mut(&mut self.inner) {
+            inner.hook = hook;
+        }
+        self
     }
 
     /// Decides about a purchase: answers at once what can be decided here, claims and forwards the
     /// rest.
     pub fn decide(&self, ask: Purchase<'_>) -> Step {
-        let answers = &self.shared.answers;
-        let form = answers.form(ask.head);
-        let answer = answers.plain(form, Reason::Unavailable);
-        Step::Answer(answers.ready(answer, Reason::Unavailable, ask.exchange))
+        let shared = &*self.inner.shared;
+        let Some(site) = shared.sites.get(ask.site) else {
+            return Step::Answer(self.plain(Reason::Internal, ask.head, ask.exchange));
+        };
+        let listener = Listener {
+            form: shared.answers.form(ask.head),
+            origin: site.cors.origin(ask.head),
+            exchange: ask.exchange.clone(),
+        };
+        match judge::judge(&self.inner, site, &ask) {
+            Ok(open) => Step::Work(work::start(self.inner.clone(), open, listener)),
+            Err(said) => {
+                let voice = Voice { answers: &shared.answers, cors: &site.cors, sale: ask.sale };
+                Step::Answer(voice.ready(&said, &listener))
+            }
+        }
     }
 
     /// The answer to `OPTIONS` on a purchase path of `site`: a preflight where CORS is set, else 405.
-    pub fn preflight(&self, _site: &Name, head: &Head<'_>, exchange: &Exchange) -> Step {
-        let answers = &self.shared.answers;
-        let answer = answers.plain(answers.form(head), Reason::Method);
-        Step::Answer(answers.ready(answer, Reason::Method, exchange))
+    pub fn preflight(&self, site: &Name, head: &Head<'_>, exchange: &Exchange) -> Step {
+        let shared = &*self.inner.shared;
+        let cors = shared.sites.get(site).map(|site| &site.cors).filter(|cors| cors.is_set());
+        let Some(cors) = cors else {
+            let facts = Facts { allow: Some(ALLOW_WITHOUT_CORS), ..Facts::default() };
+            let answer = shared.answers.make(shared.answers.form(head), Reason::Method, &facts);
+            return Step::Answer(shared.answers.ready(answer, Reason::Method, exchange));
+        };
+        let fill = crate::answer::Fill {
+            now: exchange.now,
+            request: exchange.id,
+            ..crate::answer::Fill::default()
+        };
+        Step::Answer(Ready { answer: cors.preflight(head), fill, reason: None })
+    }
+
+    fn plain(&self, reason: Reason, head: &Head<'_>, exchange: &Exchange) -> Ready {
+        let answers = &self.inner.shared.answers;
+        answers.ready(answers.plain(answers.form(head), reason), reason, exchange)
     }
 }
+
+/// Methods of a purchase path where no other origin may buy.
+const ALLOW_WITHOUT_CORS: &str = "GET, HEAD, POST";

@@ -5,7 +5,6 @@
 //! through, ready-made answers are written at once, and hyper gets exactly one request at a time over
 //! an in-memory feed for everything else.
 
-pub mod authority;
 pub mod body;
 pub mod drain;
 pub mod forwarded;
@@ -13,6 +12,7 @@ pub mod h1;
 pub mod head;
 pub mod hop;
 pub mod limits;
+pub mod note;
 pub mod reader;
 pub mod refusal;
 pub mod walker;
@@ -27,12 +27,14 @@ use crate::clock::Now;
 use crate::ident::RequestId;
 use crate::outcome::Reason;
 
+pub use crate::ident::authority;
 pub use body::{RequestBody, ResponseBody};
 pub use drain::{DrainSignal, Drainer};
 pub use forwarded::{ClientAddr, Trust};
 pub use h1::serve;
 pub use head::{Field, Head};
 pub use limits::Limits;
+pub use note::{Asked, Note, Route};
 
 /// What the drivers need of the edge: one synchronous decision for each request.
 pub trait Service: 'static {
@@ -52,6 +54,8 @@ pub struct Exchange {
     pub id: RequestId,
     /// The peer of the connection.
     pub peer: Peer,
+    /// What the decision left for the end of the exchange.
+    pub note: Note,
 }
 
 /// Who is at the other end of a connection.
@@ -74,7 +78,7 @@ pub struct Done {
     pub took_ms: u64,
     /// Whether the whole answer was written.
     pub complete: bool,
-    /// [`Ready::reason`] of a ready-made answer.
+    /// Why we answered ourselves: [`Ready::reason`], or `Penstock-Reason` of what a handler answered.
     pub reason: Option<Reason>,
 }
 
@@ -82,6 +86,8 @@ pub struct Done {
 pub enum Step {
     /// Write this now. An unread request body is drained within bounds, or the connection closed.
     Answer(Ready),
+    /// Write this now and close: the client's idea of its message may not be ours.
+    Refuse(Ready),
     /// Needs the cold path: hyper reads the body and writes the response.
     Work(Work),
 }

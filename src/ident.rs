@@ -1,5 +1,7 @@
 //! Names and ids: short strings an operator chose, and the random or hashed ids that we make.
 
+pub mod authority;
+
 use std::fmt;
 use std::sync::Arc;
 

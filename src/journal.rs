@@ -1,8 +1,20 @@
 //! The journal: every admission and every outcome, one JSON line each, chained by a keyed hash.
 //!
 //! It is written before an admitted purchase is sent; when it cannot be written, nobody is admitted.
-//! Restart, audit, report and limbo read it. This module is the format, the writer and the reader; it
-//! knows neither the store nor the network.
+//! Restart, audit, report and limbo read it. This module is the format, the writer ([`write`]) and the
+//! reader ([`read`]); it knows neither the store nor the network.
+//!
+//! Files are `STATE_DIR/journal/NNNNNNNN.jsonl`, from 1; numbers and chain go on from one to the next.
+//! The chain shows that a line was changed, added or taken out by someone without `journal.key`. It
+//! cannot show that the newest lines are missing: the ledger's own counters show that.
+
+pub mod chain;
+pub mod read;
+pub mod write;
+
+pub use chain::Key;
+pub use read::{Chain, Found, read};
+pub use write::{Journal, JournalError};
 
 use serde::{Deserialize, Serialize};
 
@@ -31,7 +43,7 @@ pub enum Event {
 pub struct Line {
     /// Unix milliseconds, by the ledger's clock.
     pub t: u64,
-    /// Number of the line in this journal, from 1, without gaps.
+    /// Number of the line in this journal, from 1, without gaps. The writer sets it.
     pub seq: u64,
     /// `site/sale`.
     pub sale: String,
@@ -61,6 +73,7 @@ pub struct Line {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub order: Option<String>,
     /// blake3 keyed with `state_dir/journal.key` over the previous line's chain and this line
-    /// without its chain, in hexadecimal.
+    /// without its chain, in hexadecimal. The last field of a line; the writer sets it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub chain: String,
 }

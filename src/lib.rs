@@ -6,7 +6,7 @@
 //!                        edge → page | availability | gate | proxy → claims, upstream
 //! claims {batch, journal, reap} → store {embedded, redis, sim} → ledger (pure)
 //! page | availability | gate | store → sale {snapshot, book, declare}
-//! foundation, used by all: config ident clock limits answer outcome metrics log
+//! foundation, used by all: config ident clock limits answer outcome metrics log journal orders
 //! tools, which use only public HTTP, the admin API and files: demo drill audit shop
 //! ```
 //!
@@ -19,7 +19,9 @@ pub mod clock;
 pub mod config;
 pub mod ident;
 pub mod journal;
+pub mod log;
 pub mod metrics;
+pub mod orders;
 pub mod outcome;
 
 // the sale and its ledger
@@ -31,18 +33,24 @@ pub mod store;
 // the door
 pub mod answers;
 pub mod http;
+pub mod listener;
 pub mod upstream;
 
 // what a request can be
 pub mod availability;
+pub mod edge;
 pub mod gate;
 pub mod page;
 pub mod proxy;
 
 // tools, which use only public HTTP, the admin API and files
+pub mod audit;
 pub mod demo;
 pub mod drill;
 pub mod shop;
 
 // the command
+pub mod admin;
+pub mod admin_client;
+pub mod app;
 pub mod cli;

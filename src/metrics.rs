@@ -65,12 +65,16 @@ counters! {
     UpstreamQueueFull, "upstream_queue_full", None, "Requests refused because a pool and its queue were full.";
     Claims, "claims", None, "Claims sent to the store.";
     ClaimBatches, "claim_batches", None, "Batches of claims sent to the store.";
-    Admitted, "admitted", None, "Claims that the store admitted.";
+    Admitted, "admitted", None, "Claims that were admitted and written to the journal.";
+    AdmissionsUndone, "admissions_undone", None, "Admissions that came too late or could not be written to the journal; never sent.";
     OutcomeConfirmed, "outcomes", Some(("verdict", "confirmed")), "Outcomes of admitted purchases.";
     OutcomeFailed, "outcomes", Some(("verdict", "failed")), "Outcomes of admitted purchases.";
     OutcomeUnknown, "outcomes", Some(("verdict", "unknown")), "Outcomes of admitted purchases.";
+    OutcomeVoid, "outcomes", Some(("verdict", "void")), "Outcomes of admitted purchases.";
     OutcomePending, "outcomes", Some(("verdict", "pending")), "Outcomes of admitted purchases.";
     OutcomeUnclassified, "outcome_unclassified", None, "Answers of the shop that no outcome rule classifies.";
+    OutcomeLate, "outcome_late", None, "Confirmations of claims that the ledger did not know any more; counted as sold.";
+    SoldOutEvidence, "sold_out_evidence", None, "Answers of the shop that say its stock is gone.";
     OutcomeConflicts, "outcome_conflicts", None, "Outcomes that contradict the ledger's record.";
     StoreErrors, "store_errors", None, "Store calls that failed or came too late.";
     StoreCalls, "store_calls", None, "Calls to the store.";
@@ -80,6 +84,7 @@ counters! {
     UntrustedForwarded, "untrusted_forwarded", None, "Requests with forwarding headers from peers that are not trusted.";
     DeclarationsApplied, "declarations_applied", None, "Declarations of sales that were applied.";
     DeclarationsRefused, "declarations_refused", None, "Declarations of sales that were refused.";
+    AdminRefused, "admin_refused", None, "Requests to the admin interface without its token.";
     LogDropped, "log_dropped", None, "Access log lines dropped because the disk was slow.";
     Panics, "panics", None, "Handlers that panicked.";
 }

@@ -67,13 +67,14 @@ pub struct ReasonRow {
     pub code: u32,
     /// English title.
     pub title: &'static str,
-    /// Chinese title, the default text of the `envelope` style.
+    /// Chinese title.
     pub title_zh: &'static str,
     /// Whether this counts against us in error rates; a decision never does.
     pub is_error: bool,
     /// What the client may do.
     pub advice: Advice,
-    /// Centre of the advised wait in milliseconds; 0 where none is advised.
+    /// Centre of the advised wait in milliseconds; 0 where none is advised. Where the advice is
+    /// `Final` it is said only of what is not final after all: a restock may follow.
     pub retry_after_ms: u32,
 }
 
@@ -110,7 +111,7 @@ reasons! {
     /// No identity, or one that does not verify.
     LoginRequired, "login_required", 401, 10401, "Please log in", "请先登录", false, Changed, 0;
     /// All units of the sale, or of the pool asked for, are sold.
-    SoldOut, "sold_out", 409, 10901, "Sold out", "已抢光", false, Final, 0;
+    SoldOut, "sold_out", 409, 10901, "Sold out", "已抢光", false, Final, 60_000;
     /// The sale is over.
     Ended, "ended", 410, 10910, "The sale has ended", "活动已结束", false, Final, 0;
     /// Fewer units are left than were asked for.
@@ -127,6 +128,8 @@ reasons! {
     UnknownActivity, "unknown_activity", 404, 40400, "No such activity", "活动不存在", false, Final, 0;
     /// The path reads as a purchase when decoded leniently, but is not one: it must not pass the gate by.
     Alias, "alias", 404, 40401, "Not found", "页面不存在", false, Final, 0;
+    /// A path under `/_penstock/` that means nothing.
+    NotFound, "not_found", 404, 40402, "Not found", "页面不存在", false, Final, 0;
     /// The method is not allowed here.
     Method, "method", 405, 40500, "Method not allowed", "请求方法不支持", false, Final, 0;
     /// The Host is not one of ours.
@@ -164,6 +167,11 @@ impl Reason {
     /// Name on the wire, in metrics and logs.
     pub fn label(self) -> &'static str {
         self.row().label
+    }
+
+    /// The reason called `label`.
+    pub fn of_label(label: &str) -> Option<Reason> {
+        REASONS.iter().find(|row| row.label == label).map(|row| row.reason)
     }
 }
 

@@ -1,32 +1,62 @@
 //! Activity pages: cached under activity and city, filled once for everybody, served stale rather
 //! than not at all.
+//!
+//! ```text
+//! decide → key → cache → judge ─┬─ serve                      ready-made, at once
+//!                               ├─ serve, and refill          stale-while-revalidate
+//!                               ├─ join a fill, or begin one  coalesced; stale if it fails
+//!                               └─ pass                       uncacheable: each client alone
+//! ```
 
+pub mod cache;
+pub mod coding;
+pub mod directives;
+pub mod entry;
+pub mod fill;
+pub mod flight;
+pub mod judge;
+pub mod key;
+pub mod record;
+mod reply;
+mod site;
+
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use tokio_util::task::TaskTracker;
+
 use crate::answers::Answers;
 use crate::config::Settings;
-use crate::http::{Exchange, Head, Step};
+use crate::http::{Exchange, Head, ResponseBody, Step};
 use crate::ident::Name;
-use crate::metrics::Sink;
+use crate::metrics::{Counter, Sink};
 use crate::outcome::Reason;
 use crate::upstream::Upstreams;
 
-/// The cache, shared by all workers.
-#[derive(Debug)]
-pub struct Cache {}
+pub use cache::{Cache, Mode, Purge, Report};
 
-impl Cache {
-    /// For `[cache]`.
-    pub fn new(_settings: &Settings) -> Arc<Cache> {
-        Arc::new(Cache {})
-    }
-}
+use cache::{Filling, Joined};
+use entry::Wanted;
+use fill::{Fill, Ticks};
+use flight::Waiter;
+use judge::{Asked, Decision, Refill, Why, judge};
+use key::{Fields, KeyRef};
+use record::{Record, What};
+use reply::Client;
+use site::Site;
 
 /// One worker's way to the cache.
 #[derive(Debug)]
 pub struct Pages {
+    cache: Arc<Cache>,
     answers: Arc<Answers>,
+    sites: HashMap<Name, Rc<Site>>,
+    tasks: TaskTracker,
+    sink: Sink,
+    /// Where keys are written.
+    buffer: RefCell<Vec<u8>>,
 }
 
 /// A request for a page: GET or HEAD on the page path of a site.
@@ -50,19 +80,183 @@ pub struct Ask<'a> {
 impl Pages {
     /// One worker's way to `cache`. `tasks` tracks fills under way.
     pub fn new(
-        _settings: &Settings,
-        _cache: Arc<Cache>,
+        settings: &Settings,
+        cache: Arc<Cache>,
         answers: Arc<Answers>,
-        _upstreams: Rc<Upstreams>,
-        _tasks: tokio_util::task::TaskTracker,
-        _sink: Sink,
+        upstreams: Rc<Upstreams>,
+        tasks: TaskTracker,
+        sink: Sink,
     ) -> Pages {
-        Pages { answers }
+        let site = |(name, site): (&Name, &crate::config::schema::Site)| {
+            (name.clone(), Rc::new(Site::new(site, &settings.cache, &upstreams)))
+        };
+        let sites = settings.site.iter().map(site).collect();
+        Pages { cache, answers, sites, tasks, sink, buffer: RefCell::default() }
     }
 
     /// Fresh or stale from the cache at once, else by a fill.
     pub fn decide(&self, ask: Ask<'_>) -> Step {
-        let answer = self.answers.plain(self.answers.form(ask.head), Reason::BadGateway);
-        Step::Answer(self.answers.ready(answer, Reason::BadGateway, ask.exchange))
+        let Some(site) = self.sites.get(ask.site.as_str()) else {
+            return self.refuse(&ask, Reason::BadGateway);
+        };
+        let fields = Fields {
+            site: ask.site.as_str(),
+            host: ask.host,
+            path: ask.head.path,
+            activity: ask.activity,
+            city: ask.city,
+        };
+        let mut buffer = self.buffer.borrow_mut();
+        let key = fields.key(&mut buffer);
+        let mut found = self.cache.get(&key);
+        for _ in 0..LOOKS_MAX {
+            let now = ask.exchange.now.mono;
+            let stored = found.as_ref().map(|record| record.stored());
+            let idle = Asked { refill: Refill::Idle };
+            let asked = found.as_ref().map_or(idle, |record| record.asked(now));
+            let (decision, why) = judge(stored.as_ref(), asked, now);
+            match (decision, &found) {
+                (Decision::Serve, Some(record)) => return self.serve(&ask, record, why),
+                (Decision::ServeAndRefill, Some(record)) => {
+                    self.refill(site, record, &ask);
+                    return self.serve(&ask, record, why);
+                }
+                (Decision::Pass, _) => return self.pass(site, &fields, &ask),
+                (Decision::Fail, Some(record)) => {
+                    self.sink.inc(Counter::CacheHits);
+                    return match record.what() {
+                        What::Failed(reason) => self.refuse(&ask, *reason),
+                        _ => self.refuse(&ask, Reason::BadGateway),
+                    };
+                }
+                _ => match self.join(site, key, found.as_ref(), &ask, why) {
+                    Ok(step) => return step,
+                    Err(newer) => found = Some(newer),
+                },
+            }
+        }
+        self.refuse(&ask, Reason::Overloaded)
+    }
+
+    fn serve(&self, ask: &Ask<'_>, record: &Arc<Record>, why: Why) -> Step {
+        let wanted = Wanted::of(ask.head);
+        let Some(ready) = record.ready(&wanted, ask.exchange, ask.exchange.now) else {
+            return self.refuse(ask, Reason::Internal);
+        };
+        self.sink.inc(match why {
+            Why::Fresh => Counter::CacheHits,
+            _ => Counter::CacheStale,
+        });
+        Step::Answer(ready)
+    }
+
+    /// Joins the fill of the key or begins it. If something newer is stored by now, that is the error.
+    fn join(
+        &self,
+        site: &Rc<Site>,
+        key: KeyRef<'_>,
+        found: Option<&Arc<Record>>,
+        ask: &Ask<'_>,
+        why: Why,
+    ) -> Result<Step, Arc<Record>> {
+        let (waiter, is_first) = match self.cache.join(key, found) {
+            Joined::Found(record) => return Err(record),
+            Joined::Waits(waiter) => (waiter, false),
+            Joined::Began(filling, waiter) => {
+                if !self.begin(site, filling, ask) {
+                    return Ok(self.refuse(ask, Reason::BadGateway));
+                }
+                (waiter, true)
+            }
+            Joined::Full => {
+                let stand_in = found.filter(|old| old.stands_in(ask.exchange.now.mono));
+                return Ok(match stand_in {
+                    Some(old) => self.serve(ask, old, Why::HeldByError),
+                    None => self.refuse(ask, Reason::Overloaded),
+                });
+            }
+        };
+        self.sink.inc(if is_first { Counter::CacheMisses } else { Counter::CacheWaited });
+        Ok(self.wait(waiter, found.cloned(), is_first, self.client(ask, why)))
+    }
+
+    fn wait(
+        &self,
+        waiter: Waiter,
+        old: Option<Arc<Record>>,
+        is_first: bool,
+        client: Client,
+    ) -> Step {
+        let longest = self.cache.settings().wait_timeout.duration();
+        Step::Work(Box::new(move |_| Box::pin(client.wait(waiter, old, is_first, longest))))
+    }
+
+    /// Fetches a stale page again behind everybody's back.
+    fn refill(&self, site: &Rc<Site>, record: &Arc<Record>, ask: &Ask<'_>) {
+        if let Some(filling) = self.cache.refill(record, ask.exchange.now.mono) {
+            self.begin(site, filling, ask);
+        }
+    }
+
+    /// Begins a fill on this worker. Says whether the site has servers to ask.
+    fn begin(&self, site: &Rc<Site>, filling: Filling, ask: &Ask<'_>) -> bool {
+        let Some(group) = site.group.clone() else { return false };
+        let fill = Fill {
+            filling,
+            site: site.clone(),
+            group,
+            ticks: Ticks::from(ask.exchange.now),
+            sink: self.sink.clone(),
+        };
+        self.tasks.spawn_local(fill.run());
+        true
+    }
+
+    /// Asks the shop for this client alone.
+    fn pass(&self, site: &Rc<Site>, fields: &Fields<'_>, ask: &Ask<'_>) -> Step {
+        self.sink.inc(Counter::CachePasses);
+        let Some(group) = site.group.clone() else {
+            return self.refuse(ask, Reason::BadGateway);
+        };
+        let client = self.client(ask, Why::HitForMiss);
+        let fill_timeout = self.cache.settings().fill_timeout.duration();
+        let (site, sink) = (site.clone(), self.sink.clone());
+        let mut buffer = Vec::new();
+        let key = fields.key(&mut buffer).to_key();
+        Step::Work(Box::new(move |_| {
+            Box::pin(async move {
+                let now = || client.ticks.now();
+                let passed =
+                    fill::pass(&site, &group, &key.fields(), fill_timeout, &sink, now).await;
+                match passed {
+                    Ok((lead, body)) => {
+                        let mut body: Option<ResponseBody> = Some(body);
+                        let body = || body.take().unwrap_or(ResponseBody::Empty);
+                        client.relay(&lead, body, false)
+                    }
+                    Err(reason) => client.apology(reason),
+                }
+            })
+        }))
+    }
+
+    fn client(&self, ask: &Ask<'_>, why: Why) -> Client {
+        Client {
+            wanted: Wanted::of(ask.head).into_owned(),
+            form: self.answers.form(ask.head),
+            answers: self.answers.clone(),
+            exchange: ask.exchange.clone(),
+            ticks: Ticks::from(ask.exchange.now),
+            why,
+        }
+    }
+
+    fn refuse(&self, ask: &Ask<'_>, reason: Reason) -> Step {
+        let answer = self.answers.plain(self.answers.form(ask.head), reason);
+        Step::Answer(self.answers.ready(answer, reason, ask.exchange))
     }
 }
+
+/// How often a request looks again because something was stored in the meantime. Only a `ttl` of a
+/// millisecond could need more.
+const LOOKS_MAX: usize = 4;

@@ -1,37 +1,233 @@
-//! The faithful proxy for everything that is not a sale.
+//! The faithful proxy for everything that is not a sale: any method, the raw target, bodies streamed
+//! both ways without any limit but that of silence.
+//!
+//! The request's head is built anew from what may be forwarded. A site without an upstream answers
+//! `bad_gateway`, as one whose servers are all down does.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::answers::Answers;
+use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
+
+use crate::answers::{Answers, Facts, Form};
 use crate::config::Settings;
-use crate::http::{Exchange, Head, Step, Trust};
+use crate::http::head::BodyKind;
+use crate::http::{Exchange, Head, RequestBody, ResponseBody, Step, Trust, forwarded, hop};
 use crate::ident::Name;
 use crate::metrics::Sink;
 use crate::outcome::Reason;
-use crate::upstream::Upstreams;
+use crate::upstream::{Body, Group, Request, Response, Stage, Timeouts, UpstreamError, Upstreams};
 
 /// One worker's proxy.
 #[derive(Debug)]
 pub struct Proxy {
     answers: Arc<Answers>,
+    trust: Arc<Trust>,
+    sites: BTreeMap<Name, Site>,
+}
+
+#[derive(Debug)]
+struct Site {
+    group: Option<Rc<Group>>,
+    /// Host of a request that named none (HTTP/1.0).
+    host: String,
 }
 
 impl Proxy {
     /// One worker's proxy.
     pub fn new(
-        _settings: &Settings,
+        settings: &Settings,
         answers: Arc<Answers>,
-        _trust: Arc<Trust>,
-        _upstreams: Rc<Upstreams>,
+        trust: Arc<Trust>,
+        upstreams: Rc<Upstreams>,
         _sink: Sink,
     ) -> Proxy {
-        Proxy { answers }
+        let sites = settings.site.iter().map(|(name, site)| {
+            let group = site.upstream.as_ref().and_then(|upstream| upstreams.group(upstream));
+            let host = site.hosts.first().map(ToString::to_string).unwrap_or_default();
+            (name.clone(), Site { group: group.cloned(), host })
+        });
+        let sites = sites.collect();
+        Proxy { answers, trust, sites }
     }
 
     /// Sends the request of `head` to the upstream of `site` and relays the answer.
-    pub fn decide(&self, _site: &Name, head: &Head<'_>, exchange: &Exchange) -> Step {
-        let answer = self.answers.plain(self.answers.form(head), Reason::BadGateway);
+    pub fn decide(&self, site: &Name, head: &Head<'_>, exchange: &Exchange) -> Step {
+        let form = self.answers.form(head);
+        let Some(Site { group: Some(group), host }) = self.sites.get(site) else {
+            return self.refuse(form, "this site has no upstream", exchange);
+        };
+        if has_looped(head) {
+            return self.refuse(form, "the request came back here: a forwarding loop", exchange);
+        }
+        let request = Outgoing {
+            method: head.method.clone(),
+            target: target(head),
+            host: host_for(head, group, host),
+            headers: self.headers(head, exchange),
+            body: head.body,
+        };
+        let apology = Apology { answers: self.answers.clone(), form, exchange: exchange.clone() };
+        let group = group.clone();
+        Step::Work(Box::new(move |body| Box::pin(relay(group, request.with(body), apology))))
+    }
+
+    fn refuse(&self, form: Form, detail: &str, exchange: &Exchange) -> Step {
+        let facts = Facts { detail: Some(detail), ..Facts::default() };
+        let answer = self.answers.make(form, Reason::BadGateway, &facts);
         Step::Answer(self.answers.ready(answer, Reason::BadGateway, exchange))
     }
+
+    /// What is forwarded of the client's fields, and ours.
+    fn headers(&self, head: &Head<'_>, exchange: &Exchange) -> HeaderMap {
+        let mut headers = HeaderMap::with_capacity(head.fields.len() + OWN_FIELDS);
+        for field in hop::forwardable(head) {
+            append(&mut headers, HeaderName::from_bytes(field.name).ok(), field.value);
+        }
+        let chain = forwarded::chain(head, &exchange.peer, &self.trust);
+        if !chain.is_empty() {
+            append(&mut headers, Some(X_FORWARDED_FOR), chain.as_bytes());
+        }
+        // Where TLS ends here, the driver will say so; this one speaks plain HTTP.
+        let proto = forwarded::proto(head, &exchange.peer, &self.trust, false);
+        append(&mut headers, Some(X_FORWARDED_PROTO), proto.as_bytes());
+        append(&mut headers, Some(X_FORWARDED_HOST), self.asked_host(head, exchange));
+        append(&mut headers, Some(header::VIA), via(head.version).as_bytes());
+        headers
+    }
+
+    /// The Host that the client asked for: what a trusted peer says of it, else what came.
+    fn asked_host<'h>(&self, head: &'h Head<'_>, exchange: &Exchange) -> &'h [u8] {
+        let said = if self.trust.is_trusted(&exchange.peer) {
+            head.field("x-forwarded-host")
+        } else {
+            None
+        };
+        said.unwrap_or(head.host.as_bytes())
+    }
 }
+
+/// A request without its body.
+struct Outgoing {
+    method: http::Method,
+    target: String,
+    host: String,
+    headers: HeaderMap,
+    body: BodyKind,
+}
+
+impl Outgoing {
+    fn with(self, body: RequestBody) -> Request {
+        let Outgoing { method, target, host, headers, body: kind } = self;
+        let body = match kind {
+            BodyKind::None => Body::Empty,
+            BodyKind::Sized(_) | BodyKind::Chunked => Body::Stream(body),
+        };
+        Request { method, target, host, headers, body }
+    }
+}
+
+/// What it takes to answer ourselves.
+struct Apology {
+    answers: Arc<Answers>,
+    form: Form,
+    exchange: Exchange,
+}
+
+impl Apology {
+    fn answer(&self, error: &UpstreamError) -> http::Response<ResponseBody> {
+        let (reason, detail) = reason_of(error);
+        let facts = Facts { detail: Some(detail), ..Facts::default() };
+        let answer = self.answers.make(self.form, reason, &facts);
+        let ready = self.answers.ready(answer, reason, &self.exchange);
+        ready.answer.response(&ready.fill).map(ResponseBody::Full)
+    }
+}
+
+async fn relay(
+    group: Rc<Group>,
+    request: Request,
+    apology: Apology,
+) -> http::Response<ResponseBody> {
+    let settings = group.settings();
+    let timeouts = Timeouts {
+        first_byte: settings.first_byte_timeout.duration(),
+        idle: settings.idle_timeout.duration(),
+        total: None,
+    };
+    match group.send(request, timeouts).await {
+        Ok(answer) => relayed(answer),
+        Err(error) => apology.answer(&error),
+    }
+}
+
+/// The shop's answer as the client gets it.
+fn relayed(answer: Response) -> http::Response<ResponseBody> {
+    let Response { status, version, mut headers, body, .. } = answer;
+    hop::strip_penstock(&mut headers);
+    append(&mut headers, Some(header::VIA), via(version).as_bytes());
+    let mut response = http::Response::new(body);
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response
+}
+
+/// Which reason stands for an error, and what the client's developer may know of it.
+fn reason_of(error: &UpstreamError) -> (Reason, &'static str) {
+    match (error.at, error.timed_out) {
+        (Stage::Queue, _) => (Reason::Overloaded, "no connection to the shop became free"),
+        (Stage::Connect, true) => (Reason::GatewayTimeout, "connecting to the shop took too long"),
+        (Stage::Connect, false) => (Reason::BadGateway, "the shop cannot be reached"),
+        (Stage::Send, true) => (Reason::GatewayTimeout, "the shop did not take the request"),
+        (Stage::Send, false) => (Reason::BadGateway, "the request could not be sent to the shop"),
+        (Stage::FirstByte, true) => (Reason::GatewayTimeout, "the shop did not answer in time"),
+        (Stage::FirstByte, false) => (Reason::BadGateway, "the shop closed without an answer"),
+        (Stage::Invalid, _) => (Reason::BadGateway, "the shop's answer is not valid HTTP"),
+    }
+}
+
+fn target(head: &Head<'_>) -> String {
+    match head.query {
+        Some(query) => format!("{}?{query}", head.path),
+        None => head.path.to_owned(),
+    }
+}
+
+fn host_for(head: &Head<'_>, group: &Group, canonical: &str) -> String {
+    match &group.settings().host {
+        Some(host) => host.clone(),
+        None if head.host.is_empty() => canonical.to_owned(),
+        None => head.host.clone().into_owned(),
+    }
+}
+
+/// Whether so many proxies of our name forwarded a request that it must be going round in circles.
+fn has_looped(head: &Head<'_>) -> bool {
+    let hops = head.field_all("via").flat_map(|line| line.split(|byte| *byte == b','));
+    hops.filter(|hop| hop.trim_ascii().ends_with(b" penstock")).count() >= LOOP_HOPS
+}
+
+/// `Via` for a message received in `version` (RFC 9110 7.6.3).
+fn via(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_10 => "1.0 penstock",
+        Version::HTTP_2 => "2 penstock",
+        _ => "1.1 penstock",
+    }
+}
+
+/// Appends a field; the reader has seen to it that names and values are valid.
+fn append(headers: &mut HeaderMap, name: Option<HeaderName>, value: &[u8]) {
+    if let (Some(name), Ok(value)) = (name, HeaderValue::from_bytes(value)) {
+        headers.append(name, value);
+    }
+}
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+/// Fields that we add.
+const OWN_FIELDS: usize = 4;
+/// Edges behind edges are few; a request with so many has met us again and again.
+const LOOP_HOPS: usize = 8;

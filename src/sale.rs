@@ -15,3 +15,6 @@ pub use declare::Declaration;
 pub use memo::Memo;
 pub use snapshot::{Availability, Hint, SaleSnapshot, View};
 pub use state::{PoolState, SaleState};
+
+#[cfg(test)]
+mod tests;

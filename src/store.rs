@@ -4,6 +4,7 @@
 //! into the book. A store also pushes by itself what others changed (the mirror).
 
 pub mod embedded;
+pub mod redis;
 pub mod sim;
 
 use std::sync::Arc;

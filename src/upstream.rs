@@ -1,18 +1,50 @@
 //! The shop's servers: bounded pools on hyper's connections, validated answers, and the one bit that
 //! decides what a failure means: whether a byte may have been written.
+//!
+//! ```text
+//! send → connection (idle | new | queue) → exchange (request out, head in, validated) → body
+//! ```
+//!
+//! A request is sent again only where it was provably unsent: the server could not be reached, hyper
+//! handed it back, or not a byte of it was written. Beyond that only a GET or HEAD without a body is,
+//! once, whose reused connection ended before a byte of the answer came.
 
-use std::collections::BTreeMap;
+mod address;
+mod conn;
+mod exchange;
+mod pool;
+mod sent;
+mod shared;
+mod stream;
+mod tail;
+mod validate;
+mod watch;
+mod wire;
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, header};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::config::schema;
 use crate::http::{RequestBody, ResponseBody};
 use crate::ident::Name;
-use crate::metrics::Sink;
+use crate::metrics::{Counter, Sink};
+
+pub use shared::{ServerReport, Shared};
+
+use conn::Conn;
+use exchange::{Broken, Trace};
+use pool::Wish;
+use sent::SentBody;
+use shared::{GroupShared, Server};
 
 /// A request to the shop. Its head was built anew (fill, purchase or proxied request), never copied;
 /// framing is the pool's.
@@ -35,7 +67,7 @@ pub enum Body {
     Empty,
     /// Known bytes, sent with their length.
     Full(Bytes),
-    /// The client's, streamed; never sent again.
+    /// The client's, streamed: with its length where it has one, else chunked.
     Stream(RequestBody),
 }
 
@@ -44,7 +76,7 @@ pub enum Body {
 pub struct Timeouts {
     /// From the request's end to the head of the answer.
     pub first_byte: Duration,
-    /// Silence within the answer.
+    /// Silence within the answer; and of a server that takes no more of the request.
     pub idle: Duration,
     /// The whole exchange; `None`: unlimited.
     pub total: Option<Duration>,
@@ -55,10 +87,15 @@ pub struct Timeouts {
 pub struct Response {
     /// The status.
     pub status: StatusCode,
+    /// The version that the server speaks.
+    pub version: Version,
     /// The fields.
     pub headers: HeaderMap,
     /// The body; an error in it says that it was cut.
     pub body: ResponseBody,
+    /// Whether only the end of the connection ends the body, so that a cut one may look whole: relay
+    /// it, but store nothing of it.
+    pub close_delimited: bool,
 }
 
 /// Whether the shop may have seen a request.
@@ -99,27 +136,46 @@ pub struct UpstreamError {
     pub cause: String,
 }
 
-/// What is shared by all workers: limits and health, as atomics.
-#[derive(Debug)]
-pub struct Shared {}
-
-impl Shared {
-    /// For `[upstream]`.
-    pub fn new(_settings: &BTreeMap<Name, schema::Upstream>) -> Arc<Shared> {
-        Arc::new(Shared {})
-    }
-}
-
 /// One worker's connections to all groups. Nothing in it is `Send`.
 #[derive(Debug)]
 pub struct Upstreams {
     groups: BTreeMap<Name, Rc<Group>>,
 }
 
+/// One worker's connections to one group of servers.
+#[derive(Debug)]
+pub struct Group {
+    shared: Arc<GroupShared>,
+    lanes: Vec<Lane>,
+    /// Who waits on this worker, the longest first.
+    waiters: RefCell<VecDeque<oneshot::Sender<Conn>>>,
+    turn: Cell<usize>,
+    is_sweeping: Cell<bool>,
+    sink: Sink,
+}
+
+/// One worker's connections to one server.
+#[derive(Debug, Default)]
+struct Lane {
+    /// The last used is last.
+    idle: RefCell<Vec<Conn>>,
+    /// How many are open, idle or not.
+    open: Rc<Cell<usize>>,
+}
+
+/// A purchase's place on its way to the shop; given back when dropped.
+#[derive(Debug)]
+pub struct Place {
+    _permit: OwnedSemaphorePermit,
+}
+
 impl Upstreams {
     /// One worker's pools.
-    pub fn new(_shared: &Arc<Shared>, _sink: Sink) -> Upstreams {
-        Upstreams { groups: BTreeMap::new() }
+    pub fn new(shared: &Arc<Shared>, sink: Sink) -> Upstreams {
+        let group = |(name, shared): (&Name, &Arc<GroupShared>)| {
+            (name.clone(), Rc::new(Group::new(shared.clone(), sink.clone())))
+        };
+        Upstreams { groups: shared.groups.iter().map(group).collect() }
     }
 
     /// The group called `name`.
@@ -128,40 +184,176 @@ impl Upstreams {
     }
 }
 
-/// One worker's connections to one group of servers.
-#[derive(Debug)]
-pub struct Group {
-    settings: schema::Upstream,
-}
-
 impl Group {
+    fn new(shared: Arc<GroupShared>, sink: Sink) -> Group {
+        // Workers begin with different servers.
+        let turn = shared.workers.fetch_add(1, Ordering::Relaxed);
+        Group {
+            lanes: shared.servers.iter().map(|_| Lane::default()).collect(),
+            waiters: RefCell::default(),
+            turn: Cell::new(turn),
+            is_sweeping: Cell::new(false),
+            shared,
+            sink,
+        }
+    }
+
     /// Its settings.
     pub fn settings(&self) -> &schema::Upstream {
-        &self.settings
+        &self.shared.settings
     }
 
     /// Sends a request and waits for the head of its answer. What was provably unsent is tried again
-    /// on another connection or server, anything else never.
+    /// on another connection or server; see the rule above. Dropping the future closes the connection.
     pub async fn send(
         self: &Rc<Self>,
-        _request: Request,
-        _timeouts: Timeouts,
+        request: Request,
+        timeouts: Timeouts,
     ) -> Result<Response, UpstreamError> {
-        Err(UpstreamError {
-            at: Stage::Connect,
-            written: Written::Nothing,
-            timed_out: false,
-            cause: "no servers".to_owned(),
+        let trace = Trace::new();
+        let Some(total) = timeouts.total else {
+            return self.attempts(request, timeouts, None, &trace).await;
+        };
+        let deadline = Instant::now() + total;
+        let attempts = self.attempts(request, timeouts, Some(deadline), &trace);
+        // Dropped when it is late, and its connection with it: then the trace is exact.
+        let result = timeout_at(deadline, attempts).await;
+        result.unwrap_or_else(|_| {
+            let late = UpstreamError::unsent(trace.stage(), true, "the exchange took too long");
+            Err(UpstreamError { written: trace.written(), ..late })
         })
+    }
+
+    async fn attempts(
+        self: &Rc<Self>,
+        request: Request,
+        timeouts: Timeouts,
+        deadline: Option<Instant>,
+        trace: &Trace,
+    ) -> Result<Response, UpstreamError> {
+        let spare = Spare::of(&request);
+        let is_idempotent = matches!(request.method, Method::GET | Method::HEAD)
+            && matches!(request.body, Body::Empty);
+        let mut outgoing = assemble(request)?;
+        let mut wish = Wish::default();
+        loop {
+            let conn = self.connection(&mut wish, |stage| trace.at(stage)).await?;
+            let is_reused = conn.is_reused;
+            let broken = match self.exchange(conn, outgoing, timeouts, deadline, trace).await {
+                Ok(response) => return Ok(response),
+                Err(broken) => broken,
+            };
+            let Broken { error, unsent, has_read } = broken;
+            let is_unsent = error.written == Written::Nothing;
+            let may_repeat = is_idempotent && is_reused && !has_read;
+            let is_final = wish.is_fresh || error.timed_out || error.at == Stage::Invalid;
+            let again = unsent.or_else(|| spare.as_ref().and_then(Spare::request));
+            match again {
+                Some(request) if !is_final && (is_unsent || may_repeat) => outgoing = request,
+                _ => return Err(error),
+            }
+            self.sink.inc(Counter::UpstreamRetries);
+            wish.is_fresh = true;
+        }
     }
 
     /// A place among the purchases that may be on their way to this group at once (over all workers):
     /// waits in a bounded queue for at most `purchase_queue_timeout`. `None`: no room, say `busy`.
     pub async fn purchase_place(self: &Rc<Self>) -> Option<Place> {
-        None
+        let (shared, settings) = (&self.shared, self.settings());
+        if let Ok(permit) = shared.purchases.clone().try_acquire_owned() {
+            return Some(Place { _permit: permit });
+        }
+        let _counted = shared.purchases_waiting.enter(settings.purchase_queue_max)?;
+        let permit = shared.purchases.clone().acquire_owned();
+        let permit =
+            timeout(settings.purchase_queue_timeout.duration(), permit).await.ok()?.ok()?;
+        Some(Place { _permit: permit })
+    }
+
+    /// Whether a purchase would get a place now, or one in the queue. A forecast: another may come
+    /// first.
+    pub fn has_purchase_room(&self) -> bool {
+        let waiting = self.shared.purchases_waiting.get();
+        self.shared.purchases.available_permits() > 0
+            || waiting < self.settings().purchase_queue_max
+    }
+
+    fn server(&self, at: usize) -> &Arc<Server> {
+        &self.shared.servers[at]
     }
 }
 
-/// A purchase's place on its way to the shop; given back when dropped.
-#[derive(Debug)]
-pub struct Place {}
+impl UpstreamError {
+    fn unsent(at: Stage, timed_out: bool, cause: &str) -> UpstreamError {
+        UpstreamError { at, written: Written::Nothing, timed_out, cause: cause.to_owned() }
+    }
+}
+
+/// What it takes to write a request again that hyper took and did not write.
+struct Spare {
+    method: Method,
+    target: String,
+    host: String,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+impl Spare {
+    /// A streamed body cannot be had twice.
+    fn of(request: &Request) -> Option<Spare> {
+        let body = match &request.body {
+            Body::Empty => Bytes::new(),
+            Body::Full(bytes) => bytes.clone(),
+            Body::Stream(_) => return None,
+        };
+        Some(Spare {
+            method: request.method.clone(),
+            target: request.target.clone(),
+            host: request.host.clone(),
+            headers: request.headers.clone(),
+            body,
+        })
+    }
+
+    fn request(&self) -> Option<http::Request<SentBody>> {
+        let request = Request {
+            method: self.method.clone(),
+            target: self.target.clone(),
+            host: self.host.clone(),
+            headers: self.headers.clone(),
+            body: Body::Full(self.body.clone()),
+        };
+        assemble(request).ok()
+    }
+}
+
+/// The request as hyper takes it. Its framing is written here and nowhere else.
+fn assemble(request: Request) -> Result<http::Request<SentBody>, UpstreamError> {
+    let Request { method, target, host, headers: fields, body } = request;
+    let bad = |what| UpstreamError::unsent(Stage::Send, false, what);
+    let uri = Uri::try_from(target).map_err(|_| bad("the target is not one of HTTP"))?;
+    let host = HeaderValue::try_from(host).map_err(|_| bad("the Host is not one of HTTP"))?;
+    let mut headers = HeaderMap::with_capacity(fields.len() + 2);
+    headers.insert(header::HOST, host);
+    headers.extend(fields);
+    headers.remove(header::CONTENT_LENGTH);
+    headers.remove(header::TRANSFER_ENCODING);
+    let body = SentBody::new(body);
+    match body.length() {
+        // RFC 9110 8.6: said where the method has a meaning for content.
+        Some(0) if !matches!(method, Method::POST | Method::PUT | Method::PATCH) => {}
+        Some(length) => {
+            headers.insert(header::CONTENT_LENGTH, length.into());
+        }
+        // Said here, because hyper would drop the body of a GET otherwise.
+        None => {
+            headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
+    }
+    let mut assembled = http::Request::new(body);
+    *assembled.method_mut() = method;
+    *assembled.uri_mut() = uri;
+    *assembled.headers_mut() = headers;
+    Ok(assembled)
+}

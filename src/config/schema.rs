@@ -3,11 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use super::units::{Rate, Size, Span, Time};
 use crate::ident::Name;
+use crate::outcome::{REASONS, Reason};
 
 /// Everything in `penstock.toml`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
@@ -15,10 +16,12 @@ use crate::ident::Name;
 pub struct Settings {
     /// Where the journal, the embedded ledger and the admin socket live. Default: `$STATE_DIRECTORY`,
     /// else `./penstock-state`.
+    #[schemars(extend("x-example" = "/var/lib/penstock"))]
     pub state_dir: Option<String>,
     /// When journal lines reach the disk: `batch` syncs within 100 ms, `always` before each send.
     pub journal_sync: JournalSync,
     /// Listeners, by a name of your choice.
+    #[schemars(extend("x-name" = "http"))]
     pub listen: BTreeMap<Name, Listen>,
     /// Whom to believe about the client's address.
     pub trust: Trust,
@@ -27,12 +30,15 @@ pub struct Settings {
     /// Rates and caps for each client.
     pub limits: Limits,
     /// The shop's servers, by group.
+    #[schemars(extend("x-name" = "shop"))]
     pub upstream: BTreeMap<Name, Upstream>,
     /// Where the ledger lives.
     pub store: Store,
     /// The shops in front of which this node stands.
+    #[schemars(extend("x-name" = "shop"))]
     pub site: BTreeMap<Name, Site>,
     /// Sales, as declarations that are applied once.
+    #[schemars(extend("x-name" = "spring-drop"))]
     pub sale: BTreeMap<Name, Sale>,
     /// The page cache.
     pub cache: Cache,
@@ -64,9 +70,11 @@ pub enum JournalSync {
 #[serde(deny_unknown_fields)]
 pub struct Listen {
     /// `127.0.0.1:8080`, `[::]:8080`, or `unix:/run/penstock/http.sock`.
+    #[schemars(extend("x-example" = "127.0.0.1:8080"))]
     pub address: String,
     /// Path that answers a balancer's health check; absent: `/_penstock/health` only.
     #[serde(default)]
+    #[schemars(extend("x-example" = "/healthz"))]
     pub health: Option<String>,
 }
 
@@ -76,6 +84,7 @@ pub struct Listen {
 pub struct Trust {
     /// Networks of proxies in front of us, like `10.0.1.0/24`. The client is the rightmost address in
     /// `X-Forwarded-For` that is not one of them. None by default.
+    #[schemars(extend("x-example" = ["10.0.1.0/24"]))]
     pub proxies: Vec<String>,
 }
 
@@ -87,33 +96,46 @@ pub struct Http {
     #[schemars(range(max = 1024))]
     pub workers: u32,
     /// Whole head, request line included.
+    #[schemars(extend("x-min" = "1KiB", "x-max" = "1MiB"))]
     pub head_bytes_max: Size,
     /// Request target.
+    #[schemars(extend("x-min" = "256B", "x-max" = "64KiB"))]
     pub target_bytes_max: Size,
     /// One field line.
+    #[schemars(extend("x-min" = "256B", "x-max" = "1MiB"))]
     pub field_bytes_max: Size,
     /// Field lines in a head.
     #[schemars(range(min = 8, max = 256))]
     pub fields_max: u32,
     /// From accept to the first byte.
+    #[schemars(extend("x-min" = "10ms", "x-max" = "1h"))]
     pub first_byte_timeout: Span,
     /// From the first byte of a head to its end.
+    #[schemars(extend("x-min" = "10ms", "x-max" = "1h"))]
     pub head_timeout: Span,
     /// Silence within a request body.
+    #[schemars(extend("x-min" = "10ms", "x-max" = "1h"))]
     pub body_idle_timeout: Span,
     /// A purchase body, whole.
+    #[schemars(extend("x-min" = "10ms", "x-max" = "1h"))]
     pub body_timeout: Span,
     /// A client that takes no byte of its response for so long is cut.
+    #[schemars(extend("x-min" = "10ms", "x-max" = "1h"))]
     pub write_timeout: Span,
     /// Silence between requests.
+    #[schemars(extend("x-min" = "10ms", "x-max" = "1d"))]
     pub keep_alive_timeout: Span,
     /// A connection is closed after its current response at this age, give or take 10 %.
+    #[schemars(extend("x-min" = "1s", "x-max" = "30d"))]
     pub connection_age_max: Span,
     /// Unread body that is drained after an early answer, so that the client sees it.
+    #[schemars(extend("x-max" = "16MiB"))]
     pub drain_bytes_max: Size,
     /// Longest wait for that.
+    #[schemars(extend("x-max" = "10s"))]
     pub drain_timeout: Span,
     /// Bytes of pipelined requests that are read while a response is under way.
+    #[schemars(extend("x-min" = "1KiB", "x-max" = "1MiB"))]
     pub read_ahead_bytes_max: Size,
 }
 
@@ -181,19 +203,26 @@ impl Default for Limits {
 #[serde(default, deny_unknown_fields)]
 pub struct Upstream {
     /// `host:port` or `unix:/path` of each server. A name that does not resolve is tried again.
+    #[schemars(extend("x-shown" = true, "x-example" = ["127.0.0.1:9000"]))]
     pub servers: Vec<String>,
     /// Host field of proxied requests; absent: the client's.
+    #[schemars(extend("x-example" = "shop.internal"))]
     pub host: Option<String>,
     /// What an answer to a purchase means: `"status"`, or a table of rules. Required for an upstream
     /// that gets purchases.
+    #[schemars(extend("x-shown" = true, "x-example" = "status"))]
     pub outcome: Option<Outcome>,
     /// To connect.
+    #[schemars(extend("x-min" = "10ms", "x-max" = "1h"))]
     pub connect_timeout: Span,
     /// From the request's end to the first byte of the answer.
+    #[schemars(extend("x-min" = "10ms", "x-max" = "1h"))]
     pub first_byte_timeout: Span,
     /// Silence within an answer.
+    #[schemars(extend("x-min" = "10ms", "x-max" = "1h"))]
     pub idle_timeout: Span,
     /// An admitted purchase, from its sending to the whole answer.
+    #[schemars(extend("x-min" = "10ms", "x-max" = "1h"))]
     pub purchase_timeout: Span,
     /// Connections to one server.
     #[schemars(range(min = 1, max = 65_535))]
@@ -201,8 +230,10 @@ pub struct Upstream {
     /// Requests that wait for a connection.
     pub queue_max: u32,
     /// Longest wait for a connection.
+    #[schemars(extend("x-max" = "1m"))]
     pub queue_timeout: Span,
     /// An idle connection is closed after this; keep it below the server's own.
+    #[schemars(extend("x-min" = "10ms", "x-max" = "1d"))]
     pub keep_alive_timeout: Span,
     /// Purchases on their way to the whole group at once.
     #[schemars(range(min = 1, max = 65_535))]
@@ -210,8 +241,10 @@ pub struct Upstream {
     /// Purchases that wait for a place among them.
     pub purchase_queue_max: u32,
     /// Longest wait for such a place; then `busy`.
+    #[schemars(extend("x-max" = "1m"))]
     pub purchase_queue_timeout: Span,
     /// Head of an answer.
+    #[schemars(extend("x-min" = "1KiB", "x-max" = "1MiB"))]
     pub head_bytes_max: Size,
 }
 
@@ -260,33 +293,42 @@ pub enum OutcomeStatus {
 #[serde(deny_unknown_fields)]
 pub struct OutcomeRules {
     /// Where the value is: in the JSON body, in a header, or the status itself.
+    #[schemars(extend("x-example" = "json"))]
     pub read: OutcomeSource,
     /// JSON pointer such as `/code`, or the header's name.
     #[serde(default)]
+    #[schemars(extend("x-example" = "/code"))]
     pub at: Option<String>,
     /// Values that mean: the order exists.
     #[serde(default)]
+    #[schemars(extend("x-example" = [0]))]
     pub confirmed: Vec<Code>,
     /// Values that mean: no order was made.
     #[serde(default)]
+    #[schemars(extend("x-example" = [1002, 1003]))]
     pub failed: Vec<Code>,
     /// Values that mean: no order, and the stock is gone.
     #[serde(default)]
+    #[schemars(extend("x-example" = [1001]))]
     pub sold_out: Vec<Code>,
     /// Values that mean: no order, this user has one already.
     #[serde(default)]
+    #[schemars(extend("x-example" = [1005]))]
     pub already: Vec<Code>,
     /// Values that mean: accepted, the final word comes later.
     #[serde(default)]
+    #[schemars(extend("x-example" = [202]))]
     pub pending: Vec<Code>,
     /// What a value that is not listed means.
     #[serde(default)]
     pub otherwise: Otherwise,
     /// JSON pointer of the order's number, for audit and report.
     #[serde(default)]
+    #[schemars(extend("x-example" = "/data/orderNo"))]
     pub order_id: Option<String>,
     /// Prefixes of `Location` by which a 302 or 303 confirms.
     #[serde(default)]
+    #[schemars(extend("x-example" = ["/orders/"]))]
     pub redirect_confirmed: Vec<String>,
 }
 
@@ -332,19 +374,28 @@ pub struct Store {
     /// `embedded` for one node, `redis` for a fleet.
     pub kind: StoreKind,
     /// `redis://host:6379/0`.
+    #[schemars(extend("x-example" = "redis://10.0.0.5:6379"))]
     pub url: Option<String>,
-    /// Redis user, for ACLs.
+    /// Redis user, for ACLs. Default: Redis's own `default`.
+    #[schemars(extend("x-example" = "penstock"))]
     pub username: Option<String>,
     /// File that holds the password.
+    #[schemars(extend("x-example" = "redis.password"))]
     pub password_file: Option<String>,
     /// How many nodes share the ledger; the embedded store on a public listener needs `nodes = 1`.
     #[schemars(range(min = 1, max = 1000))]
+    #[schemars(extend("x-example" = 1))]
     pub nodes: Option<u32>,
-    /// From sending a batch of claims to giving up on its answer.
-    pub claim_deadline: Span,
+    /// From sending a batch of claims to giving up on its answer; purchases that wait for it are told
+    /// `unavailable` then. Absent: 20 ms for `redis`, which answers in well under 1 ms; 1 s for
+    /// `embedded`, which syncs each batch to a disk, and a busy cloud disk may take that long.
+    #[schemars(extend("x-example" = "20ms", "x-min" = "1ms", "x-max" = "10s"))]
+    pub claim_deadline: Option<Span>,
     /// To connect to Redis.
+    #[schemars(extend("x-min" = "10ms", "x-max" = "1m"))]
     pub connect_timeout: Span,
     /// How often the mirror is read again.
+    #[schemars(extend("x-min" = "10ms", "x-max" = "1m"))]
     pub poll: Span,
     /// Claims in one batch.
     #[schemars(range(min = 1, max = 256))]
@@ -361,12 +412,22 @@ impl Default for Store {
             username: None,
             password_file: None,
             nodes: None,
-            claim_deadline: Span::from_ms(20),
+            claim_deadline: None,
             connect_timeout: Span::from_ms(250),
             poll: Span::from_ms(500),
             batch_max: 64,
             queue_max: 1_024,
         }
+    }
+}
+
+impl Store {
+    /// The claim deadline that applies.
+    pub fn claim_deadline(&self) -> Span {
+        self.claim_deadline.unwrap_or(match self.kind {
+            StoreKind::Embedded => Span::from_secs(1),
+            StoreKind::Redis => Span::from_ms(20),
+        })
     }
 }
 
@@ -385,10 +446,13 @@ pub enum StoreKind {
 #[serde(default, deny_unknown_fields)]
 pub struct Site {
     /// Host names; the first is canonical, other hosts get 421. None: any host.
+    #[schemars(extend("x-example" = ["shop.example"]))]
     pub hosts: Vec<String>,
     /// The upstream of everything that is not answered here.
+    #[schemars(extend("x-shown" = true, "x-example" = "shop"))]
     pub upstream: Option<Name>,
     /// The URLs of activities.
+    #[schemars(extend("x-shown" = true))]
     pub activity: Option<Activity>,
 }
 
@@ -398,19 +462,26 @@ pub struct Site {
 #[serde(default, deny_unknown_fields)]
 pub struct Activity {
     /// Path of the page, cached; a string, or a table with more settings.
+    #[schemars(extend("x-shown" = true, "x-example" = "/activity/{activity}"))]
     pub page: Option<PageRoute>,
     /// Path of the availability flag.
+    #[schemars(extend("x-shown" = true, "x-example" = "/activity/{activity}/availability"))]
     pub availability: Option<String>,
     /// Path of the purchase: POST is the gate's.
+    #[schemars(extend("x-shown" = true, "x-example" = "/activity/{activity}/orders"))]
     pub purchase: Option<String>,
     /// Upstream of purchases; absent: the site's.
+    #[schemars(extend("x-example" = "shop"))]
     pub purchase_upstream: Option<Name>,
     /// Where the city is read, in order: `path`, `query:NAME`, `cookie:NAME`, `header:NAME`.
+    #[schemars(extend("x-shown" = true, "x-example" = ["query:city", "cookie:city_id"]))]
     pub city: Vec<String>,
     /// The cities there are; empty: any valid id.
+    #[schemars(extend("x-example" = ["sh", "bj"]))]
     pub cities: Vec<Name>,
     /// Who buys, in order: `jwt:header:NAME`, `jwt:cookie:NAME`, `hmac:cookie:NAME`,
     /// `hmac:header:NAME`, `cookie:NAME`, `header:NAME`, `address`.
+    #[schemars(extend("x-shown" = true, "x-example" = ["cookie:uid"]))]
     pub user: Vec<String>,
     /// How a JWT is verified.
     pub jwt: Option<Jwt>,
@@ -421,8 +492,10 @@ pub struct Activity {
     /// What becomes of an activity without a sale: `refuse` (404) or `proxy`.
     pub unlisted: Unlisted,
     /// Origins that may buy from scripts (CORS), like `https://m.shop.example`; `*` is any.
+    #[schemars(extend("x-example" = ["https://m.shop.example"]))]
     pub cors_origins: Vec<String>,
-    /// How long a CDN may keep an availability answer; 0: not at all.
+    /// How long a CDN may keep an availability answer, in whole seconds; 0: not at all, the default.
+    #[schemars(extend("x-max" = "1h", "x-example" = "1s"))]
     pub availability_cache: Option<Span>,
 }
 
@@ -441,12 +514,15 @@ pub enum PageRoute {
 #[serde(deny_unknown_fields)]
 pub struct PageSettings {
     /// The path, with `{activity}` and perhaps `{city}`.
+    #[schemars(extend("x-example" = "/activity/{activity}"))]
     pub path: String,
     /// Fresh for so long where the shop says nothing.
     #[serde(default = "PageSettings::ttl_default")]
+    #[schemars(extend("x-max" = "365d"))]
     pub ttl: Span,
     /// Served stale for so long after that: at once while it is fetched again, and on errors.
     #[serde(default = "PageSettings::stale_default")]
+    #[schemars(extend("x-max" = "365d"))]
     pub stale: Span,
     /// Cache even what says `no-store` or `private`.
     #[serde(default)]
@@ -485,20 +561,25 @@ impl PageRoute {
 #[serde(deny_unknown_fields)]
 pub struct Jwt {
     /// The one algorithm that is accepted.
+    #[schemars(extend("x-example" = "HS256"))]
     pub alg: JwtAlg,
     /// The secret, or the public key in PEM.
+    #[schemars(extend("x-example" = "jwt.key"))]
     pub key_file: String,
     /// The claim that names the user.
     #[serde(default = "Jwt::claim_default")]
     pub claim: String,
     /// Required `iss`, if set.
     #[serde(default)]
+    #[schemars(extend("x-example" = "https://login.shop.example"))]
     pub issuer: Option<String>,
     /// Required `aud`, if set.
     #[serde(default)]
+    #[schemars(extend("x-example" = "shop"))]
     pub audience: Option<String>,
     /// Allowed clock difference for `exp` and `nbf`.
     #[serde(default = "Jwt::leeway_default")]
+    #[schemars(extend("x-max" = "1h"))]
     pub leeway: Span,
 }
 
@@ -529,6 +610,7 @@ pub enum JwtAlg {
 #[serde(deny_unknown_fields)]
 pub struct Hmac {
     /// The secret.
+    #[schemars(extend("x-example" = "sid.key"))]
     pub key_file: String,
 }
 
@@ -539,15 +621,21 @@ pub struct Order {
     /// Form of the body.
     pub body: OrderBody,
     /// Where the pool is: JSON pointer, or field name for `form` and `query`. Absent: the only pool.
+    #[schemars(extend("x-example" = "/skuId"))]
     pub pool: Option<String>,
     /// Where the quantity is. Absent: 1.
+    #[schemars(extend("x-example" = "/num"))]
     pub quantity: Option<String>,
-    /// Where the client's own key is, in order: `header:NAME` or a pointer.
+    /// Where the client's own key is, in order: `header:NAME`, or a pointer or field name in the body.
+    /// Default: `header:Idempotency-Key`.
+    #[schemars(extend("x-example" = ["header:Idempotency-Key", "/requestId"]))]
     pub key: Option<Vec<String>>,
-    /// Longest body of a purchase.
+    /// Longest body of a purchase. Default: 16 KiB.
+    #[schemars(extend("x-min" = "1B", "x-max" = "1MiB", "x-example" = "16KiB"))]
     pub body_bytes_max: Option<Size>,
-    /// Largest quantity that is understood at all.
+    /// Largest quantity that is understood at all. Default: 1000.
     #[schemars(range(min = 1, max = 1000))]
+    #[schemars(extend("x-example" = 10))]
     pub quantity_max: Option<u32>,
 }
 
@@ -581,21 +669,27 @@ pub enum Unlisted {
 pub struct Sale {
     /// The site; absent: the only one.
     #[serde(default)]
+    #[schemars(extend("x-example" = "shop"))]
     pub site: Option<Name>,
     /// The activity's id; absent: the sale's name.
     #[serde(default)]
+    #[schemars(extend("x-shown" = true, "x-example" = "8848"))]
     pub activity: Option<Name>,
     /// T0, with its offset.
+    #[schemars(extend("x-example" = "2026-12-01T20:00:00+08:00"))]
     pub opens_at: Time,
     /// The end; absent: by `penstock sale end`.
     #[serde(default)]
+    #[schemars(extend("x-example" = "2026-12-01T22:00:00+08:00"))]
     pub ends_at: Option<Time>,
     /// Units, where there is one pool.
     #[serde(default)]
     #[schemars(range(min = 1, max = 1_000_000_000))]
+    #[schemars(extend("x-shown" = true, "x-example" = 1000))]
     pub stock: Option<u64>,
     /// Pools by id, where there are several.
     #[serde(default)]
+    #[schemars(extend("x-name" = "1001"))]
     pub pool: BTreeMap<Name, Pool>,
     /// What one user may buy, over all pools.
     #[serde(default)]
@@ -621,6 +715,7 @@ impl Sale {
 pub struct Pool {
     /// Units.
     #[schemars(range(min = 1, max = 1_000_000_000))]
+    #[schemars(extend("x-example" = 300))]
     pub stock: u64,
 }
 
@@ -658,24 +753,31 @@ pub enum Restock {
 #[serde(default, deny_unknown_fields)]
 pub struct Cache {
     /// What all entries together may take.
+    #[schemars(extend("x-min" = "1MiB", "x-max" = "1024GiB"))]
     pub size: Size,
     /// Largest body that is stored.
+    #[schemars(extend("x-min" = "1KiB", "x-max" = "1GiB"))]
     pub entry_bytes_max: Size,
     /// Requests that wait for one fill.
     #[schemars(range(min = 1))]
     pub waiters_max: u32,
     /// Longest wait for a fill; then stale, or 503.
+    #[schemars(extend("x-min" = "10ms", "x-max" = "1h"))]
     pub wait_timeout: Span,
     /// A fill, whole.
+    #[schemars(extend("x-min" = "10ms", "x-max" = "1h"))]
     pub fill_timeout: Span,
     /// Fills under way at once.
     #[schemars(range(min = 1))]
     pub fills_max: u32,
     /// After an error a key is not asked for again for so long.
+    #[schemars(extend("x-max" = "1h"))]
     pub error_hold: Span,
     /// How long a key that proved uncacheable is remembered as such.
+    #[schemars(extend("x-max" = "1h"))]
     pub hit_for_miss: Span,
     /// Bodies shorter than this are not compressed.
+    #[schemars(extend("x-max" = "1GiB"))]
     pub compress_bytes_min: Size,
 }
 
@@ -700,21 +802,31 @@ impl Default for Cache {
 #[serde(default, deny_unknown_fields)]
 pub struct Gate {
     /// Key of the pass that the shop can verify; absent: no pass is sent.
+    #[schemars(extend("x-example" = "pass.key"))]
     pub pass_key_file: Option<String>,
     /// How long a repeated attempt waits for the first one's answer.
+    #[schemars(extend("x-max" = "1m"))]
     pub join_timeout: Span,
     /// Answers that are kept for repeats.
     #[schemars(range(min = 16))]
     pub replay_entries_max: u32,
     /// Largest answer that is kept for repeats.
+    #[schemars(extend("x-max" = "1MiB"))]
     pub replay_bytes_max: Size,
     /// How long a pending order is held before it goes to limbo.
+    #[schemars(extend("x-min" = "1s", "x-max" = "30d"))]
     pub pay_ttl: Span,
-    /// Between deciding to send and giving up on a claim: a record past it goes to limbo. Keep it
-    /// above the upstream's `purchase_timeout` plus 2 s.
+    /// Between deciding to send and giving up on a claim: a record past it goes to limbo. At
+    /// least the upstream's `purchase_timeout` plus 2 s.
+    #[schemars(extend("x-min" = "1s", "x-max" = "1d"))]
     pub claim_ttl: Span,
     /// Purchase bodies in memory at once.
+    #[schemars(extend("x-min" = "64KiB", "x-max" = "1024GiB"))]
     pub body_memory_max: Size,
+    /// Largest answer of the shop to a purchase. A longer one is not read to its end: the outcome is
+    /// unknown, and the client is told `pending`.
+    #[schemars(extend("x-min" = "1KiB", "x-max" = "64MiB"))]
+    pub answer_bytes_max: Size,
 }
 
 impl Default for Gate {
@@ -727,34 +839,55 @@ impl Default for Gate {
             pay_ttl: Span::from_secs(900),
             claim_ttl: Span::from_secs(15),
             body_memory_max: Size::from_mib(64),
+            answer_bytes_max: Size::from_mib(1),
         }
     }
 }
 
 /// What clients are told.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 pub struct Answers {
     /// `problem` (RFC 9457) or `envelope` (status 200 and the shop's own template).
     pub style: Style,
-    /// Status of every envelope.
+    /// Status of every envelope. Default: 200.
     #[schemars(range(min = 200, max = 599))]
+    #[schemars(extend("x-example" = 200))]
     pub status: Option<u16>,
-    /// The envelope: `{code}`, `{msg}`, `{data}` and `{request_id}` stand for JSON values, `{{` and
-    /// `}}` for braces are not needed inside JSON.
+    /// The envelope: JSON in which `{code}`, `{msg}`, `{data}` and `{request_id}` stand for values that
+    /// are put in with their quotes; other braces are JSON's own. Default: `code`, `msg` and `data`.
+    #[schemars(extend("x-example" = "{\"code\":{code},\"msg\":{msg},\"data\":{data},\"traceId\":{request_id}}"))]
     pub envelope: Option<String>,
     /// Language of the texts.
     pub language: Language,
     /// Base of `type` in a problem.
+    #[schemars(extend("x-example" = "https://shop.example/problems/"))]
     pub type_base: Option<String>,
     /// Directory of HTML pages, `REASON.html` each, for browsers that navigate.
+    #[schemars(extend("x-example" = "answers"))]
     pub html_dir: Option<String>,
     /// Behind a CDN that replaces 5xx: `busy` and `unavailable` become 429.
     pub behind_cdn: bool,
-    /// Code and text for a reason.
+    /// `[answers.REASON]`: the shop's own code, text and status for a reason of the edge.
+    #[serde(flatten)]
+    #[schemars(schema_with = "answer_texts")]
     pub reason: BTreeMap<String, AnswerText>,
     /// Other styles for some clients, tried in order.
     pub variant: Vec<AnswerVariant>,
+}
+
+/// Whether the shop may say a reason in its own words: two of them relay the shop's answer.
+fn has_own_words(reason: Reason) -> bool {
+    !matches!(reason, Reason::Admitted | Reason::Replayed)
+}
+
+/// One table for each reason, so that a misspelt one is found.
+fn answer_texts(generator: &mut SchemaGenerator) -> Schema {
+    let labels: Vec<&str> =
+        REASONS.iter().filter(|row| has_own_words(row.reason)).map(|row| row.label).collect();
+    let pattern = format!("^({})$", labels.join("|"));
+    let text = generator.subschema_for::<AnswerText>();
+    json_schema!({ "type": "object", "patternProperties": { pattern: text }, "x-name": "sold_out" })
 }
 
 /// Styles of an answer.
@@ -784,11 +917,14 @@ pub enum Language {
 #[serde(default, deny_unknown_fields)]
 pub struct AnswerText {
     /// Code in the envelope.
+    #[schemars(extend("x-example" = 1001))]
     pub code: Option<i64>,
     /// Text.
+    #[schemars(extend("x-example" = "Gone"))]
     pub msg: Option<String>,
     /// Status in the problem style.
     #[schemars(range(min = 200, max = 599))]
+    #[schemars(extend("x-example" = 409))]
     pub status: Option<u16>,
 }
 
@@ -799,6 +935,7 @@ pub struct AnswerVariant {
     /// Which clients.
     pub when: VariantWhen,
     /// Their style.
+    #[schemars(extend("x-example" = "problem"))]
     pub style: Style,
 }
 
@@ -807,8 +944,10 @@ pub struct AnswerVariant {
 #[serde(deny_unknown_fields)]
 pub struct VariantWhen {
     /// A header's name.
+    #[schemars(extend("x-example" = "X-Client"))]
     pub header: String,
     /// What its value begins with.
+    #[schemars(extend("x-example" = "app/2."))]
     pub prefix: String,
 }
 
@@ -817,10 +956,13 @@ pub struct VariantWhen {
 #[serde(default, deny_unknown_fields)]
 pub struct Admin {
     /// Unix socket; absent: `STATE_DIR/admin.sock`.
+    #[schemars(extend("x-example" = "/run/penstock/admin.sock"))]
     pub socket: Option<String>,
     /// TCP address, by choice.
+    #[schemars(extend("x-example" = "127.0.0.1:9901"))]
     pub address: Option<String>,
     /// File with the token that the TCP address asks for.
+    #[schemars(extend("x-example" = "admin.token"))]
     pub token_file: Option<String>,
 }
 
@@ -829,6 +971,7 @@ pub struct Admin {
 #[serde(default, deny_unknown_fields)]
 pub struct Log {
     /// File of the access log, `-` for standard output; absent: none.
+    #[schemars(extend("x-example" = "/var/log/penstock/access.log"))]
     pub access: Option<String>,
     /// One in how many page hits is logged; 0: none.
     pub sample_pages: u32,
@@ -842,6 +985,7 @@ pub struct Log {
     #[schemars(range(min = 16))]
     pub queue_max: u32,
     /// Least level of events on standard error: `error`, `warn`, `info`, `debug`.
+    #[schemars(extend("enum" = ["error", "warn", "info", "debug"]))]
     pub level: String,
 }
 
@@ -864,8 +1008,10 @@ impl Default for Log {
 #[serde(default, deny_unknown_fields)]
 pub struct Drain {
     /// Readiness is red for so long before listeners close.
+    #[schemars(extend("x-max" = "10m"))]
     pub notice: Span,
     /// Connections may finish for so long after that.
+    #[schemars(extend("x-max" = "1h"))]
     pub timeout: Span,
 }
 

@@ -40,7 +40,7 @@ use super::limits::Limits;
 use super::reader::{Request, read_head};
 use super::refusal::Refusal;
 use super::walker::BodyWalker;
-use super::{Done, Exchange, Peer, Ready, Service, Step, Work};
+use super::{Done, Exchange, Note, Peer, Ready, Service, Step, Work};
 use crate::answer::Fill;
 use crate::clock::Clock;
 use crate::ident::RequestId;
@@ -144,7 +144,11 @@ where
                 Next::Closed(reason) => return reason,
                 Next::Refused(refusal) => Box::pin(self.refuse(refusal)).await,
                 Next::Decided { exchange, step, ask } => match step {
-                    Ok(Step::Answer(ready)) => self.answer(exchange, ready, ask).await,
+                    Ok(Step::Answer(ready)) => self.answer(exchange, ready, ask, None).await,
+                    Ok(Step::Refuse(ready)) => {
+                        let close = Some(CloseReason::Malformed);
+                        self.answer(exchange, ready, ask, close).await
+                    }
                     Ok(Step::Work(work)) => Box::pin(self.work(exchange, work, ask)).await,
                     Err(_) => Box::pin(self.panicked(exchange, ask)).await,
                 },
@@ -229,11 +233,17 @@ where
         self.timer.poll(due, cx).map(|()| next)
     }
 
-    /// Writes a ready-made answer.
-    async fn answer(&mut self, exchange: Exchange, ready: Ready, ask: Asked) -> Flow {
+    /// Writes a ready-made answer; `refused` is why the connection closes after it whatever else.
+    async fn answer(
+        &mut self,
+        exchange: Exchange,
+        ready: Ready,
+        ask: Asked,
+        refused: Option<CloseReason>,
+    ) -> Flow {
         let mut walker = BodyWalker::new(ask.body);
         let close = match self.pass_over_body(&mut walker, &ask) {
-            Ok(()) => self.close_wish(&ask),
+            Ok(()) => refused.or_else(|| self.close_wish(&ask)),
             Err(reason) => Some(reason),
         };
         let link = self.link.get_mut();
@@ -318,11 +328,13 @@ where
         let limits = &door.limits;
         let mut left = cold::run(link, &mut self.timer, limits, work, full, transfer.clone()).await;
         open.done.status = transfer.status.get();
+        open.done.reason = transfer.reason.get();
         open.done.bytes = transfer.body_bytes.get();
         open.done.complete = left.end == End::Answered;
         if left.end == End::Broken && !left.wrote {
             let refusal = own_answer(&transfer);
-            open.done = Done { status: refusal.row().status, bytes: 0, ..open.done };
+            let reason = Some(refusal.row().reason);
+            open.done = Done { status: refusal.row().status, bytes: 0, reason, ..open.done };
             let link = self.link.get_mut();
             let sent = send_refusal(link, &mut self.timer, limits, refusal, &exchange, ask.is_head);
             open.done.complete = Box::pin(sent).await.is_ok();
@@ -337,8 +349,7 @@ where
     /// Answers what the reader refused.
     async fn refuse(&mut self, refusal: Refusal) -> Flow {
         let door = &self.door;
-        let exchange =
-            Exchange { now: door.clock.now(), id: RequestId::random(), peer: door.peer.clone() };
+        let exchange = door.exchange();
         let reason = if refusal == Refusal::HeadTimeout {
             CloseReason::HeadTimeout
         } else {
@@ -420,6 +431,15 @@ where
 }
 
 impl<S: Service> Door<S> {
+    fn exchange(&self) -> Exchange {
+        Exchange {
+            now: self.clock.now(),
+            id: RequestId::random(),
+            peer: self.peer.clone(),
+            note: Note::default(),
+        }
+    }
+
     /// Reads a head from what has come and has it decided. `None`: it is not complete. The number
     /// is how many bytes are used.
     fn judge(&self, bytes: &[u8]) -> Option<(usize, Next)> {
@@ -427,11 +447,7 @@ impl<S: Service> Door<S> {
             Ok(None) => None,
             Err(refusal) => Some((0, Next::Refused(refusal))),
             Ok(Some(request)) => {
-                let exchange = Exchange {
-                    now: self.clock.now(),
-                    id: RequestId::random(),
-                    peer: self.peer.clone(),
-                };
+                let exchange = self.exchange();
                 let ask = Asked::of(&request);
                 let step = catch_unwind(AssertUnwindSafe(|| {
                     self.service.decide(&request.head, &exchange)

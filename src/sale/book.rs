@@ -77,16 +77,20 @@ impl SaleBook {
     }
 
     /// Takes an update unless it is older than what is known, by (epoch, version). Counters move
-    /// within a version; the newest word about them wins. Returns whether the snapshot was replaced.
+    /// within a version; the word heard last wins. Returns whether the snapshot was replaced.
     pub fn apply(&self, update: Update) -> bool {
         let Update { state, heard } = update;
         let has_room = state.pools.iter().any(|p| p.room(state.overshoot_permille) > 0);
         let mut by_id = self.lock();
         if let Some(cell) = by_id.get(&state.id) {
             let old = cell.load();
-            old.heard().note(heard, has_room);
             let (was, is) = ((old.state.epoch, old.state.version), (state.epoch, state.version));
-            if is < was || old.state == state {
+            // Word that was overtaken on its way says nothing about now, not even about room.
+            if is < was || is == was && heard < old.heard().at() {
+                return false;
+            }
+            old.heard().note(heard, has_room);
+            if old.state == state {
                 return false;
             }
             let moved = old.state.activity != state.activity || old.state.ended != state.ended;

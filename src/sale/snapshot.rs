@@ -105,6 +105,11 @@ pub struct Heard {
 }
 
 impl Heard {
+    /// When the store was last heard.
+    pub fn at(&self) -> MonoMs {
+        MonoMs(self.at.load(Ordering::Relaxed))
+    }
+
     /// The store was heard at `at`; `has_room` says whether a unit may be admitted.
     pub fn note(&self, at: MonoMs, has_room: bool) {
         self.at.fetch_max(at.0, Ordering::Relaxed);
@@ -153,7 +158,7 @@ impl SaleSnapshot {
         } else {
             Availability::Available
         };
-        let age_ms = now.mono.since(MonoMs(self.heard.at.load(Ordering::Relaxed)));
+        let age_ms = now.mono.since(self.heard.at());
         let hint = self.hint(availability, now, age_ms);
         let refusal = match availability {
             Availability::NotStarted => Some(Reason::NotStarted),

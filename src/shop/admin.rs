@@ -3,7 +3,7 @@
 //! ```text
 //! GET  stats             what was counted, as JSON
 //! GET  orders            every order, one JSON line each
-//! GET  orders.csv        key,order,status: the list that `penstock limbo match` reads
+//! GET  orders.csv        the list that `penstock limbo match` and `penstock audit` read
 //! POST reset             full stock, no orders, no counts
 //! POST cancel?n=3        cancels the newest orders that stand, answers with their lines
 //! POST hold, release     stops orders between the check of the stock and their making
@@ -48,15 +48,19 @@ pub(super) fn answer(rest: &str, request: &Request<Incoming>, backend: &Backend)
     })
 }
 
-/// The shop's orders as `penstock limbo match` reads them. Orders without a key cannot be matched and
-/// are left out.
+/// The shop's orders as `penstock limbo match` and `penstock audit` read them: columns by name, one
+/// row for each order. An empty `key` says that none came with it.
 pub fn csv(orders: &[Order]) -> String {
-    let mut out = String::from("key,order,status\n");
+    let mut out = String::from("order,user,pool,units,key,admission,status\n");
     for order in orders {
-        if let Some(key) = &order.ask.key {
-            let status = if order.cancelled { "cancelled" } else { "confirmed" };
-            out.push_str(&format!("{},{},{status}\n", quoted(key), order.id));
-        }
+        let status = if order.cancelled { "cancelled" } else { "confirmed" };
+        let ask = &order.ask;
+        let units = ask.units.to_string();
+        let key = ask.key.as_deref().unwrap_or_default();
+        let admission = ask.admission.as_deref().unwrap_or_default();
+        let fields = [&*order.id, &*ask.user, &*order.pool, &*units, key, admission, status];
+        out.push_str(&fields.map(quoted).join(","));
+        out.push('\n');
     }
     out
 }
@@ -109,6 +113,12 @@ mod tests {
             order("S2", None, false),
             order("S3", Some("c"), true),
         ];
-        assert_eq!(csv(&orders), "key,order,status\n\"a,b\",S1,confirmed\nc,S3,cancelled\n");
+        let rows = [
+            "order,user,pool,units,key,admission,status",
+            "S1,u,default,1,\"a,b\",,confirmed",
+            "S2,u,default,1,,,confirmed",
+            "S3,u,default,1,c,,cancelled",
+        ];
+        assert_eq!(csv(&orders), rows.map(|row| format!("{row}\n")).concat());
     }
 }

@@ -191,7 +191,11 @@ fn the_books_can_be_read_cancelled_and_forgotten() {
     order(at, "a", "key-a", "{}").unwrap();
     order(at, "b", "key,b", "{}").unwrap();
     let csv = get(at, "/_shop/orders.csv").body;
-    assert_eq!(csv, "key,order,status\nkey-a,S0000001,confirmed\n\"key,b\",S0000002,confirmed\n");
+    assert_eq!(
+        csv,
+        "order,user,pool,units,key,admission,status\n\
+         S0000001,a,default,1,key-a,,confirmed\nS0000002,b,default,1,\"key,b\",,confirmed\n"
+    );
 
     let cancelled = post(at, "/_shop/cancel?n=1").body;
     assert!(cancelled.contains("S0000002") && cancelled.lines().count() == 1);

@@ -23,7 +23,7 @@ use crate::http::head::BodyKind;
 use crate::http::refusal::Refusal;
 use crate::http::{Work, hop};
 use crate::metrics::Counter;
-use crate::outcome::CloseReason;
+use crate::outcome::{CloseReason, Reason};
 
 /// What the response has to fit.
 #[derive(Clone, Debug)]
@@ -144,6 +144,7 @@ fn prepare(
         parts.headers.insert(header::CONNECTION, HeaderValue::from_static(said));
     }
     transfer.status.set(parts.status.as_u16());
+    transfer.reason.set(reason(&parts.headers));
     transfer.response_given.set(true);
     Response::from_parts(parts, SentBody::new(body, transfer))
 }
@@ -192,6 +193,11 @@ fn frame(parts: &mut http::response::Parts, body: &mut ResponseBody, is_head: bo
     {
         parts.headers.insert(header::CONTENT_LENGTH, length.into());
     }
+}
+
+/// Only we say `Penstock-Reason`: the shop's is stripped before its answer comes here.
+fn reason(headers: &http::HeaderMap) -> Option<Reason> {
+    Reason::of_label(headers.get("penstock-reason")?.to_str().ok()?)
 }
 
 fn one_length(headers: &http::HeaderMap) -> Option<u64> {

@@ -17,7 +17,7 @@ use crate::http::body::{BodyError, ResponseBody};
 use crate::http::head::BodyKind;
 use crate::http::refusal::Refusal;
 use crate::metrics::{Counter, Sink};
-use crate::outcome::CloseReason;
+use crate::outcome::{CloseReason, Reason};
 
 /// Why a request body did not come to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +72,8 @@ pub(super) struct Transfer {
     pub response_failed: Cell<bool>,
     /// Status of the response, 0 before it is given.
     pub status: Cell<u16>,
+    /// The reason that the response states, where the edge answered rather than the shop.
+    pub reason: Cell<Option<Reason>>,
     /// Body bytes that hyper took.
     pub body_bytes: Cell<u64>,
     /// Why the connection closes after this response, if it does.
@@ -98,6 +100,7 @@ impl Transfer {
             response_ended: Cell::new(false),
             response_failed: Cell::new(false),
             status: Cell::new(0),
+            reason: Cell::new(None),
             body_bytes: Cell::new(0),
             close: Cell::new(None),
             sink,

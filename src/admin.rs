@@ -1,0 +1,83 @@
+//! The operator's door: what is, and what shall be, as JSON over HTTP. A Unix socket that only the
+//! process's own user can open, and by choice a TCP address with a token.
+//!
+//! It runs on the control runtime, so that a saturated edge still obeys. `/livez`, `/readyz` and
+//! `/metrics` follow the usual conventions; everything else stands under `/v1/`.
+
+mod guard;
+mod limbo;
+mod metrics;
+mod purge;
+mod ready;
+mod reply;
+mod route;
+mod sales;
+mod server;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::claims::Claims;
+use crate::clock::Clock;
+use crate::ident::Name;
+use crate::metrics::Registry;
+use crate::page::Cache;
+use crate::sale::SaleBook;
+use crate::{metrics as counters, upstream};
+
+pub use guard::Token;
+pub use server::{serve_tcp, serve_unix};
+
+/// What the operator sees and moves.
+pub struct Context {
+    /// All counters.
+    pub registry: Registry,
+    /// Where refusals and errors of this interface are counted.
+    pub sink: counters::Sink,
+    /// The clocks.
+    pub clock: Clock,
+    /// The sales.
+    pub book: Arc<SaleBook>,
+    /// The way to the ledger.
+    pub claims: Claims,
+    /// The page cache.
+    pub cache: Arc<Cache>,
+    /// The shop's servers.
+    pub upstream: Arc<upstream::Shared>,
+    /// The sites there are.
+    pub sites: Vec<Name>,
+    /// Finds the page that a URL names; an error says why it names none.
+    pub locate: Box<dyn Fn(&str) -> Result<Located, String> + Send + Sync>,
+    /// Client connections that are open.
+    pub connections: Box<dyn Fn() -> usize + Send + Sync>,
+    /// Whether the process is shutting down.
+    pub draining: AtomicBool,
+}
+
+/// The page that a URL names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Located {
+    /// Host of its fill.
+    pub host: String,
+    /// Path.
+    pub path: String,
+    /// The city, if the URL names one.
+    pub city: Option<String>,
+}
+
+impl Context {
+    /// From now on the node is not ready.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Release);
+    }
+
+    fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+}
+
+impl std::fmt::Debug for Context {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Context").finish_non_exhaustive()
+    }
+}

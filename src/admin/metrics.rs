@@ -1,0 +1,149 @@
+//! The Prometheus text format (version 0.0.4), from the tables of counters. Labels are our own words
+//! and the names of sales and pools: as many as the ledger has, whatever clients send.
+
+use std::fmt::{Display, Write};
+
+use super::Context;
+use super::reply::Reply;
+use crate::metrics::COUNTERS;
+use crate::outcome::{CLOSES, REASONS};
+use crate::sale::{Availability, SaleSnapshot};
+
+/// `/metrics`.
+pub(super) fn answer(context: &Context) -> Reply {
+    Reply::text("text/plain; version=0.0.4; charset=utf-8", exposition(context))
+}
+
+fn exposition(context: &Context) -> String {
+    let mut page = Page::default();
+    counters(context, &mut page);
+    gauges(context, &mut page);
+    sales(context, &mut page);
+    page.text
+}
+
+fn counters(context: &Context, page: &mut Page) {
+    let registry = &context.registry;
+    // Rows that share a name stand together in the table.
+    let mut last = "";
+    for row in COUNTERS {
+        let name = format!("{}_total", row.name);
+        if row.name != last {
+            page.family(&name, "counter", row.help);
+            last = row.name;
+        }
+        let labels: Vec<(&str, &str)> = row.label.into_iter().collect();
+        page.sample(&name, &labels, registry.total(row.counter));
+    }
+    page.family("answers_total", "counter", "Answers of the edge's own, by reason.");
+    for row in REASONS {
+        page.sample("answers_total", &[("reason", row.label)], registry.reason(row.reason));
+    }
+    page.family("closes_total", "counter", "Client connections that ended, by why.");
+    for row in CLOSES {
+        page.sample("closes_total", &[("reason", row.label)], registry.close(row.reason));
+    }
+}
+
+fn gauges(context: &Context, page: &mut Page) {
+    page.family("build_info", "gauge", "The version; always 1.");
+    page.sample("build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
+    page.gauge("up_seconds", "Since the process started.", context.clock.mono().0 / 1000);
+    let ready = u64::from(super::ready::wrong(context).is_empty());
+    page.gauge("ready", "Whether /readyz says 200.", ready);
+    let connections = (context.connections)();
+    page.gauge("connections_open", "Client connections that are open.", connections);
+    let open = u64::from(context.claims.is_open());
+    page.gauge("claims_open", "Whether purchases can be claimed now.", open);
+    let under_way = context.claims.under_way();
+    page.gauge("purchases_under_way", "Admitted purchases whose outcome is open.", under_way);
+    let clock = context.clock.now();
+    let offset = i128::from(clock.ledger.0) - i128::from(clock.wall.0);
+    page.gauge("ledger_clock_offset_milliseconds", "The ledger's clock less ours.", offset);
+    let cache = context.cache.report();
+    page.gauge("cache_entries", "Entries of the page cache.", cache.entries);
+    page.gauge("cache_bytes", "What they take.", cache.bytes);
+    page.gauge("cache_bytes_max", "What they may take.", cache.bytes_max);
+    page.gauge("cache_fills_under_way", "Fills under way.", cache.fills);
+}
+
+fn sales(context: &Context, page: &mut Page) {
+    let now = context.clock.now();
+    let sales = context.book.all();
+    let mut family = |name: &str, help: &str, of: &dyn Fn(&SaleSnapshot) -> u64| {
+        page.family(name, "gauge", help);
+        for sale in &sales {
+            page.sample(name, &[("sale", &sale.state.id.to_string())], of(sale));
+        }
+    };
+    family("sale_epoch", "Generation; a restock begins a new one.", &|s| s.state.epoch.into());
+    family("sale_version", "Rises with every change that readers see.", &|s| s.state.version);
+    family("sale_paused", "Whether the operator paused purchases.", &|s| s.state.paused.into());
+    family("sale_buyable", "Whether a purchase may be tried now.", &|s| s.at(&now).buyable.into());
+    family("sale_mirror_age_milliseconds", "Since the store was heard.", &|s| s.at(&now).age_ms);
+    page.family("sale_state", "gauge", "1 for the state that the public is told.");
+    for sale in &sales {
+        let id = sale.state.id.to_string();
+        let is = sale.at(&now).availability;
+        for state in STATES {
+            let labels = [("sale", id.as_str()), ("state", state.label())];
+            page.sample("sale_state", &labels, u64::from(state == is));
+        }
+    }
+    pools(&sales, page);
+}
+
+fn pools(sales: &[std::sync::Arc<SaleSnapshot>], page: &mut Page) {
+    type Count = fn(&SaleSnapshot, usize) -> i128;
+    let families: [(&str, &str, Count); 5] = [
+        ("sale_stock_units", "Units for sale.", |s, p| s.state.pools[p].stock.into()),
+        ("sale_confirmed_units", "Units sold.", |s, p| s.state.pools[p].confirmed.into()),
+        ("sale_held_units", "Units with an order under way.", |s, p| s.state.pools[p].held.into()),
+        ("sale_limbo_units", "Units whose outcome is unknown.", |s, p| {
+            s.state.pools[p].limbo.into()
+        }),
+        ("sale_room_units", "Units that may be admitted now.", |s, p| {
+            s.state.pools[p].room(s.state.overshoot_permille).into()
+        }),
+    ];
+    for (name, help, of) in families {
+        page.family(name, "gauge", help);
+        for sale in sales {
+            let id = sale.state.id.to_string();
+            for (at, pool) in sale.state.pools.iter().enumerate() {
+                page.sample(name, &[("sale", &id), ("pool", pool.name.as_str())], of(sale, at));
+            }
+        }
+    }
+}
+
+/// The text as it grows. Writing to a string cannot fail.
+#[derive(Default)]
+struct Page {
+    text: String,
+}
+
+impl Page {
+    fn family(&mut self, name: &str, kind: &str, help: &str) {
+        let _ = writeln!(self.text, "# HELP penstock_{name} {help}");
+        let _ = writeln!(self.text, "# TYPE penstock_{name} {kind}");
+    }
+
+    /// Names of sales and pools and our own words need no escaping.
+    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
+        let _ = write!(self.text, "penstock_{name}");
+        for (at, (label, said)) in labels.iter().enumerate() {
+            let _ = write!(self.text, "{}{label}=\"{said}\"", if at == 0 { '{' } else { ',' });
+        }
+        let close = if labels.is_empty() { "" } else { "}" };
+        let _ = writeln!(self.text, "{close} {value}");
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: impl Display) {
+        self.family(name, "gauge", help);
+        self.sample(name, &[], value);
+    }
+}
+
+const STATES: [Availability; 4] =
+    [Availability::NotStarted, Availability::Available, Availability::SoldOut, Availability::Ended];

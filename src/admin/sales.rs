@@ -1,0 +1,193 @@
+//! Sales: what they are, and an operator's word about them.
+
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::Context;
+use super::reply::{Reply, Result};
+use super::route::Ask;
+use crate::clock::Now;
+use crate::ident::{AttemptId, Name, SaleId, UserKey};
+use crate::ledger::{Control, Controlled, Declared, Op, OpResult, Reply as Told};
+use crate::sale::{Declaration, PoolState, SaleSnapshot};
+
+/// `GET /v1/sales`.
+pub(super) fn list(context: &Context) -> Result {
+    synced(context)?;
+    let now = context.clock.now();
+    let sales: Vec<Value> = context.book.all().iter().map(|sale| describe(sale, &now)).collect();
+    Ok(Reply::ok(&json!({ "sales": sales })))
+}
+
+/// `GET /v1/sales/SITE/SALE`.
+pub(super) fn show(id: &SaleId, context: &Context) -> Result {
+    match context.book.sale(id) {
+        Some(sale) => Ok(Reply::ok(&describe(&sale, &context.clock.now()))),
+        None => {
+            synced(context)?;
+            Err(no_sale(id))
+        }
+    }
+}
+
+/// `PUT /v1/sales/SITE/SALE`: a declaration, which the ledger applies once.
+pub(super) async fn put(id: &SaleId, ask: &Ask<'_>, context: &Context) -> Result {
+    let declaration = Declaration::parse(&ask.body).map_err(Reply::bad)?;
+    if declaration.revision.is_none() {
+        return Err(Reply::bad(
+            "revision: write a number that rises with every change; what is running is never \
+             reverted by an old file",
+        ));
+    }
+    let told = context.claims.declare(id, declaration).await?;
+    let result = match told {
+        Declared::Applied => "applied",
+        Declared::Unchanged => "unchanged",
+        Declared::CreatedPaused => "created_paused",
+        Declared::Refused(why) => return Err(Reply::conflict(why)),
+    };
+    Ok(done(id, result, context))
+}
+
+/// `POST /v1/sales/SITE/SALE/pause` and its like.
+pub(super) async fn control(id: &SaleId, word: Control, context: &Context) -> Result {
+    let told: Told = context.claims.call(id, Op::Control(word)).await?;
+    match told.result {
+        OpResult::Controlled(Controlled::Applied) => Ok(done(id, "applied", context)),
+        OpResult::Controlled(Controlled::Unchanged) => Ok(done(id, "unchanged", context)),
+        OpResult::Controlled(Controlled::Refused(why)) => Err(Reply::conflict(why)),
+        OpResult::NoSale => Err(no_sale(id)),
+        _ => Err(Reply::unavailable("the store answered something else than it was asked")),
+    }
+}
+
+/// The body of `add-stock` and `restock`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Stock {
+    /// The pool; absent: the only one.
+    pool: Option<Name>,
+    units: u64,
+    /// What makes it safe to ask twice; absent: a new one.
+    id: Option<Name>,
+}
+
+impl Stock {
+    pub(super) fn add(pool: Name, units: u64, id: String) -> Control {
+        Control::AddStock { pool, units, id }
+    }
+
+    pub(super) fn restock(pool: Name, units: u64, id: String) -> Control {
+        Control::Restock { pool, units, id }
+    }
+}
+
+/// `POST /v1/sales/SITE/SALE/add-stock` and `…/restock`.
+pub(super) async fn stock(
+    id: &SaleId,
+    ask: &Ask<'_>,
+    context: &Context,
+    word: impl FnOnce(Name, u64, String) -> Control,
+) -> Result {
+    let said: Stock = ask.json()?;
+    if said.units > UNITS_MAX {
+        return Err(Reply::bad(format!("units: at most {UNITS_MAX}")));
+    }
+    let pool = match said.pool {
+        Some(pool) => pool,
+        None => only_pool(id, context)?,
+    };
+    let key = said.id.map_or_else(|| AttemptId::random().to_string(), |id| id.to_string());
+    control(id, word(pool, said.units, key), context).await
+}
+
+fn only_pool(id: &SaleId, context: &Context) -> Result<Name> {
+    let sale = context.book.sale(id).ok_or_else(|| no_sale(id))?;
+    match sale.state.pools.as_slice() {
+        [pool] => Ok(pool.name.clone()),
+        pools => {
+            let names: Vec<&str> = pools.iter().map(|pool| pool.name.as_str()).collect();
+            Err(Reply::bad(format!("pool: say which of {}", names.join(", "))))
+        }
+    }
+}
+
+/// `GET /v1/sales/SITE/SALE/records?after=USER&max=N`: whole users, in the order of their keys.
+pub(super) async fn records(id: &SaleId, ask: &Ask<'_>, context: &Context) -> Result {
+    let after: Option<UserKey> = ask.parsed("after")?;
+    let max = ask.parsed::<usize>("max")?.unwrap_or(RECORDS_MAX).clamp(1, RECORDS_MAX);
+    let records = context.claims.records(id, None, after, max).await?;
+    let next = records.iter().map(|record| record.user).max();
+    Ok(Reply::ok(&json!({ "records": records, "next": next })))
+}
+
+/// What was done, and the sale as it is now.
+pub(super) fn done(id: &SaleId, result: &str, context: &Context) -> Reply {
+    let sale = context.book.sale(id).map(|sale| describe(&sale, &context.clock.now()));
+    Reply::ok(&json!({ "result": result, "sale": sale }))
+}
+
+pub(super) fn no_sale(id: &SaleId) -> Reply {
+    Reply::missing(format!("there is no sale {id}"))
+}
+
+fn synced(context: &Context) -> Result<()> {
+    if context.book.is_synced() {
+        return Ok(());
+    }
+    Err(Reply::unavailable("the store has not told yet which sales there are"))
+}
+
+/// A sale as an operator sees it: all that the ledger holds, and what the public is told.
+fn describe(sale: &Arc<SaleSnapshot>, now: &Now) -> Value {
+    let state = &sale.state;
+    let view = sale.at(now);
+    let total = |of: fn(&PoolState) -> u64| state.pools.iter().map(of).sum::<u64>();
+    let pools: Vec<Value> = state
+        .pools
+        .iter()
+        .map(|pool| {
+            json!({
+                "name": pool.name,
+                "stock": pool.stock,
+                "confirmed": pool.confirmed,
+                "held": pool.held,
+                "limbo": pool.limbo,
+                "room": pool.room(state.overshoot_permille),
+                "sold_out": pool.sold_out,
+            })
+        })
+        .collect();
+    json!({
+        "id": state.id.to_string(),
+        "activity": state.activity,
+        "state": view.availability.label(),
+        "buyable": view.buyable,
+        "hint": view.hint.map(|hint| hint.label()),
+        "epoch": state.epoch,
+        "version": state.version,
+        "revision": state.revision,
+        "opens_at_ms": state.opens_at,
+        "ends_at_ms": state.ends_at,
+        "paused": state.paused,
+        "ended": state.ended,
+        "sold_out": state.sold_out,
+        "overshoot_permille": state.overshoot_permille,
+        "per_user": { "orders": state.per_user.orders, "units": state.per_user.units },
+        "restock": state.restock,
+        "stock": total(|pool| pool.stock),
+        "confirmed": total(|pool| pool.confirmed),
+        "held": total(|pool| pool.held),
+        "limbo": total(|pool| pool.limbo),
+        "pools": pools,
+        "age_ms": view.age_ms,
+        // Who may read this may read the ledger: it ties the shop's orders to admissions in an audit.
+        "salt": state.salt,
+    })
+}
+
+/// As many as a declaration may have.
+const UNITS_MAX: u64 = 1_000_000_000;
+const RECORDS_MAX: usize = 1_000;

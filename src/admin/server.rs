@@ -1,0 +1,157 @@
+//! Serving: few connections, small bodies, nothing that a slow client can hold for long.
+
+use std::convert::Infallible;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
+
+use super::reply::{Reply, Result};
+use super::route::{self, Ask};
+use super::{Context, Token, guard};
+use crate::metrics::Counter;
+
+/// Serves the Unix socket until it is dropped.
+pub async fn serve_unix(
+    listener: std::os::unix::net::UnixListener,
+    context: Arc<Context>,
+) -> io::Result<()> {
+    let listener = UnixListener::from_std(listener)?;
+    let mut room = Room::new(context, None);
+    loop {
+        let place = room.place().await;
+        match listener.accept().await {
+            Ok((stream, _)) => room.serve(stream, place),
+            Err(cause) => room.trouble(&cause).await,
+        }
+    }
+}
+
+/// Serves the TCP address until it is dropped.
+pub async fn serve_tcp(
+    listener: std::net::TcpListener,
+    token: Token,
+    context: Arc<Context>,
+) -> io::Result<()> {
+    let listener = TcpListener::from_std(listener)?;
+    let mut room = Room::new(context, Some(token));
+    loop {
+        let place = room.place().await;
+        match listener.accept().await {
+            Ok((stream, _)) => room.serve(stream, place),
+            Err(cause) => room.trouble(&cause).await,
+        }
+    }
+}
+
+/// One listener's connections.
+struct Room {
+    context: Arc<Context>,
+    token: Option<Token>,
+    places: Arc<Semaphore>,
+    connections: JoinSet<()>,
+}
+
+impl Room {
+    fn new(context: Arc<Context>, token: Option<Token>) -> Room {
+        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        Room { context, token, places, connections: JoinSet::new() }
+    }
+
+    /// Waits for a place; those of connections that ended are free again.
+    async fn place(&mut self) -> Option<OwnedSemaphorePermit> {
+        while self.connections.try_join_next().is_some() {}
+        // The semaphore is never closed.
+        self.places.clone().acquire_owned().await.ok()
+    }
+
+    async fn trouble(&self, cause: &io::Error) {
+        self.context.sink.inc(Counter::AcceptErrors);
+        tracing::warn!(%cause, "the admin interface cannot accept a connection");
+        tokio::time::sleep(PAUSE).await;
+    }
+
+    fn serve<IO>(&mut self, io: IO, place: Option<OwnedSemaphorePermit>)
+    where
+        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let (context, token) = (self.context.clone(), self.token.clone());
+        self.connections.spawn(async move {
+            let _place = place;
+            let answer = service_fn(|request| answer(request, &context, token.as_ref()));
+            let connection = hyper::server::conn::http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEAD_LONGEST)
+                .max_buf_size(HEAD_BYTES_MAX)
+                .serve_connection(TokioIo::new(io), answer);
+            // What a client breaks is its own loss; it gets no second word.
+            let _ = tokio::time::timeout(CONNECTION_LONGEST, connection).await;
+        });
+    }
+}
+
+async fn answer(
+    request: Request<Incoming>,
+    context: &Arc<Context>,
+    token: Option<&Token>,
+) -> std::result::Result<Response<Full<Bytes>>, Infallible> {
+    let reply = reply(request, context, token).await.unwrap_or_else(|error| error);
+    Ok(reply.response())
+}
+
+async fn reply(
+    request: Request<Incoming>,
+    context: &Arc<Context>,
+    token: Option<&Token>,
+) -> Result {
+    guard::refuse_browsers(request.headers())?;
+    let knows = guard::knows(request.headers(), token);
+    let (parts, body) = request.into_parts();
+    if !knows {
+        return super::ready::stranger(context, parts.uri.path()).ok_or_else(|| {
+            context.sink.inc(Counter::AdminRefused);
+            Reply::unauthorised()
+        });
+    }
+    let body = whole(body, bytes_max(parts.uri.path())).await?;
+    let ask = Ask { method: parts.method, path: parts.uri.path(), query: parts.uri.query(), body };
+    route::answer(&ask, context).await
+}
+
+/// Reads a body.
+async fn whole(body: Incoming, bytes_max: usize) -> Result<Bytes> {
+    let read = Limited::new(body, bytes_max).collect();
+    match tokio::time::timeout(BODY_LONGEST, read).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Reply::too_large(bytes_max)),
+        Ok(Err(error)) => Err(Reply::bad(format!("the body broke off: {error}"))),
+        Err(_) => Err(Reply::bad("the body came too slowly")),
+    }
+}
+
+/// Only the shop's whole list of orders is long.
+fn bytes_max(path: &str) -> usize {
+    if path.ends_with("/limbo/match") { ORDERS_BYTES_MAX } else { BODY_BYTES_MAX }
+}
+
+/// Operators, a scraper, a balancer: not many at once.
+const CONNECTIONS_MAX: usize = 64;
+const HEAD_BYTES_MAX: usize = 16 * 1024;
+/// A declaration has at most 200 pools.
+const BODY_BYTES_MAX: usize = 1 << 20;
+/// About half a million orders.
+const ORDERS_BYTES_MAX: usize = 64 << 20;
+const HEAD_LONGEST: Duration = Duration::from_secs(10);
+const BODY_LONGEST: Duration = Duration::from_secs(10);
+const CONNECTION_LONGEST: Duration = Duration::from_secs(600);
+const PAUSE: Duration = Duration::from_millis(100);

@@ -1,0 +1,224 @@
+//! One node, from its settings to its end.
+//!
+//! ```text
+//! boot     state directory → journal → listeners → parts → control runtime → workers
+//! run      signals; a thread that dies takes the process with it
+//! drain    health red → listeners close → connections, purchases, outcomes → end
+//! ```
+//!
+//! The control runtime has threads of its own for the store, claims, the mirror, the admin interface
+//! and logs: a saturated edge still obeys.
+
+mod drain;
+pub mod events;
+mod kit;
+mod ledger;
+mod operator;
+mod signals;
+mod state_dir;
+mod workers;
+
+use std::sync::Arc;
+
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use self::kit::Kit;
+use self::ledger::Ledger;
+use self::operator::Operator;
+use self::signals::{Signals, Word};
+use self::workers::{Start, Workers};
+use crate::admin::{self, Located};
+use crate::clock::Clock;
+use crate::config::Settings;
+use crate::edge;
+use crate::listener::{Bound, Caps, Phase, UnixSocket, files};
+use crate::metrics::Registry;
+use crate::sale::SaleBook;
+
+/// Why a node did not start, or did not end by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// A setting cannot be used, although the file was in order: a key file, a pattern.
+    #[error("{0}")]
+    Config(String),
+    /// The system did not give what is needed: a port, a directory, a thread.
+    #[error("{0}")]
+    Boot(String),
+    /// A thread died.
+    #[error("{0}; the process ends, so that it is started anew")]
+    Died(String),
+}
+
+/// A node that runs.
+struct App {
+    node: Node,
+    workers: Workers,
+    /// Tasks of the control runtime that end only with the process.
+    tasks: JoinSet<String>,
+    /// The admin socket's file goes when this does.
+    _operator: UnixSocket,
+}
+
+/// What a drain moves and looks at.
+struct Node {
+    settings: Arc<Settings>,
+    kit: Kit,
+    caps: Arc<Caps>,
+    ledger: Ledger,
+    context: Arc<admin::Context>,
+    phase: watch::Sender<Phase>,
+}
+
+/// Runs a node until it is told to end.
+pub fn run(settings: Settings) -> Result<(), AppError> {
+    let control = control()?;
+    let ended = control.block_on(async {
+        let mut signals = Signals::new().map_err(boot("cannot listen to signals"))?;
+        let mut app = App::start(settings).await?;
+        let ended = app.until_end(&mut signals).await;
+        app.node.phase.send_replace(Phase::Stopped);
+        app.workers.join().await;
+        ended
+    });
+    control.shutdown_timeout(CONTROL_LONGEST);
+    ended
+}
+
+impl App {
+    async fn start(settings: Settings) -> Result<App, AppError> {
+        let settings = Arc::new(settings);
+        let (clock, registry) = (Clock::system(), Registry::default());
+        let book = Arc::new(SaleBook::new());
+        let kit = Kit::new(&settings, &book).map_err(AppError::Config)?;
+        state_dir::make(&settings.state_dir()).map_err(AppError::Boot)?;
+        let count = workers::count(&settings);
+        let bound = workers::bind(&settings, count)?;
+        let operator = Operator::bind(&settings)?;
+        check_files(&settings);
+        let said = listening(&bound, &operator);
+        let ledger = Ledger::open(&settings, &book, &clock, &registry)?;
+        let caps = Caps::new(&settings.limits, kit.trust.clone(), clock.clone(), count);
+        let open = caps.clone();
+        let context = Arc::new(admin::Context {
+            registry: registry.clone(),
+            sink: registry.sink(),
+            clock: clock.clone(),
+            book: book.clone(),
+            claims: ledger.claims.clone(),
+            cache: kit.cache.clone(),
+            upstream: kit.upstream.clone(),
+            sites: settings.site.keys().cloned().collect(),
+            locate: locate(kit.edge.clone()),
+            connections: Box::new(move || open.open()),
+            draining: false.into(),
+        });
+        let mut tasks = JoinSet::new();
+        tasks.spawn(ledger::keep_mirror(
+            ledger.store.clone(),
+            book,
+            clock.clone(),
+            registry.sink(),
+        ));
+        let socket = operator.serve(&context, &mut tasks).map_err(boot("the admin interface"))?;
+        let (phase, watched) = watch::channel(Phase::Serving);
+        let workers = Workers::start(Start {
+            bound,
+            workers: count,
+            kit: kit.clone(),
+            claims: ledger.claims.clone(),
+            caps: caps.clone(),
+            clock,
+            registry,
+            phase: watched,
+        });
+        let workers = workers.map_err(boot("cannot start the workers"))?;
+        tracing::info!("listening on {said}");
+        let node = Node { settings, kit, caps, ledger, context, phase };
+        Ok(App { node, workers, tasks, _operator: socket })
+    }
+
+    /// Until the operator's word, or a death.
+    async fn until_end(&mut self, signals: &mut Signals) -> Result<(), AppError> {
+        loop {
+            tokio::select! {
+                word = signals.next() => match word {
+                    Word::End => break,
+                    Word::ReopenLogs => {}
+                    Word::Unknown(name) => tracing::warn!(
+                        "signal {name}: this version changes nothing while it runs; \
+                         restart it to use a changed config"
+                    ),
+                },
+                died = self.workers.death() => return Err(AppError::Died(died)),
+                died = death_of(&mut self.tasks) => return Err(AppError::Died(died)),
+            }
+        }
+        tokio::select! {
+            () = self.node.drain() => {}
+            () = signals.end_again() => tracing::warn!(
+                connections = self.node.caps.open(),
+                purchases = self.node.kit.purchases.len(),
+                "told to end again: ending at once; outcomes that are open are delivered by the next start"
+            ),
+            died = self.workers.death() => return Err(AppError::Died(died)),
+        }
+        Ok(())
+    }
+}
+
+/// Ends only when a task that should not end did.
+async fn death_of(tasks: &mut JoinSet<String>) -> String {
+    match tasks.join_next().await {
+        Some(Ok(said)) => said,
+        Some(Err(panic)) => format!("a control task died: {panic}"),
+        None => std::future::pending().await,
+    }
+}
+
+/// The runtime of everything that is no client's request.
+fn control() -> Result<Runtime, AppError> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.worker_threads(CONTROL_THREADS).thread_name("control").enable_all();
+    builder.max_blocking_threads(BLOCKING_THREADS_MAX);
+    builder.build().map_err(boot("cannot start the control runtime"))
+}
+
+fn boot(what: &'static str) -> impl Fn(std::io::Error) -> AppError {
+    move |cause| AppError::Boot(format!("{what}: {cause}"))
+}
+
+/// Descriptors: as many as there may be, and a word if the caps promise more.
+fn check_files(settings: &Settings) {
+    let upstream: u64 = settings.upstream.values().fold(0, |sum, group| {
+        let servers = u64::try_from(group.servers.len()).unwrap_or(0);
+        sum.saturating_add(servers.saturating_mul(group.connections_max.into()))
+    });
+    let needed = u64::from(settings.limits.connections_max) + upstream + FILES_OF_OUR_OWN;
+    if let Some(limit) = files::raise().filter(|limit| *limit < needed) {
+        tracing::warn!(
+            "limits.connections_max and the upstreams may need {needed} file descriptors and the \
+             limit is {limit}: raise it (ulimit -n, LimitNOFILE=), or lower the caps"
+        );
+    }
+}
+
+/// Finds pages by the routes of the edge.
+fn locate(edge: Arc<edge::Shared>) -> Box<dyn Fn(&str) -> Result<Located, String> + Send + Sync> {
+    Box::new(move |url| {
+        let edge::Page { host, path, city } = edge.page(url)?;
+        Ok(Located { host, path, city })
+    })
+}
+
+fn listening(bound: &[Bound], operator: &Operator) -> String {
+    let clients = bound.iter().map(|bound| format!("{}={}", bound.name, bound.address));
+    clients.chain(operator.addresses()).collect::<Vec<_>>().join(" ")
+}
+
+const CONTROL_THREADS: usize = 2;
+const CONTROL_LONGEST: std::time::Duration = std::time::Duration::from_secs(1);
+const BLOCKING_THREADS_MAX: usize = 32;
+/// Runtimes, journal, ledger, logs, the admin interface.
+const FILES_OF_OUR_OWN: u64 = 256;

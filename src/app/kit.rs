@@ -1,0 +1,73 @@
+//! What every worker makes its edge of. Cheap to clone; moves between threads.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio_util::task::TaskTracker;
+
+use crate::answers::Answers;
+use crate::claims::Claims;
+use crate::config::Settings;
+use crate::edge::{self, Edge, Entrance};
+use crate::gate::{self, Gate};
+use crate::http::Trust;
+use crate::metrics::Sink;
+use crate::page::{Cache, Pages};
+use crate::proxy::Proxy;
+use crate::sale::SaleBook;
+use crate::upstream::{self, Upstreams};
+
+/// The parts that all workers share.
+#[derive(Clone, Debug)]
+pub(super) struct Kit {
+    pub settings: Arc<Settings>,
+    pub trust: Arc<Trust>,
+    pub edge: Arc<edge::Shared>,
+    pub cache: Arc<Cache>,
+    pub upstream: Arc<upstream::Shared>,
+    /// Purchases under way: a drain waits for them.
+    pub purchases: TaskTracker,
+    answers: Arc<Answers>,
+    gate: Arc<gate::Shared>,
+    /// Fills under way: whoever waits for one is a connection, and those are waited for.
+    fills: TaskTracker,
+}
+
+impl Kit {
+    /// Reads what the parts need of the settings, key files among it. An error names the setting.
+    pub(super) fn new(settings: &Arc<Settings>, book: &Arc<SaleBook>) -> Result<Kit, String> {
+        let trust =
+            Trust::new(&settings.trust.proxies).map_err(|bad| format!("trust.proxies: {bad}"))?;
+        let trust = Arc::new(trust);
+        let answers = Arc::new(Answers::new(&settings.answers)?);
+        Ok(Kit {
+            edge: edge::Shared::new(settings, book.clone(), answers.clone(), trust.clone())?,
+            cache: Cache::new(settings),
+            upstream: upstream::Shared::new(&settings.upstream),
+            gate: gate::Shared::new(settings, answers.clone(), trust.clone())?,
+            settings: settings.clone(),
+            trust,
+            answers,
+            purchases: TaskTracker::new(),
+            fills: TaskTracker::new(),
+        })
+    }
+
+    /// One worker's edge as each listener shows it; `health` has their own paths for health checks.
+    pub(super) fn entrances(
+        self,
+        claims: Claims,
+        health: Vec<Option<String>>,
+        sink: &Sink,
+    ) -> Vec<Rc<Entrance>> {
+        let Kit { settings, trust, edge, cache, upstream, purchases, answers, gate, fills } = self;
+        let upstreams = Rc::new(Upstreams::new(&upstream, sink.clone()));
+        let (to, counts) = (upstreams.clone(), sink.clone());
+        let pages = Pages::new(&settings, cache, answers.clone(), to, fills, counts);
+        let (to, counts) = (upstreams.clone(), sink.clone());
+        let gate = Gate::new(gate, to, claims, purchases, counts);
+        let proxy = Proxy::new(&settings, answers, trust, upstreams, sink.clone());
+        let edge = Edge::new(edge, &settings.log, pages, gate, proxy, sink.clone());
+        health.into_iter().map(|path| Entrance::new(edge.clone(), path)).collect()
+    }
+}

@@ -1,0 +1,100 @@
+//! The ledger's side of a node: journal, store, claims, and the mirror that keeps the book in step.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::task::JoinSet;
+
+use super::AppError;
+use crate::claims::{self, Claims, History};
+use crate::clock::Clock;
+use crate::config::Settings;
+use crate::config::schema::StoreKind;
+use crate::ident::NodeId;
+use crate::journal::Journal;
+use crate::metrics::{Counter, Registry, Sink};
+use crate::sale::SaleBook;
+use crate::store::Store;
+use crate::store::embedded::Embedded;
+use crate::store::redis::Redis;
+
+/// What holds the ledger, and the way to it.
+pub(super) struct Ledger {
+    pub store: Arc<dyn Store>,
+    pub claims: Claims,
+}
+
+impl Ledger {
+    /// Opens the journal and the store and starts claiming. A store in another process need not
+    /// answer: the node starts all the same.
+    pub(super) fn open(
+        settings: &Settings,
+        book: &Arc<SaleBook>,
+        clock: &Clock,
+        registry: &Registry,
+    ) -> Result<Ledger, AppError> {
+        let declarations = claims::declare::of_config(settings).map_err(AppError::Config)?;
+        let dir = settings.state_dir();
+        let mut history = History::default();
+        let sync = settings.journal_sync;
+        let lines = |line| history.note(line);
+        let (journal, _) = Journal::open(&dir, sync, clock.clone(), registry.sink(), lines)
+            .map_err(|error| AppError::Boot(error.to_string()))?;
+        let store = store(settings, clock, registry)?;
+        let claims = Claims::start(claims::Parts {
+            store: store.clone(),
+            journal,
+            history,
+            book: book.clone(),
+            clock: clock.clone(),
+            node: NodeId::random(),
+            limits: claims::Limits::of(settings),
+            declarations,
+            sink: registry.sink(),
+            runtime: Handle::current(),
+        });
+        Ok(Ledger { store, claims })
+    }
+}
+
+fn store(
+    settings: &Settings,
+    clock: &Clock,
+    registry: &Registry,
+) -> Result<Arc<dyn Store>, AppError> {
+    let sink = registry.sink();
+    match settings.store.kind {
+        StoreKind::Embedded => {
+            let path = settings.state_dir().join("ledger.redb");
+            let store = Embedded::open(&path, clock.clone(), &settings.store, sink);
+            Ok(store.map_err(|error| AppError::Boot(error.to_string()))?)
+        }
+        StoreKind::Redis => {
+            let store = Redis::open(&settings.store, clock.clone(), sink);
+            Ok(store.map_err(|error| AppError::Config(error.to_string()))?)
+        }
+    }
+}
+
+/// Keeps the mirror: it ends only by a bug, which must not take pages down with it. Meanwhile the book
+/// ages, and says so.
+pub(super) async fn keep_mirror(
+    store: Arc<dyn Store>,
+    book: Arc<SaleBook>,
+    clock: Clock,
+    sink: Sink,
+) -> String {
+    loop {
+        // A task of its own, so that a panic in it ends here.
+        let mut mirror = JoinSet::new();
+        mirror.spawn(store.clone().mirror(book.clone(), clock.clone()));
+        if let Some(Err(panic)) = mirror.join_next().await {
+            sink.inc(Counter::Panics);
+            tracing::error!("the mirror of the store died and is started again: {panic}");
+        }
+        tokio::time::sleep(MIRROR_PAUSE).await;
+    }
+}
+
+const MIRROR_PAUSE: Duration = Duration::from_secs(1);

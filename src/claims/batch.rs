@@ -1,0 +1,191 @@
+//! Group commit of claims: one batch of a sale in flight, the next one queues up meanwhile. The store's
+//! load does not depend on the crowd.
+
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::desk::Desk;
+use super::memory::Past;
+use super::permit::Permit;
+use super::shared::Shared;
+use super::{Ask, Claim, Known};
+use crate::clock::UnixMs;
+use crate::ident::ClaimId;
+use crate::journal::Event;
+use crate::ledger::{ClaimBatch, Claimed, Op, OpResult, RecordKind, Reply, Try};
+use crate::metrics::Counter;
+use crate::outcome::Verdict;
+use crate::store::StoreError;
+
+/// A claim in the queue.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub(super) ask: Ask,
+    pub(super) told: oneshot::Sender<Claim>,
+}
+
+/// A claim that is with the store.
+struct Flying {
+    claim: ClaimId,
+    waiting: Waiting,
+}
+
+/// One that the ledger admitted.
+struct Admission {
+    flying: Flying,
+    past: Past,
+    deadline: UnixMs,
+}
+
+/// Claims for one sale for as long as the node lives.
+pub(super) async fn run(shared: Arc<Shared>, desk: Arc<Desk>, mut queue: mpsc::Receiver<Waiting>) {
+    let batch_max = shared.limits.batch_max;
+    let mut batch = Vec::with_capacity(batch_max);
+    while queue.recv_many(&mut batch, batch_max).await > 0 {
+        // Nothing is claimed for those who have gone.
+        batch.retain(|waiting| !waiting.told.is_closed());
+        if !shared.is_open() {
+            batch.drain(..).for_each(|waiting| tell(waiting, Claim::Unavailable));
+        }
+        if !batch.is_empty() {
+            let claim = |waiting| Flying { claim: ClaimId::random(), waiting };
+            fly(&shared, &desk, batch.drain(..).map(claim).collect()).await;
+        }
+    }
+}
+
+async fn fly(shared: &Arc<Shared>, desk: &Arc<Desk>, flying: Vec<Flying>) {
+    shared.sink.inc(Counter::ClaimBatches);
+    shared.sink.add(Counter::Claims, flying.len() as u64);
+    let not_after = shared.clock.now().ledger.plus(NOT_AFTER_MS);
+    let op = Op::Claim(ClaimBatch {
+        node: shared.node,
+        not_after,
+        claim_ttl_ms: shared.limits.claim_ttl_ms,
+        tries: flying.iter().map(Flying::to_try).collect(),
+    });
+    match shared.call(&desk.sale, op, shared.limits.claim_deadline).await {
+        Ok(Reply { state, now, result: OpResult::Claimed(claimed) })
+            if claimed.len() == flying.len() =>
+        {
+            let epoch = state.map_or(1, |state| state.epoch);
+            settle(shared, desk, flying, claimed, now, epoch).await;
+        }
+        Ok(Reply { result: OpResult::NoSale, .. }) => {
+            tracing::error!("the ledger does not know the sale {}: nobody is admitted", desk.sale);
+            refuse(flying);
+        }
+        Ok(_) => {
+            tracing::error!("the store's answer to claims of {} makes no sense", desk.sale);
+            undo(shared, desk, flying, not_after);
+        }
+        Err(StoreError::MaybeApplied) => undo(shared, desk, flying, not_after),
+        Err(StoreError::NotSent(_)) => refuse(flying),
+        Err(StoreError::Refused(text)) => {
+            tracing::error!("claims of {}: the store refused them: {text}", desk.sale);
+            refuse(flying);
+        }
+    }
+}
+
+/// Tells everyone what the ledger said; what it admitted goes through the journal first.
+async fn settle(
+    shared: &Arc<Shared>,
+    desk: &Arc<Desk>,
+    flying: Vec<Flying>,
+    claimed: Vec<Claimed>,
+    now: UnixMs,
+    epoch: u32,
+) {
+    let mut admitted = Vec::new();
+    for (flying, claimed) in flying.into_iter().zip(claimed) {
+        if let Claimed::Admitted { deadline } = claimed {
+            let past = flying.past(shared, epoch, now);
+            admitted.push(Admission { flying, past, deadline });
+        } else {
+            remember(shared, &flying.waiting.ask, &claimed);
+            tell(flying.waiting, Claim::Refused(claimed));
+        }
+    }
+    if admitted.is_empty() {
+        return;
+    }
+    let lines = admitted.iter().map(|a| a.past.line(a.flying.claim, now)).collect();
+    let written = shared.journal.admit(lines).await;
+    for Admission { flying, mut past, deadline } in admitted {
+        let Flying { claim, waiting } = flying;
+        let time = shared.clock.now();
+        if written.is_err() || time.ledger >= deadline {
+            shared.sink.inc(Counter::AdmissionsUndone);
+            past.event = Event::Failed;
+            let line = past.line(claim, time.ledger);
+            shared.undo(desk, past.resolution(claim, Verdict::Failed, None), None, Some(line));
+            tell(waiting, Claim::Unavailable);
+            continue;
+        }
+        shared.sink.inc(Counter::Admitted);
+        shared.memory.note(claim, &past, time.mono);
+        let permit = Permit::new(shared.clone(), desk.clone(), claim, past, deadline);
+        tell(waiting, Claim::Admitted(permit));
+    }
+}
+
+/// Nobody knows what became of the batch: its claims are F whatever it was, and nobody waits longer.
+fn undo(shared: &Shared, desk: &Desk, flying: Vec<Flying>, not_after: UnixMs) {
+    for flying in flying {
+        let past = flying.past(shared, 0, not_after);
+        let resolution = past.resolution(flying.claim, Verdict::Failed, None);
+        shared.undo(desk, resolution, Some(not_after), None);
+        tell(flying.waiting, Claim::Unavailable);
+    }
+}
+
+fn refuse(flying: Vec<Flying>) {
+    flying.into_iter().for_each(|flying| tell(flying.waiting, Claim::Unavailable));
+}
+
+/// Those who ask again need not ask the ledger again.
+fn remember(shared: &Shared, ask: &Ask, claimed: &Claimed) {
+    let (kind, claim) = match claimed {
+        Claimed::Confirmed { claim } => (RecordKind::Confirmed, *claim),
+        Claimed::Pending { claim } => (RecordKind::Pending, *claim),
+        _ => return,
+    };
+    let known = Known { kind, claim, attempt: ask.attempt, order: None };
+    shared.memory.know(&ask.sale, ask.user, known, shared.clock.mono());
+}
+
+/// Whoever has gone drops what it is told: a permit is F then.
+fn tell(waiting: Waiting, claim: Claim) {
+    drop(waiting.told.send(claim));
+}
+
+impl Flying {
+    fn to_try(&self) -> Try {
+        let Ask { attempt, user, pool, units, .. } = &self.waiting.ask;
+        Try { claim: self.claim, attempt: *attempt, user: *user, pool: pool.clone(), units: *units }
+    }
+
+    fn past(&self, shared: &Shared, epoch: u32, now: UnixMs) -> Past {
+        let Ask { sale, attempt, user, pool, units, .. } = &self.waiting.ask;
+        Past {
+            sale: sale.clone(),
+            epoch,
+            pool: pool.clone(),
+            user: *user,
+            attempt: *attempt,
+            node: shared.node,
+            units: *units,
+            event: Event::Admitted,
+            admitted_at: Some(now),
+            status: None,
+            code: None,
+            order: None,
+        }
+    }
+}
+
+/// The ledger refuses a batch that comes later than this after its sending, in milliseconds: then the
+/// F of its claims need not be delivered any longer.
+const NOT_AFTER_MS: u64 = 1_000;

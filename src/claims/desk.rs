@@ -1,0 +1,71 @@
+//! One sale's desk: where its claims queue for a batch and its outcomes for delivery.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tokio::sync::oneshot;
+
+use super::Claim;
+use super::batch::{self, Waiting};
+use super::resolve;
+use super::shared::{Shared, Token};
+use crate::clock::UnixMs;
+use crate::ident::SaleId;
+use crate::journal::Line;
+use crate::ledger::{Resolution, Resolved};
+
+#[derive(Debug)]
+pub(super) struct Desk {
+    pub(super) sale: SaleId,
+    claims: mpsc::Sender<Waiting>,
+    /// Bounded by the permits that exist, which the ledger bounds: each ends in one outcome.
+    outcomes: mpsc::UnboundedSender<Due>,
+}
+
+/// An outcome on its way to the ledger.
+#[derive(Debug)]
+pub(super) struct Due {
+    pub(super) resolution: Resolution,
+    /// Its line, until it is journalled.
+    pub(super) line: Option<Line>,
+    /// Deliver it again until the ledger's clock is past this: what it undoes may come until then.
+    pub(super) not_after: Option<UnixMs>,
+    /// Hears what the ledger made of it.
+    pub(super) told: Option<oneshot::Sender<Resolved>>,
+    pub(super) _token: Token,
+}
+
+impl Desk {
+    /// Opens the desk and starts its tasks.
+    pub(super) fn open(shared: &Arc<Shared>, sale: SaleId) -> Arc<Desk> {
+        let (claims, waiting) = mpsc::channel(shared.limits.queue_max);
+        let (outcomes, due) = mpsc::unbounded_channel();
+        let (written, deliver) = mpsc::unbounded_channel();
+        let desk = Arc::new(Desk { sale, claims, outcomes });
+        let runtime = &shared.runtime;
+        runtime.spawn(batch::run(shared.clone(), desk.clone(), waiting));
+        runtime.spawn(resolve::write(shared.clone(), due, written));
+        runtime.spawn(resolve::deliver(shared.clone(), desk.sale.clone(), deliver));
+        desk
+    }
+
+    /// Queues a claim, or says why not.
+    pub(super) fn claim(&self, waiting: Waiting) -> Result<(), Claim> {
+        self.claims.try_send(waiting).map_err(|refused| match refused {
+            mpsc::error::TrySendError::Full(_) => Claim::Overloaded,
+            mpsc::error::TrySendError::Closed(_) => Claim::Unavailable,
+        })
+    }
+
+    /// Queues an outcome.
+    pub(super) fn due(&self, due: Due) {
+        if let Err(mpsc::error::SendError(due)) = self.outcomes.send(due) {
+            let Resolution { claim, verdict, .. } = due.resolution;
+            // The next start finds the admission in the journal and resolves it.
+            tracing::warn!(
+                "the control runtime has ended: outcome {} of claim {claim} is left to the next start",
+                verdict.letter()
+            );
+        }
+    }
+}

@@ -1,0 +1,293 @@
+//! What all tasks of the claims share: the store, the journal, the clocks, and one way to call.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::{oneshot, watch};
+use tokio::time::timeout;
+
+use super::breaker::Breaker;
+use super::desk::{Desk, Due};
+use super::memory::{History, Memory, Past};
+use super::{Limits, Outcome, Parts};
+use crate::clock::{Clock, UnixMs};
+use crate::ident::{ClaimId, NodeId, SaleId, UserKey};
+use crate::journal::{Event, Journal, Line};
+use crate::ledger::{Op, Record, Reply, Resolution, Resolved};
+use crate::metrics::{Counter, Sink};
+use crate::outcome::Verdict;
+use crate::sale::SaleBook;
+use crate::sale::book::Update;
+use crate::store::{Store, StoreError};
+
+/// Longest wait for an answer to anything but a claim.
+pub(super) const CALL_DEADLINE: Duration = Duration::from_secs(2);
+/// Records read with one call.
+const PAGE: usize = 1_000;
+/// A store keeps its deadline by itself; one that does not is given up on after this much more.
+const CALL_GRACE: Duration = Duration::from_millis(100);
+/// The shop's texts in the journal are clipped to so many characters.
+const TEXT_CHARS_MAX: usize = 200;
+
+#[derive(Debug)]
+pub(super) struct Shared {
+    store: Arc<dyn Store>,
+    pub(super) journal: Journal,
+    pub(super) book: Arc<SaleBook>,
+    pub(super) clock: Clock,
+    pub(super) node: NodeId,
+    /// This run and the earlier ones that the journal knows.
+    runs: HashSet<NodeId>,
+    pub(super) limits: Limits,
+    pub(super) sink: Sink,
+    pub(super) runtime: Handle,
+    pub(super) breaker: Breaker,
+    pub(super) memory: Memory,
+    pub(super) busy: Busy,
+    desks: Mutex<HashMap<SaleId, Arc<Desk>>>,
+    /// What keeps a sale from being as declared, or from being recovered, in words.
+    troubles: Mutex<BTreeMap<(Concern, SaleId), String>>,
+}
+
+/// What a trouble with a sale is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Concern {
+    Declaration,
+    Recovery,
+    Outcomes,
+}
+
+impl Shared {
+    pub(super) fn new(parts: Parts, history: &History) -> Arc<Shared> {
+        let Parts { store, journal, book, clock, node, limits, sink, runtime, .. } = parts;
+        let mut runs = history.runs().clone();
+        runs.insert(node);
+        let breaker = Breaker::new(store.health());
+        Arc::new(Shared {
+            store,
+            journal,
+            book,
+            clock,
+            node,
+            runs,
+            limits,
+            sink,
+            runtime,
+            breaker,
+            memory: Memory::of(history),
+            busy: Busy::default(),
+            desks: Mutex::default(),
+            troubles: Mutex::default(),
+        })
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.breaker.is_closed() && self.journal.is_writable()
+    }
+
+    /// The desk of a sale, opened the first time. There are as many as sales that somebody named, and
+    /// requests name only those of the book.
+    pub(super) fn desk(self: &Arc<Shared>, sale: &SaleId) -> Arc<Desk> {
+        let mut desks = self.desks.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(desk) = desks.get(sale) {
+            return desk.clone();
+        }
+        let desk = Desk::open(self, sale.clone());
+        desks.insert(sale.clone(), desk.clone());
+        desk
+    }
+
+    /// Calls the store; tells the book and the breaker what came of it.
+    pub(super) async fn call(
+        &self,
+        sale: &SaleId,
+        op: Op,
+        deadline: Duration,
+    ) -> Result<Reply, StoreError> {
+        self.sink.inc(Counter::StoreCalls);
+        let called = timeout(deadline + CALL_GRACE, self.store.call(sale, op, deadline)).await;
+        let result = called.unwrap_or(Err(StoreError::MaybeApplied));
+        match &result {
+            Ok(reply) => {
+                self.breaker.mend();
+                if let Some(state) = &reply.state {
+                    let heard = self.clock.mono();
+                    self.book.apply(Update { state: state.clone(), heard });
+                }
+            }
+            Err(error) => {
+                self.sink.inc(Counter::StoreErrors);
+                if !matches!(error, StoreError::Refused(_)) {
+                    self.breaker.trip(sale, error);
+                }
+            }
+        }
+        result
+    }
+
+    /// The sales that the store knows.
+    pub(super) async fn sales(&self) -> Result<Vec<SaleId>, StoreError> {
+        let late = || StoreError::NotSent("no answer in time".to_owned());
+        timeout(CALL_DEADLINE, self.store.sales()).await.unwrap_or_else(|_| Err(late()))
+    }
+
+    pub(super) async fn records(
+        &self,
+        sale: &SaleId,
+        user: Option<UserKey>,
+        after: Option<UserKey>,
+        max: usize,
+    ) -> Result<Vec<Record>, StoreError> {
+        let late = || StoreError::NotSent("no answer in time".to_owned());
+        let asked = self.store.records(sale, user, after, max);
+        timeout(CALL_DEADLINE, asked).await.unwrap_or_else(|_| Err(late()))
+    }
+
+    /// Every record of a sale; as many as the ledger holds.
+    pub(super) async fn all_records(&self, sale: &SaleId) -> Result<Vec<Record>, StoreError> {
+        let (mut all, mut after) = (Vec::new(), None);
+        loop {
+            let page = self.records(sale, None, after, PAGE).await?;
+            // A page ends with a whole user; a store that repeats itself must not keep us here.
+            let last = page.iter().map(|record| record.user).max();
+            if last.is_none() || last <= after {
+                return Ok(all);
+            }
+            after = last;
+            all.extend(page);
+        }
+    }
+
+    /// Whether this node made the claim, in this run or an earlier one.
+    pub(super) fn is_ours(&self, record: &Record) -> bool {
+        self.runs.contains(&record.node)
+    }
+
+    /// Takes the outcome of a claim: it is remembered, journalled, and delivered to the ledger until
+    /// it has it. `told` hears what the ledger made of it.
+    pub(super) fn settle(
+        &self,
+        desk: &Desk,
+        claim: ClaimId,
+        past: &Past,
+        outcome: Outcome,
+        token: Token,
+        told: Option<oneshot::Sender<Resolved>>,
+    ) {
+        let Outcome { verdict, status, code, order } = outcome;
+        self.sink.inc(match verdict {
+            Verdict::Confirmed => Counter::OutcomeConfirmed,
+            Verdict::Void => Counter::OutcomeVoid,
+            Verdict::Failed => Counter::OutcomeFailed,
+            Verdict::Unknown => Counter::OutcomeUnknown,
+            Verdict::Pending => Counter::OutcomePending,
+        });
+        let past = Past {
+            event: event_of(verdict),
+            status,
+            code: code.map(clipped),
+            order: order.map(clipped),
+            ..past.clone()
+        };
+        let now = self.clock.now();
+        self.memory.note(claim, &past, now.mono);
+        let line = past.line(claim, now.ledger);
+        let hold_until =
+            (verdict == Verdict::Pending).then(|| now.ledger.plus(self.limits.pay_ttl_ms));
+        let resolution = past.resolution(claim, verdict, hold_until);
+        desk.due(Due { resolution, line: Some(line), not_after: None, told, _token: token });
+    }
+
+    /// Undoes an admission that is not handed out, and may not even have been applied yet: with
+    /// `not_after`, until the ledger's clock is past it. `line` stands in the journal where the
+    /// admission may stand there too.
+    pub(super) fn undo(
+        &self,
+        desk: &Desk,
+        resolution: Resolution,
+        not_after: Option<UnixMs>,
+        line: Option<Line>,
+    ) {
+        let token = self.busy.token();
+        desk.due(Due { resolution, line, not_after, told: None, _token: token });
+    }
+
+    pub(super) fn set_trouble(&self, concern: Concern, sale: &SaleId, text: Option<String>) {
+        let mut troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (concern, sale.clone());
+        let old = match text.clone() {
+            Some(text) => troubles.insert(key, text),
+            None => troubles.remove(&key),
+        };
+        // Recovery begins with its trouble: that is no event.
+        if let Some(text) = text.filter(|t| concern != Concern::Recovery && old.as_ref() != Some(t))
+        {
+            tracing::error!("{text}");
+        }
+    }
+
+    pub(super) fn troubles(&self, of: impl Fn(Concern) -> bool) -> Vec<String> {
+        let troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
+        troubles.iter().filter(|((c, _), _)| of(*c)).map(|(_, text)| text.clone()).collect()
+    }
+
+    pub(super) fn health(&self) -> Vec<String> {
+        let store = self.breaker.trouble().map(|text| format!("store: {text}"));
+        let journal = self.journal.trouble().map(|text| format!("journal: {text}"));
+        let others = self.troubles(|concern| concern != Concern::Declaration);
+        store.into_iter().chain(journal).chain(others).collect()
+    }
+}
+
+fn event_of(verdict: Verdict) -> Event {
+    match verdict {
+        Verdict::Confirmed => Event::Confirmed,
+        Verdict::Failed => Event::Failed,
+        Verdict::Unknown => Event::Unknown,
+        Verdict::Pending => Event::Pending,
+        Verdict::Void => Event::Void,
+    }
+}
+
+fn clipped(text: String) -> String {
+    match text.char_indices().nth(TEXT_CHARS_MAX) {
+        Some((at, _)) => text.get(..at).unwrap_or_default().to_owned(),
+        None => text,
+    }
+}
+
+/// Counts permits and outcomes that are under way.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Busy(Arc<watch::Sender<usize>>);
+
+/// One permit or outcome; dropped when the ledger has it.
+#[derive(Debug)]
+pub(super) struct Token(Busy);
+
+impl Busy {
+    pub(super) fn token(&self) -> Token {
+        self.0.send_modify(|n| *n += 1);
+        Token(self.clone())
+    }
+
+    pub(super) fn count(&self) -> usize {
+        *self.0.borrow()
+    }
+
+    /// Waits until none is left, at most `longest`; returns how many are.
+    pub(super) async fn idle(&self, longest: Duration) -> usize {
+        let mut count = self.0.subscribe();
+        match timeout(longest, count.wait_for(|n| *n == 0)).await {
+            Ok(_) => 0,
+            Err(_) => self.count(),
+        }
+    }
+}
+
+impl Drop for Token {
+    fn drop(&mut self) {
+        self.0.0.send_modify(|n| *n = n.saturating_sub(1));
+    }
+}

@@ -1,0 +1,179 @@
+//! `penstock limbo`: what nobody knows, and what settles it.
+
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+use super::node::Node;
+use super::table::table;
+use super::{Exit, say};
+use crate::claims::limbo::{MatchRequest, ReclassifyRequest, ResolveRequest, Truth};
+use crate::config::units::Time;
+use crate::ident::ClaimId;
+use crate::orders;
+
+/// Lists and settles admissions of which nobody knows what became.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Verb {
+    /// Everything that is in limbo.
+    List {
+        #[command(flatten)]
+        one: One,
+    },
+    /// Settles limbo by the shop's own list of orders: what is in it is sold, what is not is free.
+    Match {
+        #[command(flatten)]
+        one: One,
+        /// CSV with a header: `order` and one of `key`, `admission`, `user`.
+        orders: PathBuf,
+        /// The list may lack orders: what is not in it stays in limbo.
+        #[arg(long)]
+        partial: bool,
+        /// When the list was made; later admissions are left alone. With an offset.
+        #[arg(long, value_name = "TIME")]
+        made_at: Option<Time>,
+        /// Only say what would be done.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Settles the claims that are named.
+    Resolve {
+        #[command(flatten)]
+        one: One,
+        /// Claims, as `limbo list` shows them.
+        #[arg(required = true)]
+        claims: Vec<ClaimId>,
+        /// What they are.
+        #[arg(long = "as")]
+        truth: Is,
+    },
+    /// Settles all claims to which the shop gave the same answer.
+    Reclassify {
+        #[command(flatten)]
+        one: One,
+        /// The shop's code.
+        #[arg(long, required_unless_present = "status")]
+        code: Option<String>,
+        /// The shop's status.
+        #[arg(long)]
+        status: Option<u16>,
+        /// What they are.
+        #[arg(long = "as")]
+        truth: Is,
+    },
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Is {
+    /// The shop has the order.
+    Confirmed,
+    /// It has not: the units are free again.
+    Failed,
+}
+
+impl From<Is> for Truth {
+    fn from(is: Is) -> Truth {
+        match is {
+            Is::Confirmed => Truth::Confirmed,
+            Is::Failed => Truth::Failed,
+        }
+    }
+}
+
+/// One sale's limbo.
+#[derive(Debug, clap::Args)]
+struct One {
+    /// `SALE`, or `SITE/SALE` where there are several sites.
+    sale: String,
+    #[command(flatten)]
+    node: Node,
+    /// The node's JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the verb.
+pub fn run(args: Args) -> Exit {
+    let done = match args.verb {
+        Verb::List { one } => list(&one),
+        Verb::Match { one, orders, partial, made_at, dry_run } => {
+            let made_at_ms = made_at.map(|time| time.at.0);
+            match orders::read(&orders) {
+                Ok(orders) => {
+                    let request = MatchRequest { orders, partial, made_at_ms, dry_run };
+                    settle(&one, "match", json!(request))
+                }
+                Err(error) => {
+                    eprintln!("penstock limbo match: {error}");
+                    Err(Exit::Failure)
+                }
+            }
+        }
+        Verb::Resolve { one, claims, truth } => {
+            settle(&one, "resolve", json!(ResolveRequest { claims, truth: truth.into() }))
+        }
+        Verb::Reclassify { one, code, status, truth } => {
+            let request = ReclassifyRequest { code, status, truth: truth.into() };
+            settle(&one, "reclassify", json!(request))
+        }
+    };
+    done.unwrap_or_else(|exit| exit)
+}
+
+fn list(one: &One) -> Result<Exit, Exit> {
+    let asking = one.node.ask()?;
+    let id = asking.sale(&one.sale)?;
+    let told = asking.json("GET", &format!("/v1/sales/{id}/limbo"), None)?;
+    if one.json {
+        return Ok(say(&format!("{told:#}\n")));
+    }
+    let rows = told["limbo"].as_array().into_iter().flatten().map(|record| {
+        ["claim", "user", "pool", "units", "status", "code", "order"].map(|name| {
+            match &record[name] {
+                Value::String(text) => text.clone(),
+                Value::Null => "-".to_owned(),
+                other => other.to_string(),
+            }
+        })
+    });
+    let heading = ["CLAIM", "USER", "POOL", "UNITS", "STATUS", "CODE", "ORDER"];
+    Ok(say(&table(heading, &rows.collect::<Vec<_>>())))
+}
+
+fn settle(one: &One, how: &str, body: Value) -> Result<Exit, Exit> {
+    let asking = one.node.ask()?;
+    let id = asking.sale(&one.sale)?;
+    let told = asking.json("POST", &format!("/v1/sales/{id}/limbo/{how}"), Some(body))?;
+    if one.json {
+        return Ok(say(&format!("{told:#}\n")));
+    }
+    let number = |name: &str| told[name].as_u64().unwrap_or(0);
+    let mut said = format!(
+        "{} confirmed, {} failed, {} still in limbo\n",
+        number("confirmed"),
+        number("failed"),
+        number("left")
+    );
+    for (name, text) in [
+        ("conflicts", "of them the ledger has another word for: look at them"),
+        (
+            "waiting",
+            "of them the ledger has not acknowledged yet; they are delivered until it does",
+        ),
+    ] {
+        if number(name) > 0 {
+            said.push_str(&format!("{} {text}\n", number(name)));
+        }
+    }
+    let strangers = told["not_in_limbo"].as_array().map_or(0, Vec::len);
+    if strangers > 0 {
+        said.push_str(&format!("{strangers} of the claims named are not in limbo\n"));
+    }
+    Ok(say(&said))
+}

@@ -1,0 +1,32 @@
+//! `penstock run`: a node, in the foreground, until TERM.
+
+use super::Exit;
+use super::config_file::ConfigFile;
+use crate::app::{self, AppError, events};
+
+/// Runs a node in the foreground. TERM and INT drain it, a second one ends it at once; USR1 opens the
+/// logs again.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    config: ConfigFile,
+}
+
+/// Runs the verb.
+pub fn run(args: Args) -> Exit {
+    let loaded = match args.config.load() {
+        Ok(loaded) => loaded,
+        Err(exit) => return exit,
+    };
+    events::show(&loaded.settings.log.level);
+    match app::run(loaded.settings) {
+        Ok(()) => Exit::Ok,
+        Err(error) => {
+            eprintln!("penstock run: {error}");
+            match error {
+                AppError::Config(_) => Exit::Config,
+                AppError::Boot(_) | AppError::Died(_) => Exit::Failure,
+            }
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! Listeners, trusted proxies, bounds of connections, the admin API.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::Findings;
+use crate::config::address::{ListenAddress, socket_path};
+use crate::config::problem::Path;
+use crate::config::schema::{Http, Settings};
+
+pub fn check(settings: &Settings, found: &mut Findings) {
+    listeners(settings, found);
+    trust(&settings.trust.proxies, found);
+    bounds(settings, found);
+    admin(settings, found);
+}
+
+fn listeners(settings: &Settings, found: &mut Findings) {
+    if settings.listen.is_empty() {
+        found.error_help(
+            Path::of(&["listen"]),
+            "there is no listener",
+            "write: [listen.http] address = \"127.0.0.1:8080\"",
+        );
+    }
+    let mut seen = BTreeMap::new();
+    for (name, listen) in &settings.listen {
+        let path = Path::of(&["listen", name.as_str(), "address"]);
+        match listen.address.parse::<ListenAddress>() {
+            Err(what) => found.error(path, what),
+            Ok(address) => {
+                let any_port = matches!(address, ListenAddress::Tcp(a) if a.port() == 0);
+                if let Some(other) = seen.insert(address, name)
+                    && !any_port
+                {
+                    found.error(path, format!("[listen.{other}] has the same address"));
+                }
+            }
+        }
+        if let Some(health) = &listen.health {
+            let path = Path::of(&["listen", name.as_str(), "health"]);
+            let ours = health.starts_with("/_penstock/") && health != "/_penstock/health";
+            if !is_plain_path(health) {
+                let help = "write: health = \"/healthz\"";
+                found.error_help(path, "must be a path of letters, digits and . _ ~ - /", help);
+            } else if ours {
+                found.error(path, "other paths under `/_penstock/` have meanings of their own");
+            }
+        }
+    }
+}
+
+/// A path that has one spelling and cannot be mistaken for a pattern.
+fn is_plain_path(path: &str) -> bool {
+    path.starts_with('/')
+        && !path.contains("//")
+        && path.len() <= 256
+        && path.bytes().all(|b| b.is_ascii_alphanumeric() || b"._~-/".contains(&b))
+        && path.split('/').all(|segment| !matches!(segment, "." | ".."))
+}
+
+fn trust(proxies: &[String], found: &mut Findings) {
+    for (at, text) in proxies.iter().enumerate() {
+        let path = Path::of(&["trust", "proxies"]).item(at);
+        let net = match (text.parse::<IpNet>(), text.parse::<IpAddr>()) {
+            _ if text == "unix" => continue,
+            (Ok(net), _) => net,
+            (_, Ok(address)) => IpNet::from(address),
+            _ => {
+                let what = format!("{text:?} is no network");
+                found.error_help(
+                    path,
+                    what,
+                    "write 10.0.1.0/24, an address, or \"unix\" for the peers of Unix sockets",
+                );
+                continue;
+            }
+        };
+        if net.prefix_len() == 0 {
+            let what = "everybody is believed about the client's address";
+            found.warn(path, what, "name only the networks of your own proxies");
+        }
+    }
+}
+
+fn bounds(settings: &Settings, found: &mut Findings) {
+    let (http, usual) = (&settings.http, Http::default());
+    for (name, size, usual_size) in [
+        ("target_bytes_max", http.target_bytes_max, usual.target_bytes_max),
+        ("field_bytes_max", http.field_bytes_max, usual.field_bytes_max),
+    ] {
+        // The one that was written is the one to be shown.
+        if size > http.head_bytes_max && size != usual_size {
+            let what = format!("is {size}, but the whole head may have {}", http.head_bytes_max);
+            let help = "make it smaller, or raise http.head_bytes_max";
+            found.error_help(Path::of(&["http", name]), what, help);
+        } else if size > http.head_bytes_max {
+            let what = format!("is {}, but http.{name} allows {size}", http.head_bytes_max);
+            let help = format!("raise it, or lower http.{name}");
+            found.error_help(Path::of(&["http", "head_bytes_max"]), what, help);
+        }
+    }
+    let cache = &settings.cache;
+    if cache.entry_bytes_max > cache.size {
+        let (size, entry) = (cache.size, cache.entry_bytes_max);
+        let what = format!("is {size}, but cache.entry_bytes_max allows {entry} for one page");
+        let help = "raise it, or lower cache.entry_bytes_max";
+        found.error_help(Path::of(&["cache", "size"]), what, help);
+    }
+    let limits = &settings.limits;
+    if limits.connections_per_address_max > limits.connections_max {
+        found.warn(
+            Path::of(&["limits", "connections_per_address_max"]),
+            format!("one address may have more than all together ({})", limits.connections_max),
+            "then it bounds nothing",
+        );
+    }
+}
+
+fn admin(settings: &Settings, found: &mut Findings) {
+    let admin = &settings.admin;
+    let path = |name| Path::of(&["admin", name]);
+    if let Some(Err(what)) = admin.socket.as_deref().map(socket_path) {
+        found.error(path("socket"), what);
+    }
+    match (&admin.address, &admin.token_file) {
+        (Some(address), token) => {
+            match address.parse::<ListenAddress>() {
+                Ok(ListenAddress::Unix(_)) => {
+                    found.error(
+                        path("address"),
+                        "is a TCP address; the Unix socket is admin.socket",
+                    );
+                }
+                Err(what) => found.error(path("address"), what),
+                Ok(own) => {
+                    let taken = |listen: &String| listen.parse() == Ok(own.clone());
+                    if settings.listen.values().any(|l| taken(&l.address)) {
+                        found.error(path("address"), "clients are accepted at the same address");
+                    } else if own.is_public() {
+                        let help = "let it listen on 127.0.0.1, or behind a tunnel";
+                        found.warn(
+                            path("address"),
+                            "the token crosses the network unencrypted",
+                            help,
+                        );
+                    }
+                }
+            }
+            if token.is_none() {
+                let help = "write: token_file = \"admin.token\", a file with a long random word";
+                found.error_help(path("address"), "needs admin.token_file", help);
+            }
+        }
+        (None, Some(_)) => found.warn(
+            path("token_file"),
+            "has no effect without admin.address",
+            "the Unix socket is protected by its file mode",
+        ),
+        (None, None) => {}
+    }
+}

@@ -1,0 +1,143 @@
+//! Files that the settings name: found beside the config, and there.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path as FilePath;
+
+use super::check::Findings;
+use super::problem::Path;
+use super::schema::{JwtAlg, Settings};
+use super::units::Time;
+use crate::clock::Clock;
+
+/// Makes the names of key files and pages relative to the config's own directory, so that the config
+/// means the same wherever the command is started.
+pub fn resolve(settings: &mut Settings, dir: &FilePath) {
+    for file in named_mut(settings) {
+        if FilePath::new(&**file).is_relative() {
+            *file = dir.join(&**file).to_string_lossy().into_owned();
+        }
+    }
+}
+
+/// Checks that the files can be used, and what can only be said with a clock.
+pub fn check(settings: &Settings, found: &mut Findings) {
+    for (path, file, kind) in named(settings) {
+        key_file(path, file, kind, found);
+    }
+    if let Some(dir) = &settings.answers.html_dir
+        && !FilePath::new(dir).is_dir()
+    {
+        found.error(Path::of(&["answers", "html_dir"]), format!("{dir} is no directory"));
+    }
+    past(settings, found);
+}
+
+/// What a key file holds.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Secret,
+    PublicKey,
+}
+
+/// A sale of the past is never opened by itself: the ledger creates it paused, or not at all.
+fn past(settings: &Settings, found: &mut Findings) {
+    let now = Time { at: Clock::system().now().wall };
+    for (name, sale) in &settings.sale {
+        let path = |field| Path::of(&["sale", name.as_str(), field]);
+        match sale.ends_at {
+            Some(end) if end <= now => found.warn(
+                path("ends_at"),
+                "is past: a ledger that does not know this sale will not create it",
+                "remove the sale, or give it new times and a new name",
+            ),
+            _ if sale.opens_at <= now => found.warn(
+                path("opens_at"),
+                "is past: a ledger that does not know this sale creates it paused",
+                format!("then open it with: penstock sale resume {name}"),
+            ),
+            _ => {}
+        }
+    }
+}
+
+fn key_file(path: Path, file: &str, kind: Kind, found: &mut Findings) {
+    let bytes = match fs::metadata(file) {
+        Ok(meta) if meta.is_dir() => return found.error(path, format!("{file} is a directory")),
+        Ok(meta) if meta.len() > KEY_BYTES_MAX => {
+            return found.error(path, format!("{file} is too large for a key"));
+        }
+        Ok(meta) => {
+            if kind == Kind::Secret && meta.permissions().mode() & 0o004 != 0 {
+                let help = format!("chmod 640 {file}");
+                found.warn(path.clone(), format!("everyone on this machine can read {file}"), help);
+            }
+            fs::read(file)
+        }
+        Err(error) => Err(error),
+    };
+    match bytes {
+        Err(error) => found.error(path, format!("cannot read {file}: {error}")),
+        Ok(bytes) if bytes.trim_ascii().is_empty() => found.error(path, format!("{file} is empty")),
+        Ok(bytes) => match kind {
+            Kind::PublicKey if !bytes.trim_ascii_start().starts_with(b"-----BEGIN ") => found
+                .error_help(
+                    path,
+                    format!("{file} has no public key in PEM"),
+                    "it begins with -----BEGIN PUBLIC KEY-----",
+                ),
+            Kind::Secret if bytes.trim_ascii().len() < SECRET_BYTES_MIN => found.warn(
+                path,
+                format!("the secret in {file} is short"),
+                format!("make one: head -c 32 /dev/urandom | base64 > {file}"),
+            ),
+            _ => {}
+        },
+    }
+}
+
+/// Every key file with its setting.
+fn named(settings: &Settings) -> Vec<(Path, &str, Kind)> {
+    let mut files = Vec::new();
+    for (name, site) in &settings.site {
+        let path = Path::of(&["site", name.as_str(), "activity"]);
+        let Some(activity) = &site.activity else { continue };
+        if let Some(jwt) = &activity.jwt {
+            let kind = if jwt.alg == JwtAlg::HS256 { Kind::Secret } else { Kind::PublicKey };
+            files.push((path.join("jwt").join("key_file"), &*jwt.key_file, kind));
+        }
+        if let Some(hmac) = &activity.hmac {
+            files.push((path.join("hmac").join("key_file"), &*hmac.key_file, Kind::Secret));
+        }
+    }
+    for (path, file) in [
+        (["gate", "pass_key_file"], &settings.gate.pass_key_file),
+        (["admin", "token_file"], &settings.admin.token_file),
+        (["store", "password_file"], &settings.store.password_file),
+    ] {
+        if let Some(file) = file {
+            files.push((Path::of(&path), file, Kind::Secret));
+        }
+    }
+    files
+}
+
+/// Every file and directory that is read, to be resolved.
+fn named_mut(settings: &mut Settings) -> Vec<&mut String> {
+    let mut files: Vec<&mut String> = Vec::new();
+    for activity in settings.site.values_mut().filter_map(|site| site.activity.as_mut()) {
+        files.extend(activity.jwt.as_mut().map(|jwt| &mut jwt.key_file));
+        files.extend(activity.hmac.as_mut().map(|hmac| &mut hmac.key_file));
+    }
+    files.extend(settings.gate.pass_key_file.as_mut());
+    files.extend(settings.admin.token_file.as_mut());
+    files.extend(settings.store.password_file.as_mut());
+    files.extend(settings.answers.html_dir.as_mut());
+    files
+}
+
+/// Largest key file.
+const KEY_BYTES_MAX: u64 = 64 << 10;
+
+/// A shorter secret can be guessed; Redis passwords are often shorter than 32.
+const SECRET_BYTES_MIN: usize = 16;

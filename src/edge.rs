@@ -1,0 +1,227 @@
+//! One synchronous decision for each request: `decide` is the whole life of a request on one page.
+//!
+//! ```text
+//! own paths → site by host → route by path and method ─┬─ page
+//!                                                      ├─ availability
+//!                                                      ├─ gate
+//!                                                      └─ proxy, unless it would pass the gate by
+//! ```
+
+mod alias;
+mod city;
+mod forwarding;
+mod note;
+mod own;
+mod refuse;
+mod router;
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::answers::Answers;
+use crate::availability::Availabilities;
+use crate::config::schema;
+use crate::gate::{Gate, Purchase};
+use crate::http::{Done, Exchange, Head, Route, Service, Step, Trust};
+use crate::metrics::Sink;
+use crate::outcome::Reason;
+use crate::page::{self, Pages};
+use crate::proxy::Proxy;
+use crate::sale::SaleBook;
+
+use self::forwarding::Forwarding;
+use self::note::Notes;
+use self::own::Own;
+use self::refuse::{Refusal, Refusals};
+pub use self::router::{BadRoute, Page, Router};
+use self::router::{Found, Site};
+
+/// What the edges of all workers share.
+#[derive(Debug)]
+pub struct Shared {
+    router: Router,
+    book: Arc<SaleBook>,
+    availabilities: Availabilities,
+    trust: Arc<Trust>,
+    own: Own,
+    refusals: Refusals,
+    forwarding: Forwarding,
+    draining: AtomicBool,
+}
+
+impl Shared {
+    /// Reads the sites and their routes; an error says which setting is wrong.
+    pub fn new(
+        settings: &schema::Settings,
+        book: Arc<SaleBook>,
+        answers: Arc<Answers>,
+        trust: Arc<Trust>,
+    ) -> Result<Arc<Shared>, String> {
+        Ok(Arc::new(Shared {
+            router: Router::new(&settings.site).map_err(|e| e.to_string())?,
+            book,
+            refusals: Refusals::new(answers),
+            availabilities: Availabilities::new(settings)?,
+            trust,
+            own: Own::new(),
+            forwarding: Forwarding::default(),
+            draining: AtomicBool::new(false),
+        }))
+    }
+
+    /// The page that a URL names; an error says why it names none.
+    pub fn page(&self, url: &str) -> Result<Page, String> {
+        self.router.page(url)
+    }
+
+    /// From now on health checks say that this node is leaving.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Release);
+    }
+}
+
+/// One worker's edge.
+#[derive(Debug)]
+pub struct Edge {
+    shared: Arc<Shared>,
+    pages: Pages,
+    gate: Gate,
+    proxy: Proxy,
+    notes: Notes,
+    sink: Sink,
+}
+
+impl Edge {
+    /// One worker's edge.
+    pub fn new(
+        shared: Arc<Shared>,
+        log: &schema::Log,
+        pages: Pages,
+        gate: Gate,
+        proxy: Proxy,
+        sink: Sink,
+    ) -> Rc<Edge> {
+        let notes = Notes::new(log, shared.trust.clone());
+        Rc::new(Edge { shared, pages, gate, proxy, notes, sink })
+    }
+}
+
+/// An edge as one listener shows it.
+#[derive(Debug)]
+pub struct Entrance {
+    edge: Rc<Edge>,
+    health: Option<String>,
+}
+
+impl Entrance {
+    /// `health` is the listener's own path for health checks, beside `/_penstock/health`.
+    pub fn new(edge: Rc<Edge>, health: Option<String>) -> Rc<Entrance> {
+        Rc::new(Entrance { edge, health })
+    }
+}
+
+impl Service for Entrance {
+    fn decide(&self, head: &Head<'_>, exchange: &Exchange) -> Step {
+        let edge = &*self.edge;
+        let (route, step) = edge.decide(head, exchange, self.health.as_deref());
+        edge.notes.begun(route, &step, head, exchange, &edge.sink);
+        step
+    }
+
+    fn finished(&self, exchange: &Exchange, done: &Done) {
+        self.edge.notes.finished(exchange, done, &self.edge.sink);
+    }
+}
+
+impl Edge {
+    fn decide(&self, head: &Head<'_>, exchange: &Exchange, health: Option<&str>) -> (Route, Step) {
+        let shared = &*self.shared;
+        shared.forwarding.look(head, exchange, &shared.trust, &self.sink);
+        if shared.own.is_own(head, health) {
+            let draining = shared.draining.load(Ordering::Acquire);
+            return (
+                Route::Own,
+                shared.own.answer(head, exchange, health, draining, &shared.refusals),
+            );
+        }
+        let Some(site) = shared.router.site(head) else {
+            let refusal = Refusal::of(Reason::UnknownHost);
+            return (Route::Own, shared.refusals.step(head, exchange, refusal, &self.sink));
+        };
+        match site.find(head) {
+            Found::Page { activity, city } => {
+                let site = site.page_of(activity, city, head, exchange);
+                (Route::Page, self.pages.decide(site))
+            }
+            Found::Availability { activity } => {
+                (Route::Availability, self.availability(site, activity, head, exchange))
+            }
+            Found::Purchase { activity } => {
+                (Route::Purchase, self.purchase(site, activity, head, exchange))
+            }
+            Found::Preflight => (Route::Purchase, self.gate.preflight(&site.name, head, exchange)),
+            Found::Proxied(route) => (route, self.proxy.decide(&site.name, head, exchange)),
+            Found::Refused(route, refusal) => {
+                (route, shared.refusals.step(head, exchange, refusal, &self.sink))
+            }
+        }
+    }
+
+    fn availability(
+        &self,
+        site: &Site,
+        activity: &str,
+        head: &Head<'_>,
+        exchange: &Exchange,
+    ) -> Step {
+        let shared = &*self.shared;
+        match shared.book.get(site.name.as_str(), activity) {
+            _ if !shared.book.is_synced() => self.unavailable(head, exchange),
+            Some(sale) => {
+                Step::Answer(shared.availabilities.answer(&site.name, &sale, head, exchange))
+            }
+            None => self.unlisted(site, head, exchange),
+        }
+    }
+
+    fn purchase(&self, site: &Site, activity: &str, head: &Head<'_>, exchange: &Exchange) -> Step {
+        let shared = &*self.shared;
+        match shared.book.get(site.name.as_str(), activity) {
+            _ if !shared.book.is_synced() => self.unavailable(head, exchange),
+            Some(sale) => {
+                self.gate.decide(Purchase { site: &site.name, head, exchange, sale: &sale })
+            }
+            None => self.unlisted(site, head, exchange),
+        }
+    }
+
+    /// Nobody knows yet which sales there are: not the time to say that one is unknown.
+    fn unavailable(&self, head: &Head<'_>, exchange: &Exchange) -> Step {
+        let refusal = Refusal::of(Reason::Unavailable);
+        self.shared.refusals.step(head, exchange, refusal, &self.sink)
+    }
+
+    /// An activity without a sale.
+    fn unlisted(&self, site: &Site, head: &Head<'_>, exchange: &Exchange) -> Step {
+        if site.proxies_unlisted {
+            return self.proxy.decide(&site.name, head, exchange);
+        }
+        let refusal = Refusal::of(Reason::UnknownActivity);
+        self.shared.refusals.step(head, exchange, refusal, &self.sink)
+    }
+}
+
+impl Site {
+    /// What the cache needs to know of a request for a page.
+    fn page_of<'a>(
+        &'a self,
+        activity: &'a str,
+        city: Option<&'a str>,
+        head: &'a Head<'a>,
+        exchange: &'a Exchange,
+    ) -> page::Ask<'a> {
+        let host = self.canonical.as_deref().unwrap_or(&head.host);
+        page::Ask { site: &self.name, host, activity, city, head, exchange }
+    }
+}

@@ -1,0 +1,53 @@
+//! Where a request says its city.
+
+use std::collections::BTreeSet;
+
+use crate::config::pattern::Captures;
+use crate::config::source::{CitySource, Part};
+use crate::http::Head;
+use crate::ident::Name;
+
+/// The sources of one site, in order, and the cities there are.
+#[derive(Debug, Default)]
+pub(super) struct Cities {
+    sources: Vec<CitySource>,
+    /// Empty: any valid id.
+    known: BTreeSet<Name>,
+}
+
+impl Cities {
+    /// Reads `city` and `cities`.
+    pub(super) fn new(sources: &[String], known: &[Name]) -> Result<Cities, String> {
+        let sources = sources.iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
+        Ok(Cities { sources, known: known.iter().cloned().collect() })
+    }
+
+    /// The first valid city that the request names; one that is not valid, or not among those there
+    /// are, counts as absent.
+    pub(super) fn of<'a>(&self, head: &Head<'a>, captures: &Captures<'a>) -> Option<&'a str> {
+        self.sources.iter().find_map(|source| {
+            let said = match source {
+                CitySource::Path => captures.city?.as_bytes(),
+                CitySource::Part(Part::Query(name)) => head.query_param(name)?.as_bytes(),
+                CitySource::Part(Part::Cookie(name)) => head.cookie(name)?,
+                CitySource::Part(Part::Header(name)) => head.field(name)?,
+            };
+            let city = std::str::from_utf8(said).ok()?;
+            let is_known = self.known.is_empty() || self.known.contains(city);
+            (Name::is_valid(said) && is_known).then_some(city)
+        })
+    }
+
+    /// Whether the query says a city twice: two readers would disagree on which counts.
+    pub(super) fn is_ambiguous(&self, head: &Head<'_>) -> bool {
+        let Some(query) = head.query else { return false };
+        self.sources.iter().any(|source| {
+            let CitySource::Part(Part::Query(name)) = source else { return false };
+            let said = query.split('&').filter(|pair| {
+                let key = pair.split_once('=').map_or(*pair, |(key, _)| key);
+                key == name
+            });
+            said.count() > 1
+        })
+    }
+}

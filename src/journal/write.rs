@@ -1,0 +1,471 @@
+//! Writing the journal: one thread, many lines with one write, one sync for many writes.
+//!
+//! Lines of an admission are refused when they cannot be written, since then nobody is admitted.
+//! Lines of an outcome are kept and written later, since it has happened. How many are kept is bounded
+//! by the admissions that were open when the disk failed.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::Line;
+use super::chain::{Key, Link, seal};
+use super::read::{Found, LastFile, file_name, read};
+use crate::clock::{Clock, MonoMs};
+use crate::config::schema::JournalSync;
+use crate::metrics::{Counter, Sink};
+
+/// Why the journal cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// A file or directory cannot be made, read or written.
+    #[error("the journal {path}: {cause}")]
+    File {
+        /// Which one.
+        path: PathBuf,
+        /// Why.
+        cause: io::Error,
+    },
+    /// The key is not the one that was made.
+    #[error(
+        "the journal's key {path}: {cause}; restore it, or move it and the directory `journal` away"
+    )]
+    Key {
+        /// The key's file.
+        path: PathBuf,
+        /// Why.
+        cause: io::Error,
+    },
+    /// Another process has it.
+    #[error("another process writes the journal in {0}: each node needs a state_dir of its own")]
+    InUse(PathBuf),
+    /// It cannot be written at present.
+    #[error("the journal cannot be written: {0}")]
+    Unwritable(String),
+}
+
+/// The journal of this process. Cheap to clone; usable from any thread. The file is synced and closed
+/// when the last clone is dropped.
+#[derive(Clone, Debug)]
+pub struct Journal {
+    jobs: Sender<Job>,
+    state: Arc<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    writable: AtomicBool,
+    trouble: Mutex<String>,
+    /// Stands for a disk that fails.
+    #[cfg(test)]
+    disk_fails: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Job {
+    lines: Vec<Line>,
+    /// Whether lines that cannot be written now are kept and written later.
+    keep: bool,
+    /// Whether to sync at once.
+    sync: bool,
+    done: oneshot::Sender<Result<(), JournalError>>,
+}
+
+impl Journal {
+    /// Opens the journal in `state_dir`, makes it at the first start, hands every line that is in it
+    /// to `each`, and goes on after the last whole one. What follows that is cut off with a warning
+    /// and put into a file `.torn` beside it.
+    pub fn open(
+        state_dir: &Path,
+        sync: JournalSync,
+        clock: Clock,
+        sink: Sink,
+        each: impl FnMut(Line),
+    ) -> Result<(Journal, Found), JournalError> {
+        let (writer, found) = Writer::open(state_dir, sync, clock, sink, each)?;
+        let state = writer.state.clone();
+        let (jobs, work) = channel();
+        let thread = std::thread::Builder::new().name("journal".to_owned());
+        let run = move || writer.run(&work);
+        let failed = |cause| JournalError::File { path: state_dir.to_owned(), cause };
+        thread.spawn(run).map_err(failed)?;
+        Ok((Journal { jobs, state }, found))
+    }
+
+    /// Writes the lines of admissions: whether each may be sent. An error says that none was written.
+    pub async fn admit(&self, lines: Vec<Line>) -> Result<(), JournalError> {
+        self.job(lines, false, false).await
+    }
+
+    /// Writes the lines of outcomes. An error says that they could not be written yet: they are kept.
+    pub async fn keep(&self, lines: Vec<Line>) -> Result<(), JournalError> {
+        self.job(lines, true, false).await
+    }
+
+    /// Waits until everything written before is on the disk.
+    pub async fn sync(&self) -> Result<(), JournalError> {
+        self.job(Vec::new(), true, true).await
+    }
+
+    /// Whether lines can be written: nobody is admitted otherwise.
+    pub fn is_writable(&self) -> bool {
+        self.state.writable.load(Ordering::Acquire)
+    }
+
+    /// Why not.
+    pub fn trouble(&self) -> Option<String> {
+        let text = || self.state.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        (!self.is_writable()).then(text)
+    }
+
+    async fn job(&self, lines: Vec<Line>, keep: bool, sync: bool) -> Result<(), JournalError> {
+        let (done, written) = oneshot::channel();
+        let gone = || JournalError::Unwritable("its thread has ended".to_owned());
+        self.jobs.send(Job { lines, keep, sync, done }).map_err(|_| gone())?;
+        written.await.unwrap_or_else(|_| Err(gone()))
+    }
+}
+
+#[cfg(test)]
+impl Journal {
+    /// From now on the disk fails, or works again.
+    pub(crate) fn fail_disk(&self, fails: bool) {
+        self.state.disk_fails.store(fails, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+impl State {
+    fn check_disk(&self) -> io::Result<()> {
+        match self.disk_fails.load(Ordering::Acquire) {
+            true => Err(io::Error::new(io::ErrorKind::StorageFull, "no space left on device")),
+            false => Ok(()),
+        }
+    }
+}
+
+/// The thread's own.
+struct Writer {
+    dir: PathBuf,
+    key: Key,
+    sync: JournalSync,
+    clock: Clock,
+    sink: Sink,
+    state: Arc<State>,
+    /// Held while the process lives.
+    _lock: File,
+    file: File,
+    tail: Tail,
+    file_bytes_max: u64,
+    /// Since when something written is not synced.
+    dirty_since: Option<MonoMs>,
+    /// Lines of outcomes that could not be written.
+    kept: Vec<Line>,
+    /// When a disk that failed is tried again.
+    retry_at: Option<MonoMs>,
+    /// After a failed sync nobody knows what is on the disk: it goes on in a new file.
+    sync_failed: bool,
+}
+
+/// Where the next line goes.
+#[derive(Clone, Copy, Debug)]
+struct Tail {
+    file: u64,
+    bytes: u64,
+    seq: u64,
+    link: Link,
+}
+
+impl Writer {
+    fn open(
+        state_dir: &Path,
+        sync: JournalSync,
+        clock: Clock,
+        sink: Sink,
+        each: impl FnMut(Line),
+    ) -> Result<(Writer, Found), JournalError> {
+        let dir = state_dir.join("journal");
+        let at = |path: &Path| {
+            let path = path.to_owned();
+            move |cause| JournalError::File { path, cause }
+        };
+        let mut builder = std::fs::DirBuilder::new();
+        builder.recursive(true).mode(0o700).create(&dir).map_err(at(&dir))?;
+        let lock_path = dir.join("lock");
+        let lock = open_to_append(&lock_path).map_err(at(&lock_path))?;
+        lock.try_lock().map_err(|cause| match cause {
+            std::fs::TryLockError::WouldBlock => JournalError::InUse(state_dir.to_owned()),
+            std::fs::TryLockError::Error(cause) => at(&lock_path)(cause),
+        })?;
+        let key_path = state_dir.join("journal.key");
+        let key = Key::load_or_make(&key_path)
+            .map_err(|cause| JournalError::Key { path: key_path, cause })?;
+        let found = read(&dir, Some(&key), each).map_err(at(&dir))?;
+        let last = match &found.last {
+            Some(last) => last.clone(),
+            None => LastFile { number: 1, good_bytes: 0, torn_bytes: 0 },
+        };
+        let path = dir.join(file_name(last.number));
+        cut(&path, &last).map_err(at(&path))?;
+        let file = open_to_append(&path).map_err(at(&path))?;
+        let writer = Writer {
+            dir,
+            key,
+            sync,
+            clock,
+            sink,
+            state: Arc::new(State {
+                writable: AtomicBool::new(true),
+                trouble: Mutex::default(),
+                #[cfg(test)]
+                disk_fails: AtomicBool::new(false),
+            }),
+            _lock: lock,
+            file,
+            tail: Tail {
+                file: last.number,
+                bytes: last.good_bytes,
+                seq: found.seq,
+                link: found.link,
+            },
+            file_bytes_max: FILE_BYTES_MAX,
+            dirty_since: None,
+            kept: Vec::new(),
+            retry_at: None,
+            sync_failed: false,
+        };
+        Ok((writer, found))
+    }
+
+    fn run(mut self, work: &Receiver<Job>) {
+        loop {
+            let job = match self.next_wake_ms() {
+                Some(ms) => work.recv_timeout(Duration::from_millis(ms)),
+                None => work.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            };
+            match job {
+                Ok(first) => {
+                    let mut jobs = vec![first];
+                    jobs.extend(work.try_iter().take(GROUP_JOBS_MAX - 1));
+                    self.commit(jobs);
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => {
+                    self.finish();
+                    return;
+                }
+            }
+            self.tick();
+        }
+    }
+
+    /// Milliseconds until [`Writer::tick`] has something to do.
+    fn next_wake_ms(&self) -> Option<u64> {
+        let sync_at = self.dirty_since.map(|since| since.plus(SYNC_WITHIN_MS));
+        let next = [sync_at, self.retry_at].into_iter().flatten().min()?;
+        Some(next.since(self.clock.mono()))
+    }
+
+    /// Syncs and tries again what is due.
+    fn tick(&mut self) {
+        let now = self.clock.mono();
+        if self.retry_at.is_some_and(|at| now >= at) {
+            match self.retry() {
+                Ok(()) => self.recovered(),
+                Err(cause) => self.failed(&cause),
+            }
+        }
+        let is_due = self.dirty_since.is_some_and(|since| now >= since.plus(SYNC_WITHIN_MS));
+        if is_due && let Err(cause) = self.sync_now() {
+            self.failed(&cause);
+        }
+    }
+
+    /// Writes what came together, with one write.
+    fn commit(&mut self, jobs: Vec<Job>) {
+        let sync = self.sync == JournalSync::Always || jobs.iter().any(|job| job.sync);
+        let mut result = match self.retry_at {
+            Some(_) => Err(None),
+            None => self.write(jobs.iter().flat_map(|job| &job.lines)).map_err(Some),
+        };
+        // After a failed sync the lines stand in the file all the same. Who asked undoes its
+        // admissions with lines of their own, and outcomes stand there twice, which readers allow.
+        if result.is_ok() && sync {
+            result = self.sync_now().map_err(Some);
+        }
+        if let Err(Some(cause)) = &result {
+            self.failed(cause);
+        }
+        for job in jobs {
+            let told = match &result {
+                Ok(()) => Ok(()),
+                Err(_) => {
+                    if job.keep {
+                        self.kept.extend(job.lines);
+                    }
+                    Err(JournalError::Unwritable(self.trouble()))
+                }
+            };
+            // Who asked may be gone; the lines stand.
+            let _ = job.done.send(told);
+        }
+    }
+
+    /// Writes lines behind the last one, or none of them.
+    fn write<'a>(&mut self, lines: impl Iterator<Item = &'a Line>) -> io::Result<()> {
+        let (mut out, mut n) = (Vec::new(), 0);
+        let (mut seq, mut link) = (self.tail.seq, self.tail.link);
+        for line in lines {
+            seq += 1;
+            let body = serde_json::to_vec(&Line { seq, chain: String::new(), ..line.clone() })?;
+            link = self.key.link(link, &body);
+            seal(&body, link, &mut out);
+            n += 1;
+        }
+        if n == 0 {
+            return Ok(());
+        }
+        if self.tail.bytes > 0 && self.tail.bytes + out.len() as u64 > self.file_bytes_max {
+            self.rotate()?;
+        }
+        #[cfg(test)]
+        self.state.check_disk()?;
+        self.file.write_all(&out)?;
+        self.tail = Tail { bytes: self.tail.bytes + out.len() as u64, seq, link, ..self.tail };
+        self.sink.add(Counter::JournalLines, n);
+        let now = self.clock.mono();
+        self.dirty_since.get_or_insert(now);
+        Ok(())
+    }
+
+    fn sync_now(&mut self) -> io::Result<()> {
+        if self.dirty_since.is_some() {
+            self.file.sync_data().inspect_err(|_| self.sync_failed = true)?;
+            self.dirty_since = None;
+        }
+        Ok(())
+    }
+
+    /// Goes on in the next file.
+    fn rotate(&mut self) -> io::Result<()> {
+        if !self.sync_failed {
+            self.sync_now()?;
+        }
+        let number = self.tail.file + 1;
+        let file = open_new(&self.dir.join(file_name(number)))?;
+        // The name must be on the disk too before lines in it count.
+        File::open(&self.dir)?.sync_all()?;
+        self.file = file;
+        self.tail = Tail { file: number, bytes: 0, ..self.tail };
+        self.sync_failed = false;
+        Ok(())
+    }
+
+    /// Tries whether the disk takes lines again, and writes those that were kept.
+    fn retry(&mut self) -> io::Result<()> {
+        if self.sync_failed {
+            self.rotate()?;
+        }
+        // What a failed write left behind.
+        #[cfg(test)]
+        self.state.check_disk()?;
+        self.file.set_len(self.tail.bytes)?;
+        self.file.write_all(&[b' '; PROBE_BYTES])?;
+        self.file.set_len(self.tail.bytes)?;
+        let kept = std::mem::take(&mut self.kept);
+        let written = self.write(kept.iter());
+        if written.is_err() {
+            self.kept = kept;
+        }
+        written
+    }
+
+    fn failed(&mut self, cause: &io::Error) {
+        self.sink.inc(Counter::JournalErrors);
+        // Nobody is admitted for as long as this lasts: said once each second.
+        tracing::error!(
+            "the journal in {} cannot be written, so nobody is admitted: {cause}; make room on the \
+             disk or repair it, it is tried again each second",
+            self.dir.display()
+        );
+        *self.state.trouble.lock().unwrap_or_else(PoisonError::into_inner) = cause.to_string();
+        self.state.writable.store(false, Ordering::Release);
+        self.dirty_since = None;
+        self.retry_at = Some(self.clock.mono().plus(RETRY_MS));
+    }
+
+    fn recovered(&mut self) {
+        tracing::warn!("the journal in {} can be written again", self.dir.display());
+        self.retry_at = None;
+        self.state.writable.store(true, Ordering::Release);
+    }
+
+    fn trouble(&self) -> String {
+        self.state.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The last clone is gone: writes and syncs what is left.
+    fn finish(&mut self) {
+        let done = if self.retry_at.is_some() { self.retry() } else { Ok(()) };
+        if let Err(cause) = done.and_then(|()| self.sync_now()) {
+            let (dir, lost) = (self.dir.display(), self.kept.len());
+            tracing::error!("the journal in {dir} ends without {lost} lines of outcomes: {cause}");
+        }
+    }
+}
+
+/// Cuts off what follows the last readable line and keeps it in a file of its own.
+fn cut(path: &Path, last: &LastFile) -> io::Result<()> {
+    if last.torn_bytes == 0 {
+        return Ok(());
+    }
+    let torn = path.with_extension("torn");
+    tracing::warn!(
+        "the journal {} ends in {} bytes that are no whole line: they were being written when the \
+         process or the machine stopped; moved to {}",
+        path.display(),
+        last.torn_bytes,
+        torn.display()
+    );
+    let mut file = File::options().read(true).write(true).open(path)?;
+    io::Seek::seek(&mut file, io::SeekFrom::Start(last.good_bytes))?;
+    io::copy(&mut file, &mut open_to_append(&torn)?)?;
+    file.set_len(last.good_bytes)?;
+    file.sync_all()
+}
+
+fn open_to_append(path: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).append(true).mode(0o600).open(path)
+}
+
+/// A file that has nothing in it: a new one, or one that an earlier try left behind.
+fn open_new(path: &Path) -> io::Result<File> {
+    let file = open_to_append(path)?;
+    let meta = file.metadata()?;
+    if meta.is_file() && meta.len() == 0 {
+        return Ok(file);
+    }
+    let text = format!("{} is in the way: it is not empty", path.display());
+    Err(io::Error::new(io::ErrorKind::AlreadyExists, text))
+}
+
+/// A file is not made longer than this.
+const FILE_BYTES_MAX: u64 = 64 << 20;
+/// What is written is synced within this time.
+const SYNC_WITHIN_MS: u64 = 100;
+/// How often a disk that failed is tried.
+const RETRY_MS: u64 = 1_000;
+/// Jobs that share one write.
+const GROUP_JOBS_MAX: usize = 256;
+/// More than any line: a disk that takes it takes the next line.
+const PROBE_BYTES: usize = 16 << 10;
+
+#[cfg(test)]
+mod tests;

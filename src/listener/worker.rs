@@ -1,0 +1,210 @@
+//! One worker: a thread, its runtime, its sockets and its connections.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinSet, LocalSet};
+use tokio_util::task::TaskTracker;
+
+use super::Phase;
+use super::accept;
+use super::caps::{Caps, Ticket};
+use crate::clock::Clock;
+use crate::http::{DrainSignal, Drainer, Limits, Peer, Service, serve};
+use crate::metrics::{Counter, Sink};
+use crate::outcome::CloseReason;
+
+/// What one worker needs besides its services.
+#[derive(Debug)]
+pub struct Seat {
+    /// Its number, from 0.
+    pub index: usize,
+    /// Its TCP sockets, each with its place among the listeners.
+    pub tcp: Vec<(usize, std::net::TcpListener)>,
+    /// Caps of the process.
+    pub caps: Arc<Caps>,
+    /// Bounds of a connection.
+    pub limits: Limits,
+    /// The clock.
+    pub clock: Clock,
+    /// The worker's own counters.
+    pub sink: Sink,
+    /// How far the process is.
+    pub phase: watch::Receiver<Phase>,
+    /// Hears when the thread ends by a panic.
+    pub died: mpsc::UnboundedSender<usize>,
+}
+
+/// A connection of a Unix socket, on its way to the worker it was dealt to.
+#[derive(Debug)]
+pub struct Dealt {
+    /// The connection, not blocking.
+    pub stream: UnixStream,
+    /// The place of its listener.
+    pub listener: usize,
+    /// Its ticket.
+    pub ticket: Ticket,
+}
+
+/// A running worker.
+#[derive(Debug)]
+pub struct Worker {
+    /// Where connections are dealt to it.
+    pub dealt: mpsc::Sender<Dealt>,
+    /// Ends when the phase is [`Phase::Stopped`].
+    pub thread: JoinHandle<()>,
+}
+
+/// Starts a worker. `make` runs on its thread and makes one service for each listener, in their
+/// order.
+pub fn spawn<S, F>(seat: Seat, make: F) -> io::Result<Worker>
+where
+    S: Service,
+    F: FnOnce() -> Vec<Rc<S>> + Send + 'static,
+{
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (dealt, queue) = mpsc::channel(DEALT_MAX);
+    let thread = std::thread::Builder::new().name(format!("worker-{}", seat.index));
+    let thread = thread.spawn(move || {
+        let _watch = Obituary { worker: seat.index, died: seat.died.clone() };
+        LocalSet::new().block_on(&runtime, work(seat, queue, make));
+    })?;
+    Ok(Worker { dealt, thread })
+}
+
+/// Says that a worker's thread panicked.
+struct Obituary {
+    worker: usize,
+    died: mpsc::UnboundedSender<usize>,
+}
+
+impl Drop for Obituary {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            // Nobody listens only where the process is ending already.
+            let _ = self.died.send(self.worker);
+        }
+    }
+}
+
+/// What all connections of a worker share.
+struct Room<S> {
+    index: usize,
+    services: Vec<Rc<S>>,
+    caps: Arc<Caps>,
+    limits: Rc<Limits>,
+    clock: Clock,
+    sink: Sink,
+    drain: DrainSignal,
+    connections: TaskTracker,
+}
+
+async fn work<S, F>(seat: Seat, queue: mpsc::Receiver<Dealt>, make: F)
+where
+    S: Service,
+    F: FnOnce() -> Vec<Rc<S>>,
+{
+    let mut phase = seat.phase;
+    let drainer = Drainer::new();
+    let room = Rc::new(Room {
+        index: seat.index,
+        services: make(),
+        caps: seat.caps,
+        limits: Rc::new(seat.limits),
+        clock: seat.clock,
+        sink: seat.sink,
+        drain: drainer.signal(),
+        connections: TaskTracker::new(),
+    });
+    let mut accepting = JoinSet::new();
+    for (listener, socket) in seat.tcp {
+        let (phase, sink, room) = (phase.clone(), room.sink.clone(), room.clone());
+        accepting.spawn_local(accept::tcp(socket, phase, sink, move |stream, from| {
+            room.accepted(stream, from, listener);
+        }));
+    }
+    accepting.spawn_local(take_dealt(queue, room.clone()));
+    loop {
+        tokio::select! {
+            ended = accepting.join_next(), if !accepting.is_empty() => answer_for(ended),
+            changed = phase.changed() => {
+                let now = *phase.borrow_and_update();
+                if changed.is_err() || now == Phase::Stopped {
+                    return;
+                }
+                drainer.begin();
+            }
+        }
+    }
+}
+
+/// An accept loop that ended by a panic or an error would leave its socket deaf: the worker goes
+/// with it, and the process says so.
+fn answer_for(ended: Option<Result<io::Result<()>, tokio::task::JoinError>>) {
+    match ended {
+        Some(Err(panic)) if panic.is_panic() => std::panic::resume_unwind(panic.into_panic()),
+        Some(Ok(Err(cause))) => {
+            std::panic::resume_unwind(Box::new(format!("a listener failed: {cause}")))
+        }
+        _ => {}
+    }
+}
+
+async fn take_dealt<S: Service>(
+    mut queue: mpsc::Receiver<Dealt>,
+    room: Rc<Room<S>>,
+) -> io::Result<()> {
+    while let Some(Dealt { stream, listener, ticket }) = queue.recv().await {
+        room.sink.inc(Counter::Connections);
+        match tokio::net::UnixStream::from_std(stream) {
+            Ok(stream) => room.serve(stream, Peer::Unix, listener, ticket),
+            Err(_) => room.sink.inc(Counter::AcceptErrors),
+        }
+    }
+    Ok(())
+}
+
+impl<S: Service> Room<S> {
+    fn accepted(&self, stream: tokio::net::TcpStream, from: SocketAddr, listener: usize) {
+        self.sink.inc(Counter::Connections);
+        let peer = Peer::Tcp(SocketAddr::new(from.ip().to_canonical(), from.port()));
+        match self.caps.admit(&peer, self.index) {
+            Some(ticket) => self.serve(stream, peer, listener, ticket),
+            None => self.sink.close(CloseReason::Refused),
+        }
+    }
+
+    fn serve<IO>(&self, io: IO, peer: Peer, listener: usize, ticket: Ticket)
+    where
+        IO: AsyncRead + AsyncWrite + Unpin + 'static,
+    {
+        let Some(service) = self.services.get(listener) else { return };
+        let (service, limits, clock) = (service.clone(), self.limits.clone(), self.clock.clone());
+        let (sink, drain) = (self.sink.clone(), self.drain.clone());
+        self.connections.spawn_local(async move {
+            let _ticket = ticket;
+            let _watch = Panicked(sink.clone());
+            serve(io, peer, service, limits, clock, sink, drain).await
+        });
+    }
+}
+
+/// Counts a bug in the driver itself: it costs its connection.
+struct Panicked(Sink);
+
+impl Drop for Panicked {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.inc(Counter::Panics);
+        }
+    }
+}
+
+/// Connections on their way to one worker; the kernel's queue holds more.
+const DEALT_MAX: usize = 256;

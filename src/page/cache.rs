@@ -1,0 +1,400 @@
+//! The store of pages, shared by all workers: what is kept, what is under way, and purges.
+//!
+//! A fill may store only while the table of flights still names it. A purge takes it out of the table
+//! first and removes entries afterwards, so that a fill that began before a purge can never store
+//! after it: the flight's own identity is the generation.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use dashmap::DashMap;
+use dashmap::mapref::entry::Entry as Place;
+use quick_cache::sync::Cache as QuickCache;
+use quick_cache::{DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter};
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use super::flight::{Flight, Waiter};
+use super::judge::Kind;
+use super::key::{Key, KeyRef};
+use super::record::Record;
+use crate::clock::MonoMs;
+use crate::config::Settings;
+use crate::config::schema;
+use crate::metrics::{Counter, Sink};
+
+/// The cache, shared by all workers.
+pub struct Cache {
+    settings: schema::Cache,
+    entry_bytes_max: usize,
+    records: QuickCache<Arc<Key>, Arc<Record>, ByWeight, DefaultHashBuilder, CountEvictions>,
+    flights: DashMap<Arc<Key>, Arc<Flight>>,
+    /// Fills under way, those that a purge took out of the table too.
+    fills: AtomicUsize,
+    evictions: AtomicU64,
+    /// Turns at making codings: more at once would only take the processors from the workers.
+    encoders: Semaphore,
+}
+
+/// What a purge is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purge<'a> {
+    /// All pages of an activity, whatever the city.
+    Activity {
+        /// The site.
+        site: &'a str,
+        /// The activity.
+        activity: &'a str,
+    },
+    /// The page of an activity for one city.
+    ActivityCity {
+        /// The site.
+        site: &'a str,
+        /// The activity.
+        activity: &'a str,
+        /// The city; `None`: the page without one.
+        city: Option<&'a str>,
+    },
+    /// What is stored for a URL.
+    Url {
+        /// Host, as it is sent to the shop.
+        host: &'a str,
+        /// Path, without a query.
+        path: &'a str,
+        /// The city that the URL's query names; `None`: all of them.
+        city: Option<&'a str>,
+    },
+    /// Everything.
+    All,
+}
+
+/// How thorough a purge is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Entries are removed.
+    Hard,
+    /// Entries are stale at once, and still there if the shop does not answer.
+    Soft,
+}
+
+/// The state of the cache, for metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Entries, remarks included.
+    pub entries: u64,
+    /// Bytes that they take.
+    pub bytes: u64,
+    /// Bytes that they may take.
+    pub bytes_max: u64,
+    /// Entries pushed out by newer ones since the start.
+    pub evictions: u64,
+    /// Fills under way.
+    pub fills: u64,
+}
+
+/// What [`Cache::join`] came to.
+pub enum Joined {
+    /// Nobody was filling: the caller must.
+    Began(Filling, Waiter),
+    /// A fill is under way.
+    Waits(Waiter),
+    /// It was stored in the meantime.
+    Found(Arc<Record>),
+    /// A bound was reached: waiters of a fill, or fills.
+    Full,
+}
+
+impl Cache {
+    /// For `[cache]`.
+    pub fn new(settings: &Settings) -> Arc<Cache> {
+        let settings = settings.cache.clone();
+        let size = settings.size.bytes;
+        // A body takes at most its own length again for all its codings. What does not fit into an
+        // eighth of the cache would push out everything else.
+        let entry_bytes_max = settings.entry_bytes_max.bytes.min(size / 8);
+        let weight_max = 2 * entry_bytes_max + OVERHEAD_BYTES_MAX;
+        // quick_cache refuses what is heavier than the hot part (97 %) of one shard.
+        let shards = (size / (2 * weight_max).max(1)).clamp(1, SHARDS_MAX);
+        let shards = 1 << shards.ilog2();
+        let records = OptionsBuilder::new()
+            .shards(shards)
+            .weight_capacity(size)
+            .estimated_items_capacity(
+                usize::try_from(size / ENTRY_BYTES_TYPICAL).unwrap_or(0).max(64),
+            )
+            .build();
+        let entry_bytes_max = usize::try_from(entry_bytes_max).unwrap_or(usize::MAX);
+        let records = match records {
+            Ok(options) => QuickCache::with_options(
+                options,
+                ByWeight,
+                DefaultHashBuilder::default(),
+                CountEvictions,
+            ),
+            // Both numbers it asks for are given.
+            Err(_) => {
+                QuickCache::with(64, size, ByWeight, DefaultHashBuilder::default(), CountEvictions)
+            }
+        };
+        Arc::new(Cache {
+            entry_bytes_max,
+            records,
+            flights: DashMap::new(),
+            fills: AtomicUsize::new(0),
+            evictions: AtomicU64::new(0),
+            encoders: Semaphore::new(ENCODERS),
+            settings,
+        })
+    }
+
+    /// Its settings.
+    pub fn settings(&self) -> &schema::Cache {
+        &self.settings
+    }
+
+    /// Largest body that is stored: `entry_bytes_max`, but no more than an eighth of `size`.
+    pub fn entry_bytes_max(&self) -> usize {
+        self.entry_bytes_max
+    }
+
+    /// What is stored under `key`. A small table of each worker's own can go in front of this one.
+    pub fn get(&self, key: &KeyRef<'_>) -> Option<Arc<Record>> {
+        self.records.get(key)
+    }
+
+    /// Joins the fill of `key` or begins it. `seen` is what the caller found stored: if something
+    /// else is there by now, that is returned.
+    pub fn join(self: &Arc<Self>, key: KeyRef<'_>, seen: Option<&Arc<Record>>) -> Joined {
+        let waiters_max = self.settings.waiters_max as usize;
+        let kept = seen.map_or_else(|| Arc::new(key.to_key()), |record| record.key().clone());
+        match self.flights.entry(kept.clone()) {
+            Place::Occupied(place) => {
+                place.get().join(waiters_max).map_or(Joined::Full, Joined::Waits)
+            }
+            Place::Vacant(place) => {
+                // Within the lock of the table's shard: a fill stores first and leaves then.
+                let stored = self.records.peek(&key);
+                let is_new = |record: &Arc<Record>| seen.is_none_or(|s| !Arc::ptr_eq(s, record));
+                if let Some(record) = stored.filter(is_new) {
+                    return Joined::Found(record);
+                }
+                let Some(filling) = self.begin(kept, seen.cloned()) else { return Joined::Full };
+                let Some(waiter) = filling.flight.join(waiters_max) else {
+                    // Unlocks the shard before `filling` is dropped, which locks it.
+                    drop(place);
+                    return Joined::Full;
+                };
+                place.insert(filling.flight.clone());
+                Joined::Began(filling, waiter)
+            }
+        }
+    }
+
+    /// Begins a fill that nobody waits for, to renew `record`, unless one is under way or there are
+    /// too many.
+    pub fn refill(self: &Arc<Self>, record: &Arc<Record>, now: MonoMs) -> Option<Filling> {
+        if !record.begin_refill(now) {
+            return None;
+        }
+        match self.flights.entry(record.key().clone()) {
+            Place::Vacant(place) => match self.begin(record.key().clone(), Some(record.clone())) {
+                Some(filling) => {
+                    place.insert(filling.flight.clone());
+                    return Some(filling);
+                }
+                None => drop(place),
+            },
+            Place::Occupied(place) => drop(place),
+        }
+        record.release();
+        None
+    }
+
+    /// Removes entries, or ends their freshness, and disowns the fills under way. Says how many pages
+    /// it found.
+    pub fn purge(&self, what: &Purge<'_>, mode: Mode, sink: &Sink) -> u64 {
+        self.flights.retain(|key, _| !what.matches(key));
+        let found = AtomicU64::new(0);
+        let hit = |key: &Key, record: &Record| {
+            let is_hit = what.matches(key);
+            if is_hit && record.stored().kind == Kind::Page {
+                found.fetch_add(1, Ordering::Relaxed);
+            }
+            is_hit
+        };
+        match mode {
+            Mode::Hard => self.records.retain(|key, record| !hit(key, record)),
+            Mode::Soft => {
+                for (key, record) in self.records.iter() {
+                    if hit(&key, &record) {
+                        record.purge_softly();
+                    }
+                }
+            }
+        }
+        let found = found.into_inner();
+        sink.add(Counter::CachePurged, found);
+        found
+    }
+
+    /// A turn at making codings, which takes a processor for a while.
+    pub async fn encoding_turn(&self) -> Option<SemaphorePermit<'_>> {
+        // The semaphore is never closed.
+        self.encoders.acquire().await.ok()
+    }
+
+    /// The state of the cache.
+    pub fn report(&self) -> Report {
+        Report {
+            entries: self.records.len() as u64,
+            bytes: self.records.weight(),
+            bytes_max: self.records.capacity(),
+            evictions: self.evictions.load(Ordering::Relaxed),
+            fills: self.fills.load(Ordering::Relaxed) as u64,
+        }
+    }
+
+    fn begin(self: &Arc<Self>, key: Arc<Key>, old: Option<Arc<Record>>) -> Option<Filling> {
+        let fills_max = self.settings.fills_max as usize;
+        if self.fills.fetch_add(1, Ordering::Relaxed) >= fills_max {
+            self.fills.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        let flight = Flight::new(self.entry_bytes_max.max(WINDOW_BYTES_MIN));
+        Some(Filling { cache: self.clone(), key, flight, old })
+    }
+}
+
+impl fmt::Debug for Cache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cache").field("report", &self.report()).finish_non_exhaustive()
+    }
+}
+
+/// The right to fill a key. Dropping it ends the flight: who still waits is told.
+#[derive(Debug)]
+pub struct Filling {
+    cache: Arc<Cache>,
+    key: Arc<Key>,
+    flight: Arc<Flight>,
+    /// What is stored under the key, a stale page perhaps.
+    old: Option<Arc<Record>>,
+}
+
+impl Filling {
+    /// What was stored when it began.
+    pub fn old(&self) -> Option<&Arc<Record>> {
+        self.old.as_ref()
+    }
+
+    /// Its flight.
+    pub fn flight(&self) -> &Flight {
+        &self.flight
+    }
+
+    /// Its key.
+    pub fn key(&self) -> &Arc<Key> {
+        &self.key
+    }
+
+    /// The cache.
+    pub fn cache(&self) -> &Arc<Cache> {
+        &self.cache
+    }
+
+    /// Stores `record` unless a purge disowned this fill, and makes room for the next fill of the
+    /// key. Says whether it was stored.
+    pub fn store(&self, record: Arc<Record>, sink: &Sink) -> bool {
+        let Place::Occupied(place) = self.cache.flights.entry(self.key.clone()) else {
+            return false;
+        };
+        if !Arc::ptr_eq(place.get(), &self.flight) {
+            return false;
+        }
+        // A key that is replaced keeps its place in the eviction order.
+        let mut evicted = 0;
+        self.cache.records.insert_with_lifecycle(self.key.clone(), record, &mut evicted);
+        place.remove();
+        if evicted > 0 {
+            self.cache.evictions.fetch_add(evicted, Ordering::Relaxed);
+            sink.add(Counter::CacheEvictions, evicted);
+        }
+        true
+    }
+
+    /// Makes room for the next fill of the key without storing anything.
+    pub fn leave(&self) {
+        self.cache.flights.remove_if(&self.key, |_, flight| Arc::ptr_eq(flight, &self.flight));
+    }
+}
+
+impl Drop for Filling {
+    fn drop(&mut self) {
+        self.leave();
+        self.old.iter().for_each(|record| record.release());
+        self.flight.land(super::flight::Landing::Failed(crate::outcome::Reason::Internal));
+        self.flight.end(false);
+        self.cache.fills.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Purge<'_> {
+    /// Whether a page with this key is meant.
+    fn matches(&self, key: &Key) -> bool {
+        let fields = key.fields();
+        match *self {
+            Purge::Activity { site, activity } => {
+                (fields.site, fields.activity) == (site, activity)
+            }
+            Purge::ActivityCity { site, activity, city } => {
+                (fields.site, fields.activity, fields.city) == (site, activity, city)
+            }
+            Purge::Url { host, path, city } => {
+                (fields.host, fields.path) == (host, path)
+                    && (city.is_none() || fields.city == city)
+            }
+            Purge::All => true,
+        }
+    }
+}
+
+/// Weighs a record by the bytes that it takes.
+#[derive(Clone)]
+struct ByWeight;
+
+impl Weighter<Arc<Key>, Arc<Record>> for ByWeight {
+    fn weight(&self, _: &Arc<Key>, record: &Arc<Record>) -> u64 {
+        record.weight()
+    }
+}
+
+/// Counts what an insertion pushes out.
+#[derive(Clone)]
+struct CountEvictions;
+
+impl Lifecycle<Arc<Key>, Arc<Record>> for CountEvictions {
+    type RequestState = u64;
+
+    fn on_evict(&self, evicted: &mut u64, _: Arc<Key>, _: Arc<Record>) {
+        *evicted += 1;
+    }
+}
+
+/// More than key, fields and heads of an entry take by default settings, in bytes: four codings with
+/// four heads each of at most 16 KiB.
+const OVERHEAD_BYTES_MAX: u64 = 512 * 1024;
+
+/// More shards serve no purpose: a shard's lock is held for less than a microsecond.
+const SHARDS_MAX: u64 = 64;
+
+/// For the size of the index alone.
+const ENTRY_BYTES_TYPICAL: u64 = 16 * 1024;
+
+/// Bodies that are encoded at once, in the whole process.
+const ENCODERS: usize = 2;
+
+/// Least window of a body that is not stored.
+const WINDOW_BYTES_MIN: usize = 256 * 1024;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,215 @@
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+
+use super::super::entry::Source;
+use super::super::flight::Landing;
+use super::super::judge::Windows;
+use super::super::key::Fields;
+use super::super::record::What;
+use super::*;
+use crate::config::units::Size;
+
+fn cache(change: impl FnOnce(&mut schema::Cache)) -> Arc<Cache> {
+    let mut settings = Settings::default();
+    change(&mut settings.cache);
+    Cache::new(&settings)
+}
+
+fn fields<'a>(activity: &'a str, city: Option<&'a str>) -> Fields<'a> {
+    Fields { site: "shop", host: "shop.example", path: "/p", activity, city }
+}
+
+fn page(key: Arc<Key>, body: Vec<u8>) -> Arc<Record> {
+    let source =
+        Source { status: StatusCode::OK, headers: HeaderMap::new(), body: Bytes::from(body) };
+    let windows = Windows { fresh_ms: 1_000, refill_ms: 1_000, error_ms: 1_000, age_ms: 0 };
+    Record::new(key, What::Page(source.into_entry(600)), windows, MonoMs(0))
+}
+
+fn begin(cache: &Arc<Cache>, fields: Fields<'_>) -> (Filling, Waiter) {
+    let mut buffer = Vec::new();
+    let key = fields.key(&mut buffer);
+    let seen = cache.get(&key);
+    match cache.join(key, seen.as_ref()) {
+        Joined::Began(filling, waiter) => (filling, waiter),
+        _ => panic!("a fill was under way"),
+    }
+}
+
+fn fill(cache: &Arc<Cache>, fields: Fields<'_>, body: Vec<u8>) -> bool {
+    let (filling, _waiter) = begin(cache, fields);
+    let record = page(filling.key().clone(), body);
+    filling.store(record, &Sink::detached())
+}
+
+fn has(cache: &Arc<Cache>, fields: Fields<'_>) -> bool {
+    let mut buffer = Vec::new();
+    cache.get(&fields.key(&mut buffer)).is_some()
+}
+
+#[test]
+fn a_key_with_the_same_hash_is_another_page() {
+    let cache = cache(|_| {});
+    assert!(fill(&cache, fields("1", None), b"one".to_vec()));
+    let (mut one, mut two) = (Vec::new(), Vec::new());
+    let stored = fields("1", None).key(&mut one);
+    assert!(cache.get(&stored).is_some());
+    let forged = fields("2", None).key(&mut two).with_hash(stored.to_key().hash_for_tests());
+    assert!(cache.get(&forged).is_none());
+}
+
+/// Every body that is allowed is stored, at every size of the cache, with the worst overhead.
+#[test]
+fn no_allowed_entry_is_refused() {
+    for (size, entry) in [(1, 1), (4, 8), (16, 1), (64, 8), (256, 8), (256, 16), (1024, 64)] {
+        let cache = cache(|c| {
+            c.size = Size::from_mib(size);
+            c.entry_bytes_max = Size::from_mib(entry);
+        });
+        let weight_max = 2 * cache.entry_bytes_max() as u64 + OVERHEAD_BYTES_MAX;
+        let hot = cache.records.shard_capacity() as f64 * 0.97;
+        assert!((weight_max as f64) < hot, "{size} MiB of {entry} MiB: {weight_max} in {hot}");
+        let body = vec![b'x'; cache.entry_bytes_max().min(4 << 20)];
+        assert!(fill(&cache, fields("1", None), body));
+        assert!(has(&cache, fields("1", None)), "{size} MiB of {entry} MiB");
+    }
+}
+
+#[test]
+fn the_size_bounds_what_is_kept() {
+    let cache = cache(|c| c.size = Size::from_mib(1));
+    let sink = Sink::detached();
+    for i in 0..300u32 {
+        let name = i.to_string();
+        let (filling, _waiter) = begin(&cache, fields(&name, None));
+        let record = page(filling.key().clone(), vec![b'x'; 10_000]);
+        assert!(filling.store(record, &sink));
+    }
+    let report = cache.report();
+    assert!(report.bytes <= 1 << 20 && report.entries > 50, "{report:?}");
+    assert_eq!(report.entries + report.evictions, 300);
+    assert_eq!(sink.get(Counter::CacheEvictions), report.evictions);
+    assert_eq!(report.fills, 0);
+}
+
+#[test]
+fn a_purge_removes_what_it_names_and_nothing_else() {
+    let all = [("1", None), ("1", Some("sh")), ("1", Some("bj")), ("12", None)];
+    let url = |path, city| Purge::Url { host: "shop.example", path, city };
+    for (what, left) in [
+        (Purge::Activity { site: "shop", activity: "1" }, vec![all[3]]),
+        (Purge::Activity { site: "other", activity: "1" }, all.to_vec()),
+        (
+            Purge::ActivityCity { site: "shop", activity: "1", city: Some("sh") },
+            vec![all[0], all[2], all[3]],
+        ),
+        (
+            Purge::ActivityCity { site: "shop", activity: "1", city: None },
+            vec![all[1], all[2], all[3]],
+        ),
+        (url("/p", Some("bj")), vec![all[0], all[1], all[3]]),
+        (url("/p", None), vec![]),
+        (url("/q", None), all.to_vec()),
+        (Purge::All, vec![]),
+    ] {
+        let cache = cache(|_| {});
+        let sink = Sink::detached();
+        for (activity, city) in all {
+            assert!(fill(&cache, fields(activity, city), b"page".to_vec()));
+        }
+        let purged = cache.purge(&what, Mode::Hard, &sink);
+        assert_eq!(purged, (all.len() - left.len()) as u64, "{what:?}");
+        assert_eq!(sink.get(Counter::CachePurged), purged);
+        for (activity, city) in all {
+            assert_eq!(has(&cache, fields(activity, city)), left.contains(&(activity, city)));
+        }
+    }
+}
+
+#[test]
+fn a_soft_purge_ends_freshness_only() {
+    let cache = cache(|_| {});
+    assert!(fill(&cache, fields("1", None), b"page".to_vec()));
+    let mut buffer = Vec::new();
+    let record = cache.get(&fields("1", None).key(&mut buffer)).expect("stored");
+    assert_eq!(record.stored().fresh_until, MonoMs(1_000));
+    assert_eq!(cache.purge(&Purge::All, Mode::Soft, &Sink::detached()), 1);
+    assert_eq!(record.stored().fresh_until, MonoMs(0));
+    assert!(record.stands_in(MonoMs(1_999)));
+}
+
+#[test]
+fn a_fill_from_before_a_purge_is_never_stored_after_it() {
+    for mode in [Mode::Hard, Mode::Soft] {
+        let cache = cache(|_| {});
+        let (old, _waiter) = begin(&cache, fields("1", None));
+        cache.purge(&Purge::Activity { site: "shop", activity: "1" }, mode, &Sink::detached());
+        // The next request begins a fill of its own, which may store.
+        let (new, _waiter) = begin(&cache, fields("1", None));
+        let sink = Sink::detached();
+        assert!(!old.store(page(old.key().clone(), b"old".to_vec()), &sink));
+        drop(old);
+        assert!(!has(&cache, fields("1", None)));
+        assert!(new.store(page(new.key().clone(), b"new".to_vec()), &sink));
+        assert!(has(&cache, fields("1", None)));
+    }
+}
+
+#[test]
+fn one_fill_for_a_key_and_a_bound_on_all() {
+    let cache = cache(|c| {
+        c.fills_max = 2;
+        c.waiters_max = 2;
+    });
+    let (mut one, mut two) = (Vec::new(), Vec::new());
+    let (_first, waiter) = begin(&cache, fields("1", None));
+    let key = fields("1", None).key(&mut one);
+    let Joined::Waits(_second) = cache.join(key, None) else { panic!("not joined") };
+    assert!(matches!(cache.join(key, None), Joined::Full));
+    drop(waiter);
+    assert!(matches!(cache.join(key, None), Joined::Waits(_)));
+    let (other, _waiter) = begin(&cache, fields("2", None));
+    assert!(matches!(cache.join(fields("3", None).key(&mut two), None), Joined::Full));
+    assert_eq!(cache.report().fills, 2);
+    drop(other);
+    assert!(matches!(cache.join(fields("3", None).key(&mut two), None), Joined::Began(..)));
+}
+
+#[test]
+fn who_comes_between_a_fill_and_its_end_finds_the_page() {
+    let cache = cache(|_| {});
+    assert!(fill(&cache, fields("1", None), b"page".to_vec()));
+    let mut buffer = Vec::new();
+    let key = fields("1", None).key(&mut buffer);
+    assert!(matches!(cache.join(key, None), Joined::Found(_)));
+    let seen = cache.get(&key);
+    assert!(matches!(cache.join(key, seen.as_ref()), Joined::Began(..)));
+}
+
+#[test]
+fn a_fill_that_vanishes_is_told() {
+    let cache = cache(|_| {});
+    let (filling, waiter) = begin(&cache, fields("1", None));
+    drop(filling);
+    let mut landing = std::pin::pin!(waiter.landing());
+    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    let landed = landing.as_mut().poll(&mut cx);
+    assert!(matches!(landed, std::task::Poll::Ready(Landing::Failed(_))));
+}
+
+#[test]
+fn one_refill_at_a_time_and_none_is_lost() {
+    let cache = cache(|_| {});
+    assert!(fill(&cache, fields("1", None), b"page".to_vec()));
+    let mut buffer = Vec::new();
+    let record = cache.get(&fields("1", None).key(&mut buffer)).expect("stored");
+    let now = MonoMs(1_500);
+    let refill = cache.refill(&record, now).expect("the first");
+    assert!(cache.refill(&record, now).is_none());
+    drop(refill);
+    let refill = cache.refill(&record, now).expect("after one that came to nothing");
+    record.hold(MonoMs(1_600));
+    drop(refill);
+    assert!(cache.refill(&record, now).is_none(), "held after an error");
+    assert!(cache.refill(&record, MonoMs(1_600)).is_some());
+}

@@ -1,0 +1,367 @@
+//! A stored page: its bodies, and the ready-made answers for each of its codings.
+
+use std::borrow::Cow;
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+
+use super::coding::{Accept, Bodies, CODINGS, Coding, encode_all, is_compressible};
+use super::directives::{Directives, date_s, split_unquoted};
+use crate::answer::{Answer, AnswerBuilder, SlotKind};
+use crate::clock::UnixMs;
+use crate::http::Head;
+
+/// What a client said that decides about the form of its answer.
+#[derive(Clone, Debug)]
+pub struct Wanted<'a> {
+    /// The codings it takes.
+    accept: Accept,
+    /// `If-None-Match`, all lines.
+    none_match: Option<Cow<'a, [u8]>>,
+    /// `If-Modified-Since`.
+    modified_since: Option<Cow<'a, [u8]>>,
+    /// Whether it asked by HEAD.
+    pub is_head: bool,
+}
+
+impl<'a> Wanted<'a> {
+    /// Reads it from a request.
+    pub fn of(head: &Head<'a>) -> Wanted<'a> {
+        let mut none_match: Option<Cow<'a, [u8]>> = None;
+        for line in head.field_all("if-none-match") {
+            match &mut none_match {
+                None => none_match = Some(line.into()),
+                Some(all) => {
+                    let all = all.to_mut();
+                    all.push(b',');
+                    all.extend_from_slice(line);
+                }
+            }
+        }
+        Wanted {
+            accept: Accept::of(head),
+            none_match,
+            modified_since: head.field("if-modified-since").map(Cow::Borrowed),
+            is_head: head.method == http::Method::HEAD,
+        }
+    }
+
+    /// A copy to keep while the client waits.
+    pub fn into_owned(self) -> Wanted<'static> {
+        let own = |value: Cow<'a, [u8]>| Cow::Owned(value.into_owned());
+        Wanted {
+            accept: self.accept,
+            none_match: self.none_match.map(own),
+            modified_since: self.modified_since.map(own),
+            is_head: self.is_head,
+        }
+    }
+
+    /// Whether the client's copy is as good as the page with these validators. `If-None-Match` goes
+    /// before `If-Modified-Since` (RFC 9110 13.2.2).
+    pub fn has_copy_of(&self, etag: Option<&HeaderValue>, modified_s: Option<u64>) -> bool {
+        if let Some(tags) = &self.none_match {
+            let opaque = |tag: &[u8]| if tag.starts_with(b"W/") { 2 } else { 0 };
+            return split_unquoted(tags).any(|tag| {
+                let is_it = |etag: &HeaderValue| {
+                    let etag = etag.as_bytes();
+                    tag[opaque(tag)..] == etag[opaque(etag)..]
+                };
+                tag == b"*" || etag.is_some_and(is_it)
+            });
+        }
+        let since = self.modified_since.as_deref().and_then(date_s);
+        since.is_some_and(|since| modified_s.is_some_and(|modified| modified <= since))
+    }
+}
+
+/// A stored page.
+#[derive(Debug)]
+pub struct Entry {
+    status: StatusCode,
+    /// Fields of the shop's answer that are kept.
+    headers: HeaderMap,
+    bodies: Bodies,
+    coded: [Option<Coded>; 4],
+    modified_s: Option<u64>,
+    /// The tag is ours: the shop does not know it.
+    has_our_tag: bool,
+}
+
+/// The answers of one coding. All but the first are made when they are first needed.
+#[derive(Debug)]
+struct Coded {
+    fresh: Arc<Answer>,
+    stale: OnceLock<Arc<Answer>>,
+    fresh_unmodified: OnceLock<Arc<Answer>>,
+    stale_unmodified: OnceLock<Arc<Answer>>,
+}
+
+/// What an entry is made of.
+#[derive(Debug)]
+pub struct Source {
+    /// The status.
+    pub status: StatusCode,
+    /// The fields that are kept, by [`kept_headers`].
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: Bytes,
+}
+
+impl Source {
+    /// Whether making the entry costs enough to leave the worker for it.
+    pub fn is_expensive(&self, compress_bytes_min: usize) -> bool {
+        self.is_compressed(compress_bytes_min) || self.body.len() > HASH_ON_WORKER_BYTES_MAX
+    }
+
+    fn is_compressed(&self, compress_bytes_min: usize) -> bool {
+        let kind = self.headers.get(header::CONTENT_TYPE).map_or(&b""[..], |v| v.as_bytes());
+        self.body.len() >= compress_bytes_min
+            && !self.headers.contains_key(header::CONTENT_ENCODING)
+            && !Directives::of(&self.headers).no_transform
+            && is_compressible(kind)
+    }
+
+    /// Makes the entry: all codings, tags and answers.
+    pub fn into_entry(mut self, compress_bytes_min: usize) -> Entry {
+        // All codings together take at most what the page takes, so that an allowed body is an
+        // allowed entry.
+        let bodies = match self.is_compressed(compress_bytes_min) {
+            true => encode_all(&self.body, self.body.len()),
+            false => [Some(self.body.clone()), None, None, None],
+        };
+        let has_our_tag = self.status == StatusCode::OK && !self.headers.contains_key(header::ETAG);
+        if has_our_tag {
+            let hash = blake3::hash(&self.body).to_hex();
+            if let Ok(tag) = HeaderValue::from_str(&format!("\"{}\"", &hash[..16])) {
+                self.headers.insert(header::ETAG, tag);
+            }
+        }
+        Entry::new(self.status, self.headers, bodies, has_our_tag)
+    }
+}
+
+impl Entry {
+    fn new(status: StatusCode, headers: HeaderMap, bodies: Bodies, has_our_tag: bool) -> Entry {
+        let modified = headers.get(header::LAST_MODIFIED).or(headers.get(header::DATE));
+        let modified_s = modified.and_then(|v| date_s(v.as_bytes()));
+        let coded = [const { None }; 4];
+        let mut entry = Entry { status, headers, bodies, coded, modified_s, has_our_tag };
+        for coding in CODINGS {
+            if entry.bodies[coding as usize].is_some() {
+                entry.coded[coding as usize] = Some(Coded {
+                    fresh: entry.answer(coding, Form::Fresh),
+                    stale: OnceLock::new(),
+                    fresh_unmodified: OnceLock::new(),
+                    stale_unmodified: OnceLock::new(),
+                });
+            }
+        }
+        entry
+    }
+
+    /// The same page with the fields of a 304 (RFC 9111 3.2). Its bodies are shared.
+    pub fn refreshed(&self, mut not_modified: HeaderMap) -> Entry {
+        // These describe the body, which is the stored one.
+        for name in [header::CONTENT_ENCODING, header::CONTENT_TYPE, header::CONTENT_RANGE] {
+            not_modified.remove(name);
+        }
+        // Our own member of Vary alone: the shop's answer said nothing about it.
+        if not_modified.get_all(header::VARY).iter().count() == 1 {
+            not_modified.remove(header::VARY);
+        }
+        let has_our_tag = self.has_our_tag && !not_modified.contains_key(header::ETAG);
+        let mut headers = self.headers.clone();
+        headers.remove(header::AGE);
+        for name in not_modified.keys() {
+            headers.remove(name);
+        }
+        for (name, value) in &not_modified {
+            headers.append(name, value.clone());
+        }
+        Entry::new(self.status, headers, self.bodies.clone(), has_our_tag)
+    }
+
+    /// The status.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// The fields that are kept.
+    pub fn headers(&self) -> &HeaderMap {
+        &self.headers
+    }
+
+    /// The answer for a client, made at most once.
+    pub fn answer_for(&self, wanted: &Wanted<'_>, is_stale: bool) -> &Arc<Answer> {
+        let coding = wanted.accept.pick(|c| self.bodies[c as usize].is_some());
+        let Some(coded) = &self.coded[coding as usize] else { return self.identity() };
+        let has_copy = self.status == StatusCode::OK
+            && wanted.has_copy_of(coded.fresh.etag(), self.modified_s);
+        let (place, form) = match (is_stale, has_copy) {
+            (false, false) => return &coded.fresh,
+            (true, false) => (&coded.stale, Form::Stale),
+            (false, true) => (&coded.fresh_unmodified, Form::FreshUnmodified),
+            (true, true) => (&coded.stale_unmodified, Form::StaleUnmodified),
+        };
+        place.get_or_init(|| self.answer(coding, form))
+    }
+
+    /// The validators to ask the shop with whether the page has changed: its own, never ours.
+    pub fn validators(&self) -> impl Iterator<Item = (HeaderName, &HeaderValue)> {
+        let etag = self.headers.get(header::ETAG).filter(|_| !self.has_our_tag);
+        let etag = etag.map(|v| (header::IF_NONE_MATCH, v));
+        let modified = self.headers.get(header::LAST_MODIFIED);
+        etag.into_iter().chain(modified.map(|v| (header::IF_MODIFIED_SINCE, v)))
+    }
+
+    /// Bytes on the heap, with every answer that may be made later.
+    pub fn weight(&self) -> usize {
+        let bodies: usize = self.bodies.iter().flatten().map(Bytes::len).sum();
+        let fields: usize =
+            self.headers.iter().map(|(n, v)| n.as_str().len() + v.len() + FIELD_BYTES).sum();
+        let codings = self.bodies.iter().flatten().count();
+        bodies + fields * (1 + codings * FORMS) + codings * FORMS * HEAD_BYTES + size_of::<Entry>()
+    }
+
+    fn identity(&self) -> &Arc<Answer> {
+        // Identity always exists: `Bodies` is only made with it.
+        static NONE: OnceLock<Arc<Answer>> = OnceLock::new();
+        let none = || AnswerBuilder::new(StatusCode::INTERNAL_SERVER_ERROR).build();
+        self.coded[Coding::Identity as usize]
+            .as_ref()
+            .map_or_else(|| NONE.get_or_init(none), |coded| &coded.fresh)
+    }
+
+    fn answer(&self, coding: Coding, form: Form) -> Arc<Answer> {
+        let is_unmodified = matches!(form, Form::FreshUnmodified | Form::StaleUnmodified);
+        let status = if is_unmodified { StatusCode::NOT_MODIFIED } else { self.status };
+        let mut answer = match self.headers.get(header::DATE) {
+            Some(date) => AnswerBuilder::dated(status, date.as_bytes()),
+            None => AnswerBuilder::new(status),
+        };
+        for (name, value) in &self.headers {
+            let is_ours = *name == header::DATE || *name == header::ETAG || *name == header::AGE;
+            let is_left_out = is_unmodified && !in_unmodified(name);
+            if !is_ours && !is_left_out {
+                answer = answer.field(name.as_str(), value.as_bytes());
+            }
+        }
+        if coding != Coding::Identity && !is_unmodified {
+            answer = answer.field("content-encoding", coding.label());
+        }
+        if let Some(etag) = self.headers.get(header::ETAG).and_then(|tag| tag_for(tag, coding)) {
+            answer = answer.etag(etag);
+        }
+        answer = answer.slot("age", SlotKind::Age);
+        answer = match form {
+            Form::Fresh | Form::FreshUnmodified => {
+                answer.slot_in("cache-status", b"penstock; hit; ttl=", SlotKind::MaxAge, b"")
+            }
+            Form::Stale | Form::StaleUnmodified => {
+                answer.slot_in("cache-status", b"penstock; hit; ttl=-", SlotKind::MaxAge, b"")
+            }
+        };
+        match &self.bodies[coding as usize] {
+            Some(body) if !is_unmodified => answer.body(body.clone()).build(),
+            _ => answer.build(),
+        }
+    }
+}
+
+/// The variants of an answer that are fixed text, as opposed to slots.
+#[derive(Clone, Copy)]
+enum Form {
+    Fresh,
+    Stale,
+    FreshUnmodified,
+    StaleUnmodified,
+}
+
+/// How many there are.
+const FORMS: usize = 4;
+
+/// The tag of one coding of a page. Only the bytes of the shop deserve its strong tag.
+fn tag_for(tag: &HeaderValue, coding: Coding) -> Option<HeaderValue> {
+    if coding == Coding::Identity {
+        return Some(tag.clone());
+    }
+    let opaque = tag.as_bytes().strip_prefix(b"W/").unwrap_or(tag.as_bytes());
+    let inner = opaque.strip_suffix(b"\"")?;
+    let tag = [b"W/", inner, b"-", coding.label().as_bytes(), b"\""].concat();
+    HeaderValue::from_bytes(&tag).ok()
+}
+
+/// The fields of a shop's answer that are kept and relayed: those that describe the content, its
+/// freshness and how a browser may use it. `vary` gets what decides between our codings and cities;
+/// where the shop sent no `date`, the time of its arrival.
+pub fn kept_headers(headers: &HeaderMap, vary: &str, wall: UnixMs) -> HeaderMap {
+    let mut kept = HeaderMap::with_capacity(headers.len());
+    for (name, value) in headers {
+        let text = name.as_str();
+        let is_kept = KEPT.contains(&text) || KEPT_PREFIXES.iter().any(|p| text.starts_with(p));
+        if is_kept && *name != header::CONTENT_LENGTH && *name != header::CONTENT_RANGE {
+            kept.append(name, value.clone());
+        }
+    }
+    if !kept.contains_key(header::DATE) {
+        let date = crate::answer::imf_fixdate(wall);
+        if let Ok(date) = HeaderValue::from_bytes(&date) {
+            kept.insert(header::DATE, date);
+        }
+    }
+    if headers.get(header::CONTENT_ENCODING).is_some_and(|v| v == "identity") {
+        kept.remove(header::CONTENT_ENCODING);
+    }
+    if let Ok(vary) = HeaderValue::from_str(vary) {
+        kept.append(header::VARY, vary);
+    }
+    kept
+}
+
+/// Fields that a 304 repeats (RFC 9110 15.4.5).
+pub fn in_unmodified(name: &HeaderName) -> bool {
+    [header::CACHE_CONTROL, header::CONTENT_LOCATION, header::EXPIRES, header::VARY].contains(name)
+        || *name == "cdn-cache-control"
+}
+
+const KEPT: &[&str] = &[
+    "accept-ranges",
+    "age",
+    "alt-svc",
+    "cache-control",
+    "cdn-cache-control",
+    "date",
+    "etag",
+    "expires",
+    "last-modified",
+    "link",
+    "location",
+    "origin-agent-cluster",
+    "permissions-policy",
+    "pragma",
+    "referrer-policy",
+    "retry-after",
+    "server",
+    "strict-transport-security",
+    "timing-allow-origin",
+    "vary",
+    "x-content-type-options",
+    "x-dns-prefetch-control",
+    "x-frame-options",
+    "x-robots-tag",
+    "x-ua-compatible",
+    "x-xss-protection",
+];
+const KEPT_PREFIXES: &[&str] = &["access-control-", "content-", "cross-origin-"];
+
+/// What a field costs beside its text, and what a head costs beside its fields, in bytes.
+const FIELD_BYTES: usize = 32;
+const HEAD_BYTES: usize = 320;
+
+/// Bodies up to this size are hashed on the worker: about 20 µs.
+const HASH_ON_WORKER_BYTES_MAX: usize = 16 * 1024;
+
+#[cfg(test)]
+mod tests;

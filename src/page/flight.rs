@@ -1,0 +1,313 @@
+//! Request coalescing: one fill, and everybody who waits for it.
+//!
+//! A [`Flight`] is shared by all workers. The fill pushes the body into it chunk by chunk; waiters
+//! stream from it, each at its own pace, from the beginning. While the page will be stored, nothing
+//! waits for anybody. If it turns out that it will not be (too large, or uncacheable), only a window of
+//! the body is kept: the fill then goes at the pace of the fastest waiter, and one that falls behind
+//! the window is cut, so that memory is bounded and nobody delays another.
+
+use std::collections::{HashMap, VecDeque};
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+use http_body::{Body, Frame, SizeHint};
+
+use super::record::Record;
+use crate::http::body::BodyError;
+use crate::outcome::Reason;
+
+/// One fill and its waiters.
+#[derive(Debug)]
+pub struct Flight {
+    state: Mutex<State>,
+    /// Bytes of the body that are kept once it will not be stored.
+    window_bytes: usize,
+}
+
+#[derive(Debug)]
+struct State {
+    landing: Option<Landing>,
+    /// The body from chunk number `first` on.
+    chunks: VecDeque<Bytes>,
+    first: usize,
+    kept_bytes: usize,
+    end: Option<End>,
+    /// All chunks are kept, for the cache.
+    is_kept: bool,
+    seats: HashMap<u64, Seat>,
+    next_seat: u64,
+    /// The fill, waiting for the fastest waiter.
+    filler: Option<Waker>,
+}
+
+#[derive(Debug, Default)]
+struct Seat {
+    /// Number of the chunk that it takes next.
+    next: usize,
+    waker: Option<Waker>,
+}
+
+/// How a fill came down: what every waiter is told.
+#[derive(Clone, Debug)]
+pub enum Landing {
+    /// The head of the shop's answer; the body follows.
+    Stream(Arc<Lead>),
+    /// What is stored: renewed by a 304, or stale instead of an error.
+    Record(Arc<Record>),
+    /// No answer.
+    Failed(Reason),
+}
+
+/// The head of the shop's answer, as clients get it.
+#[derive(Debug)]
+pub struct Lead {
+    /// The status.
+    pub status: StatusCode,
+    /// The fields that are relayed.
+    pub headers: HeaderMap,
+    /// Length of the body, if it was stated.
+    pub length: Option<u64>,
+    /// Whether it will be stored, as far as the head says.
+    pub is_stored: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Whole,
+    Cut,
+}
+
+impl Flight {
+    /// A fill that has just begun.
+    pub fn new(window_bytes: usize) -> Arc<Flight> {
+        Arc::new(Flight {
+            state: Mutex::new(State {
+                landing: None,
+                chunks: VecDeque::new(),
+                first: 0,
+                kept_bytes: 0,
+                end: None,
+                is_kept: true,
+                seats: HashMap::new(),
+                next_seat: 0,
+                filler: None,
+            }),
+            window_bytes,
+        })
+    }
+
+    /// A place among those who wait, unless there are `waiters_max`.
+    pub fn join(self: &Arc<Self>, waiters_max: usize) -> Option<Waiter> {
+        let mut state = self.lock();
+        if state.seats.len() >= waiters_max {
+            return None;
+        }
+        let seat = state.next_seat;
+        state.next_seat += 1;
+        state.seats.insert(seat, Seat::default());
+        drop(state);
+        Some(Waiter { flight: self.clone(), seat })
+    }
+
+    /// Tells everybody how the fill came down. Only the first word counts.
+    pub fn land(&self, landing: Landing) {
+        let mut state = self.lock();
+        state.landing.get_or_insert(landing);
+        wake_all(state);
+    }
+
+    /// Whether [`Flight::land`] was called.
+    pub fn has_landed(&self) -> bool {
+        self.lock().landing.is_some()
+    }
+
+    /// Adds a chunk of the body.
+    pub fn push(&self, chunk: Bytes) {
+        if chunk.is_empty() {
+            return;
+        }
+        let mut state = self.lock();
+        state.kept_bytes += chunk.len();
+        state.chunks.push_back(chunk);
+        state.trim(self.window_bytes);
+        wake_all(state);
+    }
+
+    /// The body will not be stored: from now on only a window of it is kept.
+    pub fn stop_keeping(&self) {
+        self.lock().is_kept = false;
+    }
+
+    /// Waits until the fastest waiter has nearly caught up. Says whether anybody is still there.
+    pub async fn pace(&self) -> bool {
+        poll_fn(|cx| {
+            let mut state = self.lock();
+            let Some(fastest) = state.seats.values().map(|s| s.next).max() else {
+                return Poll::Ready(false);
+            };
+            if state.first + state.chunks.len() <= fastest + READ_AHEAD_CHUNKS {
+                return Poll::Ready(true);
+            }
+            state.filler = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// The body so far, where all of it is kept.
+    pub fn body(&self) -> Bytes {
+        let state = self.lock();
+        if state.chunks.len() == 1 {
+            return state.chunks[0].clone();
+        }
+        let mut body = Vec::with_capacity(state.kept_bytes);
+        state.chunks.iter().for_each(|chunk| body.extend_from_slice(chunk));
+        body.into()
+    }
+
+    /// No chunk follows; `is_whole` says whether the body is complete.
+    pub fn end(&self, is_whole: bool) {
+        let mut state = self.lock();
+        state.end.get_or_insert(if is_whole { End::Whole } else { End::Cut });
+        wake_all(state);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Drops what everybody has, and of what the fastest has all that exceeds the window.
+    fn trim(&mut self, window_bytes: usize) {
+        if self.is_kept {
+            return;
+        }
+        let (mut slowest, mut fastest) = (usize::MAX, 0);
+        for seat in self.seats.values() {
+            slowest = slowest.min(seat.next);
+            fastest = fastest.max(seat.next);
+        }
+        while self.first < slowest || self.kept_bytes > window_bytes && self.first < fastest {
+            let Some(chunk) = self.chunks.pop_front() else { return };
+            self.kept_bytes -= chunk.len();
+            self.first += 1;
+        }
+    }
+}
+
+/// Wakes every waiter, outside the lock: they may run on other threads at once.
+fn wake_all(mut state: MutexGuard<'_, State>) {
+    let wakers: Vec<_> = state.seats.values_mut().filter_map(|s| s.waker.take()).collect();
+    drop(state);
+    wakers.into_iter().for_each(Waker::wake);
+}
+
+/// One who waits for a fill, on any worker. Leaving is dropping it; the fill goes on.
+#[derive(Debug)]
+pub struct Waiter {
+    flight: Arc<Flight>,
+    seat: u64,
+}
+
+impl Waiter {
+    /// How the fill came down.
+    pub async fn landing(&self) -> Landing {
+        poll_fn(|cx| {
+            let mut state = self.flight.lock();
+            if let Some(landing) = &state.landing {
+                return Poll::Ready(landing.clone());
+            }
+            if let Some(seat) = state.seats.get_mut(&self.seat) {
+                seat.waker = Some(cx.waker().clone());
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// The body, as it comes. `length` is what the head states.
+    pub fn into_body(self, length: Option<u64>) -> FlightBody {
+        FlightBody { waiter: self, left: length }
+    }
+
+    fn poll_chunk(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+        let mut state = self.flight.lock();
+        let (first, end) = (state.first, state.end);
+        let Some(next) = state.seats.get(&self.seat).map(|s| s.next) else {
+            return Poll::Ready(None);
+        };
+        let Some(at) = next.checked_sub(first) else {
+            // It fell behind the window.
+            return Poll::Ready(Some(Err(BodyError::Cut)));
+        };
+        let chunk = state.chunks.get(at).cloned();
+        let Some(seat) = state.seats.get_mut(&self.seat) else { return Poll::Ready(None) };
+        match (chunk, end) {
+            (Some(chunk), _) => {
+                seat.next += 1;
+                let filler = state.filler.take();
+                drop(state);
+                filler.into_iter().for_each(Waker::wake);
+                Poll::Ready(Some(Ok(chunk)))
+            }
+            (None, Some(End::Whole)) => Poll::Ready(None),
+            (None, Some(End::Cut)) => Poll::Ready(Some(Err(BodyError::Cut))),
+            (None, None) => {
+                seat.waker = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        let mut state = self.flight.lock();
+        state.seats.remove(&self.seat);
+        let filler = state.filler.take();
+        drop(state);
+        filler.into_iter().for_each(Waker::wake);
+    }
+}
+
+/// The body of a fill, for one waiter.
+#[derive(Debug)]
+pub struct FlightBody {
+    waiter: Waiter,
+    left: Option<u64>,
+}
+
+impl Body for FlightBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        this.waiter.poll_chunk(cx).map(|item| {
+            item.map(|chunk| {
+                chunk.map(|chunk| {
+                    this.left = this.left.map(|l| l.saturating_sub(chunk.len() as u64));
+                    Frame::data(chunk)
+                })
+            })
+        })
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.left.map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}
+
+/// Once a body is not stored, the fill reads so many chunks ahead of the fastest waiter.
+const READ_AHEAD_CHUNKS: usize = 2;
+
+#[cfg(test)]
+mod tests;

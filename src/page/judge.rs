@@ -1,0 +1,252 @@
+//! The policy: pure functions from what is known to what is done, and why. All rules about storing
+//! and serving a page stand here, so that the complete HTTP semantics have one place to grow.
+
+use http::{HeaderMap, StatusCode, header};
+
+use super::directives::{Directives, age_s};
+use crate::clock::{MonoMs, UnixMs};
+
+/// What is stored under a key, as far as the policy looks at it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// What it is.
+    pub kind: Kind,
+    /// Fresh before this.
+    pub fresh_until: MonoMs,
+    /// Before this it is served while it is fetched again.
+    pub refill_until: MonoMs,
+    /// Before this it is served rather than an error.
+    pub error_until: MonoMs,
+}
+
+/// What can be stored under a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A page.
+    Page,
+    /// A remark that the page may not be stored: requests go on one by one.
+    HitForMiss,
+    /// A remark that the shop did not answer just now.
+    Failed,
+}
+
+/// What of a request matters here. The client's `Cache-Control` does not: a `no-cache` in a crowd
+/// would be a way around the cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// How it stands with fetching again what is stored.
+    pub refill: Refill,
+}
+
+/// How it stands with fetching again what is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refill {
+    /// Nobody does.
+    Idle,
+    /// It is under way.
+    UnderWay,
+    /// It failed just now and is not tried again yet.
+    Held,
+}
+
+/// What to do with a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Serve what is stored.
+    Serve,
+    /// Serve what is stored, and fetch it again behind the client's back.
+    ServeAndRefill,
+    /// Join a fill or begin one; what is stored is served if that fails, where `or_stale`.
+    Fill {
+        /// Whether what is stored may stand in for an error.
+        or_stale: bool,
+    },
+    /// Ask the shop for this client alone.
+    Pass,
+    /// Say at once that the shop does not answer.
+    Fail,
+}
+
+/// Why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// Nothing is stored.
+    Absent,
+    /// It is fresh.
+    Fresh,
+    /// It is stale, within its window.
+    Stale,
+    /// It is stale, and a fill failed just now.
+    HeldByError,
+    /// It is stale and its windows are over.
+    Expired,
+    /// The page may not be stored.
+    HitForMiss,
+    /// The shop did not answer just now.
+    Failed,
+}
+
+/// Decides about a request for what is stored at `now`.
+pub fn judge(stored: Option<&Stored>, asked: Asked, now: MonoMs) -> (Decision, Why) {
+    let Some(stored) = stored else { return (Decision::Fill { or_stale: false }, Why::Absent) };
+    let is_fresh = now < stored.fresh_until;
+    let or_stale = stored.kind == Kind::Page && now < stored.error_until;
+    match stored.kind {
+        Kind::Page if is_fresh => (Decision::Serve, Why::Fresh),
+        Kind::HitForMiss if is_fresh => (Decision::Pass, Why::HitForMiss),
+        Kind::Failed if is_fresh => (Decision::Fail, Why::Failed),
+        Kind::Page if or_stale && asked.refill == Refill::Held => {
+            (Decision::Serve, Why::HeldByError)
+        }
+        Kind::Page if now < stored.refill_until => match asked.refill {
+            Refill::Idle => (Decision::ServeAndRefill, Why::Stale),
+            Refill::UnderWay | Refill::Held => (Decision::Serve, Why::Stale),
+        },
+        _ => (Decision::Fill { or_stale }, Why::Expired),
+    }
+}
+
+/// What the operator says about a page route, in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Fresh for so long where the response does not say.
+    pub ttl_ms: u64,
+    /// Then stale for so long.
+    pub stale_ms: u64,
+    /// Whether `no-store` and the like are overridden.
+    pub force: bool,
+    /// How long an error is kept.
+    pub error_hold_ms: u64,
+}
+
+/// When a response came.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Arrival {
+    /// The wall clock when its head was complete.
+    pub wall: UnixMs,
+    /// From the request to that, in milliseconds.
+    pub delay_ms: u64,
+}
+
+/// What becomes of a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// It is stored.
+    Page(Windows),
+    /// It is an error of the shop: told to those who wait and kept for a moment, unless something
+    /// stale may stand in for it.
+    Error(Windows),
+    /// It is told to those who wait, and remembered as uncacheable.
+    Not(Refusal),
+}
+
+/// For how long a response may be used, in milliseconds from its arrival.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Windows {
+    /// Its age on arrival.
+    pub age_ms: u64,
+    /// Fresh for so long.
+    pub fresh_ms: u64,
+    /// After that, served while it is fetched again.
+    pub refill_ms: u64,
+    /// After that, served rather than an error.
+    pub error_ms: u64,
+}
+
+/// Why a response is not stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Its status is not one that is stored.
+    Status,
+    /// `no-store`, `private`, or `Vary: *`.
+    Directive,
+    /// It was not fresh even on arrival.
+    Stale,
+    /// Its body is longer than `cache.entry_bytes_max`.
+    TooLarge,
+    /// Only the close of the connection ends its body, so that a cut cannot be told from the end.
+    Undelimited,
+}
+
+/// Decides what becomes of a response to a fill.
+///
+/// With explicit freshness the response's own windows count (RFC 5861), and `stale` of the route only
+/// where the shop fails; without it, `ttl` and `stale` of the route. `force` sets aside all that a
+/// response says which may not be stored. `Vary` other than `*` does not matter: a fill carries
+/// nothing that could vary.
+pub fn keep(status: StatusCode, headers: &HeaderMap, route: &Route, arrival: Arrival) -> Keep {
+    let age_ms = age_s(headers).saturating_mul(1000).saturating_add(arrival.delay_ms);
+    if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
+        let fresh_ms = route.error_hold_ms;
+        return Keep::Error(Windows { fresh_ms, ..Windows::default() });
+    }
+    let directives = Directives::of(headers);
+    let is_refused = directives.no_store || directives.private || varies_on_all(headers);
+    let ttl_max_ms = match status.as_u16() {
+        200 | 301 | 308 => u64::MAX,
+        404 | 410 => ABSENT_TTL_MAX_MS,
+        _ => return Keep::Not(Refusal::Status),
+    };
+    if is_refused && !route.force {
+        return Keep::Not(Refusal::Directive);
+    }
+    let is_forced = route.force && (is_refused || directives.no_cache);
+    let explicit = match is_forced {
+        true => None,
+        false if directives.no_cache => Some(0),
+        false => directives.lifetime_s(headers, arrival.wall),
+    };
+    let mut windows = match explicit {
+        Some(lifetime_s) => explicit_windows(&directives, lifetime_s, age_ms, route),
+        None => Windows {
+            age_ms,
+            fresh_ms: route.ttl_ms,
+            refill_ms: route.stale_ms,
+            error_ms: route.stale_ms,
+        },
+    };
+    if ttl_max_ms != u64::MAX {
+        let fresh_ms = windows.fresh_ms.min(ttl_max_ms);
+        windows = Windows { age_ms, fresh_ms, refill_ms: 0, error_ms: 0 };
+    }
+    if windows.fresh_ms + windows.refill_ms == 0 {
+        return Keep::Not(Refusal::Stale);
+    }
+    Keep::Page(windows)
+}
+
+fn explicit_windows(
+    directives: &Directives,
+    lifetime_s: u64,
+    age_ms: u64,
+    route: &Route,
+) -> Windows {
+    let fresh_ms = (lifetime_s * 1000).saturating_sub(age_ms);
+    // `s-maxage` forbids stale use as `proxy-revalidate` does (RFC 9111 5.2.2.10), unless the shop
+    // allows it in the same breath.
+    let forbidden = directives.must_revalidate || directives.no_cache;
+    let silent_ms = if directives.s_maxage_s.is_some() { 0 } else { route.stale_ms };
+    let window = |said: Option<u64>, or_ms: u64| match said {
+        _ if forbidden => 0,
+        Some(seconds) => seconds * 1000,
+        None => or_ms,
+    };
+    let refill_ms = match fresh_ms {
+        // Stale on arrival: storing it would serve it stale at once to everybody.
+        0 => 0,
+        _ => window(directives.stale_while_revalidate_s, 0),
+    };
+    let error_ms = window(directives.stale_if_error_s, silent_ms).max(refill_ms);
+    Windows { age_ms, fresh_ms, refill_ms, error_ms }
+}
+
+fn varies_on_all(headers: &HeaderMap) -> bool {
+    let lines = headers.get_all(header::VARY).iter();
+    lines.flat_map(|line| line.as_bytes().split(|b| *b == b',')).any(|m| m.trim_ascii() == b"*")
+}
+
+/// A missing page is believed for at most this long: an activity may appear at any moment.
+const ABSENT_TTL_MAX_MS: u64 = 1_000;
+
+#[cfg(test)]
+mod tests;

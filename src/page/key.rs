@@ -1,0 +1,176 @@
+//! The key of a page: length-prefixed fields, hashed. The hash finds an entry, the whole key is
+//! compared: two keys with one hash are two pages.
+
+use std::hash::{Hash, Hasher};
+
+use quick_cache::Equivalent;
+
+/// What a page is, and so what its fill is built from: nothing else of a request reaches the shop.
+///
+/// The path is part of it although activity and city are: a pattern may have a free segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fields<'a> {
+    /// The site.
+    pub site: &'a str,
+    /// Host of the fill.
+    pub host: &'a str,
+    /// Path of the fill, raw.
+    pub path: &'a str,
+    /// The activity.
+    pub activity: &'a str,
+    /// The city, if there is one.
+    pub city: Option<&'a str>,
+}
+
+/// A key that is kept.
+#[derive(Debug)]
+pub struct Key {
+    hash: u64,
+    bytes: Box<[u8]>,
+}
+
+/// A key that is looked up, in a buffer that is used again.
+#[derive(Clone, Copy, Debug)]
+pub struct KeyRef<'a> {
+    hash: u64,
+    bytes: &'a [u8],
+}
+
+impl Fields<'_> {
+    /// Writes the key into `buffer`, which is cleared.
+    pub fn key<'b>(&self, buffer: &'b mut Vec<u8>) -> KeyRef<'b> {
+        buffer.clear();
+        for field in [self.site, self.host, self.path, self.activity] {
+            put(buffer, field);
+        }
+        // Absent is not the same as empty.
+        if let Some(city) = self.city {
+            put(buffer, city);
+        }
+        KeyRef { hash: hash(buffer), bytes: buffer }
+    }
+}
+
+impl KeyRef<'_> {
+    /// A copy to keep.
+    pub fn to_key(self) -> Key {
+        Key { hash: self.hash, bytes: self.bytes.into() }
+    }
+
+    /// The same key under another hash, to prove that whole keys are compared.
+    #[cfg(test)]
+    pub fn with_hash(self, hash: u64) -> Self {
+        KeyRef { hash, ..self }
+    }
+}
+
+impl Key {
+    /// The fields it was made of.
+    pub fn fields(&self) -> Fields<'_> {
+        let mut rest = &*self.bytes;
+        let [site, host, path, activity] = [(); 4].map(|()| take(&mut rest).unwrap_or(""));
+        Fields { site, host, path, activity, city: take(&mut rest) }
+    }
+
+    /// The hash, to forge another key with.
+    #[cfg(test)]
+    pub fn hash_for_tests(&self) -> u64 {
+        self.hash
+    }
+
+    /// Bytes on the heap.
+    pub fn weight(&self) -> usize {
+        self.bytes.len() + size_of::<Key>()
+    }
+}
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Key) -> bool {
+        self.hash == other.hash && self.bytes == other.bytes
+    }
+}
+
+impl Eq for Key {}
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.hash);
+    }
+}
+
+impl Hash for KeyRef<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.hash);
+    }
+}
+
+impl Equivalent<std::sync::Arc<Key>> for KeyRef<'_> {
+    fn equivalent(&self, key: &std::sync::Arc<Key>) -> bool {
+        self.hash == key.hash && *self.bytes == *key.bytes
+    }
+}
+
+fn put(buffer: &mut Vec<u8>, field: &str) {
+    // A head is at most a few MiB long by any configuration.
+    let length = u32::try_from(field.len()).unwrap_or(u32::MAX);
+    buffer.extend_from_slice(&length.to_le_bytes());
+    buffer.extend_from_slice(field.as_bytes());
+}
+
+fn take<'a>(rest: &mut &'a [u8]) -> Option<&'a str> {
+    let (length, tail) = rest.split_first_chunk::<4>()?;
+    let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
+    let (field, tail) = tail.split_at_checked(length)?;
+    *rest = tail;
+    std::str::from_utf8(field).ok()
+}
+
+fn hash(bytes: &[u8]) -> u64 {
+    let mut out = [0; 8];
+    out.copy_from_slice(&blake3::hash(bytes).as_bytes()[..8]);
+    u64::from_le_bytes(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    type Owned = (String, String, String, String, Option<String>);
+
+    fn fields((site, host, path, activity, city): &Owned) -> Fields<'_> {
+        Fields { site, host, path, activity, city: city.as_deref() }
+    }
+
+    proptest! {
+        /// Two keys are equal only if every field is, whatever delimiters the fields contain.
+        #[test]
+        fn keys_differ_where_a_field_does(
+            a in any::<Owned>(),
+            b in any::<Owned>(),
+        ) {
+            let (mut one, mut two) = (Vec::new(), Vec::new());
+            let (x, y) = (fields(&a).key(&mut one), fields(&b).key(&mut two));
+            prop_assert_eq!(x.bytes == y.bytes, a == b);
+            let kept = x.to_key();
+            prop_assert_eq!(kept.fields(), fields(&a));
+        }
+    }
+
+    #[test]
+    fn moving_a_byte_between_fields_makes_another_key() {
+        let base = Fields { site: "s", host: "h", path: "/1", activity: "1", city: Some("2") };
+        let others = [
+            Fields { activity: "12", city: Some(""), ..base },
+            Fields { activity: "12", city: None, ..base },
+            Fields { host: "h/", path: "1", ..base },
+            Fields { city: None, ..base },
+        ];
+        let (mut one, mut two) = (Vec::new(), Vec::new());
+        let key = base.key(&mut one);
+        for other in others {
+            assert_ne!(key.bytes, other.key(&mut two).bytes, "{other:?}");
+        }
+    }
+}

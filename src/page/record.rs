@@ -1,0 +1,163 @@
+//! What is stored under a key: a page, or a remark about it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use super::entry::{Entry, Wanted};
+use super::judge::{Asked, Kind, Refill, Stored, Windows};
+use super::key::Key;
+use crate::answer::Fill;
+use crate::clock::{MonoMs, Now};
+use crate::http::{Exchange, Ready};
+use crate::outcome::Reason;
+
+/// What is stored under a key.
+#[derive(Debug)]
+pub struct Record {
+    key: Arc<Key>,
+    stored: Stored,
+    what: What,
+    /// When it came, and how old it was.
+    at: MonoMs,
+    age_ms: u64,
+    weight: u64,
+    /// A soft purge ended its freshness.
+    is_purged: AtomicBool,
+    /// [`REFILLING`], or until when no refill begins after one that failed.
+    refill: AtomicU64,
+}
+
+/// A page, or a remark.
+#[derive(Debug)]
+pub enum What {
+    /// A page.
+    Page(Entry),
+    /// The page may not be stored.
+    HitForMiss,
+    /// The shop did not answer just now, and what clients are told.
+    Failed(Reason),
+}
+
+impl Record {
+    /// A record that came at `now`.
+    pub fn new(key: Arc<Key>, what: What, windows: Windows, now: MonoMs) -> Arc<Record> {
+        let kind = match &what {
+            What::Page(_) => Kind::Page,
+            What::HitForMiss => Kind::HitForMiss,
+            What::Failed(_) => Kind::Failed,
+        };
+        let content = match &what {
+            What::Page(entry) => entry.weight(),
+            What::HitForMiss | What::Failed(_) => 0,
+        };
+        let weight = key.weight() + content + size_of::<Record>() + INDEX_BYTES;
+        let fresh_until = now.plus(windows.fresh_ms);
+        Arc::new(Record {
+            stored: Stored {
+                kind,
+                fresh_until,
+                refill_until: fresh_until.plus(windows.refill_ms),
+                error_until: fresh_until.plus(windows.error_ms),
+            },
+            key,
+            what,
+            at: now,
+            age_ms: windows.age_ms,
+            weight: weight as u64,
+            is_purged: AtomicBool::new(false),
+            refill: AtomicU64::new(0),
+        })
+    }
+
+    /// Its key.
+    pub fn key(&self) -> &Arc<Key> {
+        &self.key
+    }
+
+    /// What it is.
+    pub fn what(&self) -> &What {
+        &self.what
+    }
+
+    /// Bytes that it takes in all; constant.
+    pub fn weight(&self) -> u64 {
+        self.weight
+    }
+
+    /// What the policy looks at.
+    pub fn stored(&self) -> Stored {
+        match self.is_purged.load(Ordering::Relaxed) {
+            true => Stored { fresh_until: MonoMs(0), ..self.stored },
+            false => self.stored,
+        }
+    }
+
+    /// What the policy has to know about a request for it at `now`.
+    pub fn asked(&self, now: MonoMs) -> Asked {
+        let refill = match self.refill.load(Ordering::Relaxed) {
+            REFILLING => Refill::UnderWay,
+            until if now.0 < until => Refill::Held,
+            _ => Refill::Idle,
+        };
+        Asked { refill }
+    }
+
+    /// The page, where it may stand in for an error at `now`.
+    pub fn stands_in(&self, now: MonoMs) -> bool {
+        self.stored.kind == Kind::Page && now < self.stored.error_until
+    }
+
+    /// Ends its freshness. A refill that is under way was disowned: the next request begins another.
+    pub fn purge_softly(&self) {
+        self.is_purged.store(true, Ordering::Relaxed);
+        self.refill.store(0, Ordering::Relaxed);
+    }
+
+    /// Takes the right to refill it; only one gets it. It ends with [`Record::hold`],
+    /// [`Record::release`] or a new record in its place.
+    pub fn begin_refill(&self, now: MonoMs) -> bool {
+        let held = self.refill.load(Ordering::Relaxed);
+        held <= now.0
+            && self
+                .refill
+                .compare_exchange(held, REFILLING, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
+    }
+
+    /// The refill that was under way, if any, came to nothing.
+    pub fn release(&self) {
+        let _ = self.refill.compare_exchange(REFILLING, 0, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    /// No refill begins before `until`.
+    pub fn hold(&self, until: MonoMs) {
+        self.refill.store(until.0, Ordering::Relaxed);
+    }
+
+    /// The answer for a client at `now`, if this is a page.
+    pub fn ready(&self, wanted: &Wanted<'_>, exchange: &Exchange, now: Now) -> Option<Ready> {
+        let What::Page(entry) = &self.what else { return None };
+        let fresh_until = self.stored().fresh_until;
+        let is_stale = now.mono >= fresh_until;
+        // The distance to the end of its freshness; a stale one is stale by a second at least.
+        let ttl_ms = match is_stale {
+            true => now.mono.since(self.stored.fresh_until).max(1000),
+            false => fresh_until.since(now.mono),
+        };
+        let seconds = |ms: u64| u32::try_from(ms / 1000).unwrap_or(u32::MAX);
+        let fill = Fill {
+            now,
+            age_s: seconds(self.age_ms + now.mono.since(self.at)),
+            max_age_s: seconds(ttl_ms),
+            request: exchange.id,
+            ..Fill::default()
+        };
+        Some(Ready { answer: entry.answer_for(wanted, is_stale).clone(), fill, reason: None })
+    }
+}
+
+/// A refill is under way.
+const REFILLING: u64 = u64::MAX;
+
+/// What the index holds for an entry, in bytes.
+const INDEX_BYTES: usize = 96;

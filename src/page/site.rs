@@ -1,0 +1,172 @@
+//! What a site's settings mean for its pages, and the one constructor of requests for them.
+
+use std::rc::Rc;
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+
+use super::judge::Route;
+use super::key::Fields;
+use crate::config::schema;
+use crate::upstream::{Body, Group, Request, Upstreams};
+
+/// A site as one worker's pages know it.
+#[derive(Debug)]
+pub struct Site {
+    /// The servers; none: every page is `bad_gateway`.
+    pub group: Option<Rc<Group>>,
+    /// What the operator says about freshness.
+    pub route: Route,
+    /// `Vary` of every page: what decides between our codings, and between cities.
+    pub vary: String,
+    city: City,
+}
+
+/// How the shop is told the city: the way of the first source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum City {
+    /// It is in the path already.
+    Path,
+    Query(String),
+    Cookie(String),
+    Header(HeaderName),
+}
+
+impl Site {
+    /// Reads the settings of a site.
+    pub fn new(site: &schema::Site, cache: &schema::Cache, upstreams: &Upstreams) -> Site {
+        let group = site.upstream.as_ref().and_then(|name| upstreams.group(name)).cloned();
+        let activity = site.activity.as_ref();
+        let page = activity.and_then(|a| a.page.as_ref()).map(schema::PageRoute::settings);
+        let sources = activity.map_or(&[][..], |a| &a.city);
+        let cities: Vec<_> = sources.iter().filter_map(|source| City::parse(source)).collect();
+        let mut vary = "accept-encoding".to_owned();
+        for city in &cities {
+            match city {
+                City::Cookie(_) if !vary.contains(", cookie") => vary.push_str(", cookie"),
+                City::Header(name) => vary.extend([", ", name.as_str()]),
+                _ => {}
+            }
+        }
+        Site {
+            group,
+            route: Route {
+                ttl_ms: page.as_ref().map_or(0, |p| p.ttl.ms),
+                stale_ms: page.as_ref().map_or(0, |p| p.stale.ms),
+                force: page.as_ref().is_some_and(|p| p.force),
+                error_hold_ms: cache.error_hold.ms,
+            },
+            vary,
+            city: cities.into_iter().next().unwrap_or(City::Path),
+        }
+    }
+
+    /// The request for the page of a key, built from the key alone: nothing of a client reaches the
+    /// shop, so nothing of one can come back to another. `validators` ask whether it has changed.
+    pub fn request<'v>(
+        &self,
+        fields: &Fields<'_>,
+        validators: impl Iterator<Item = (HeaderName, &'v HeaderValue)>,
+    ) -> Request {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::ACCEPT, HeaderValue::from_static("*/*"));
+        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        headers.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
+        headers.insert(header::VIA, HeaderValue::from_static("1.1 penstock"));
+        for (name, value) in validators {
+            headers.insert(name, value.clone());
+        }
+        let mut target = fields.path.to_owned();
+        match (&self.city, fields.city) {
+            (City::Path, _) | (_, None) => {}
+            (City::Query(name), Some(city)) => target.extend(["?", name, "=", city]),
+            (City::Cookie(name), Some(city)) => {
+                if let Ok(value) = HeaderValue::from_str(&format!("{name}={city}")) {
+                    headers.insert(header::COOKIE, value);
+                }
+            }
+            (City::Header(name), Some(city)) => {
+                if let Ok(value) = HeaderValue::from_str(city) {
+                    headers.insert(name.clone(), value);
+                }
+            }
+        }
+        Request {
+            method: Method::GET,
+            target,
+            host: fields.host.to_owned(),
+            headers,
+            body: Body::Empty,
+        }
+    }
+}
+
+impl City {
+    /// Reads a source that was checked with the routes.
+    fn parse(source: &str) -> Option<City> {
+        match source.split_once(':') {
+            None if source == "path" => Some(City::Path),
+            Some(("query", name)) => Some(City::Query(name.to_owned())),
+            Some(("cookie", name)) => Some(City::Cookie(name.to_owned())),
+            Some(("header", name)) => name.parse().ok().map(City::Header),
+            _ => None,
+        }
+    }
+}
+
+/// Some shops refuse requests without one.
+const USER_AGENT: &str = concat!("penstock/", env!("CARGO_PKG_VERSION"));
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn site(toml: &str) -> Site {
+        let site: schema::Site = toml::from_str(toml).expect("valid");
+        let groups = std::collections::BTreeMap::new();
+        let shared = crate::upstream::Shared::new(&groups);
+        let upstreams = Upstreams::new(&shared, crate::metrics::Sink::detached());
+        Site::new(&site, &schema::Cache::default(), &upstreams)
+    }
+
+    fn asked(toml: &str, city: Option<&str>) -> Request {
+        let fields =
+            Fields { site: "s", host: "shop.example", path: "/activity/1", activity: "1", city };
+        site(toml).request(&fields, std::iter::empty())
+    }
+
+    #[test]
+    fn the_shop_is_told_the_city_by_the_first_source() {
+        let query = "activity.city = [\"query:city\", \"cookie:city_id\"]";
+        assert_eq!(asked(query, Some("sh")).target, "/activity/1?city=sh");
+        assert_eq!(asked(query, None).target, "/activity/1");
+        assert!(!asked(query, Some("sh")).headers.contains_key("cookie"));
+        let cookie = asked("activity.city = [\"cookie:city_id\"]", Some("sh"));
+        assert_eq!(
+            (&*cookie.target, &cookie.headers["cookie"]),
+            ("/activity/1", &"city_id=sh".parse().expect("valid"))
+        );
+        assert_eq!(
+            asked("activity.city = [\"header:X-City\"]", Some("sh")).headers["x-city"],
+            "sh"
+        );
+        let path = asked("activity.city = [\"path\", \"query:c\"]", Some("sh"));
+        assert_eq!(path.target, "/activity/1");
+    }
+
+    #[test]
+    fn a_fill_carries_nothing_else() {
+        let request = asked("activity.city = [\"query:city\"]", Some("sh"));
+        let mut names: Vec<_> = request.headers.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["accept", "accept-encoding", "user-agent", "via"]);
+        assert_eq!(request.headers["accept-encoding"], "identity");
+        assert_eq!((request.method, &*request.host), (Method::GET, "shop.example"));
+    }
+
+    #[test]
+    fn vary_names_what_a_cache_in_front_has_to_look_at() {
+        assert_eq!(site("").vary, "accept-encoding");
+        let all = "activity.city = [\"query:c\", \"cookie:a\", \"cookie:b\", \"header:X-City\"]";
+        assert_eq!(site(all).vary, "accept-encoding, cookie, x-city");
+    }
+}

@@ -1,0 +1,321 @@
+//! The fleet's store: the ledger in Redis, one script call for each operation.
+//!
+//! ```text
+//! Redis ─ call ──→ encode → scripts → link → decode ─→ Reply
+//!       ─ mirror ─→ poll and bus ─→ SaleBook; want → declare → have; in → inbox → out
+//! ```
+//!
+//! [`keys`] lists what is stored; the `.lua` files beside it say the rules of [`crate::ledger`] in
+//! Redis's words. A server that is down, or comes late, never keeps a node from starting: calls are
+//! refused as not sent, [`Store::health`] says why, and the link connects when it can.
+
+mod bus;
+mod check;
+mod decode;
+mod encode;
+mod fault;
+pub mod keys;
+mod link;
+mod mirror;
+mod pace;
+mod pages;
+mod scripts;
+mod shop;
+mod target;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use redis::Value;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
+
+use self::decode::Answer;
+use self::fault::Fault;
+use self::keys::Part;
+use self::link::Link;
+use self::pages::Pages;
+use self::scripts::Family;
+use self::target::Target;
+use super::{BoxFuture, Store, StoreError};
+use crate::clock::Clock;
+use crate::config::schema;
+use crate::ident::{SaleId, UserKey};
+use crate::ledger::{Declare, Declared, Op, OpResult, Record, Reply, declare};
+use crate::metrics::{Counter, Sink};
+use crate::sale::{SaleBook, SaleState};
+
+pub use self::target::BadStore;
+
+/// The ledger in one Redis server, for any number of nodes.
+#[derive(Debug)]
+pub struct Redis {
+    link: Arc<Link>,
+    target: Target,
+    poll: Duration,
+    sink: Sink,
+    /// Sales that changed, for the bus. Beyond its bound the poll tells.
+    changed: mpsc::Sender<SaleId>,
+    pages: Pages,
+    /// Sales whose keys make no sense, and why.
+    broken: Mutex<BTreeMap<SaleId, String>>,
+    /// The supervisor of the connection and the publisher; they end with the store.
+    _tasks: [AbortOnDropHandle<()>; 2],
+}
+
+impl Redis {
+    /// Reads the settings and begins to connect; fails only where the settings make no sense. Must be
+    /// called inside a runtime: the connection lives on it, calls may come from any thread.
+    pub fn open(
+        settings: &schema::Store,
+        clock: Clock,
+        sink: Sink,
+    ) -> Result<Arc<Redis>, BadStore> {
+        let target = Target::of(settings)?;
+        let link = Arc::new(Link::new(target.clone(), clock, sink.clone()));
+        let (changed, told) = mpsc::channel(CHANGED_MAX);
+        let supervised = link.clone();
+        let supervisor = tokio::spawn(async move { supervised.supervise().await });
+        let publisher = tokio::spawn(bus::publish(link.clone(), told));
+        Ok(Arc::new(Redis {
+            link,
+            target,
+            poll: settings.poll.duration(),
+            sink,
+            changed,
+            pages: Pages::default(),
+            broken: Mutex::default(),
+            _tasks: [supervisor, publisher].map(AbortOnDropHandle::new),
+        }))
+    }
+
+    async fn apply(&self, sale: &SaleId, op: Op, end: Instant) -> Result<Reply, StoreError> {
+        // Outcomes and reads pass: they admit nobody.
+        let is_closed = matches!(op, Op::Claim(_) | Op::Declare(_) | Op::Control(_));
+        if is_closed && let Some(why) = self.link.refusal() {
+            return Err(StoreError::Refused(why.to_string()));
+        }
+        if let Op::Declare(declare) = &op
+            && let Some(reply) = self.before_declaring(sale, declare, end).await?
+        {
+            return Ok(reply);
+        }
+        let (family, args) = encode::encode(&op);
+        let answer = self.told(sale, family, &args, end).await?;
+        Ok(decode::reply(sale, &op, answer)?)
+    }
+
+    /// What no script can see: whether the declaration makes sense by itself, and whether another
+    /// sale has the activity. The second look and the declaration are two steps; of two sales that
+    /// slip through at once, the book shows the newest.
+    async fn before_declaring(
+        &self,
+        sale: &SaleId,
+        declare: &Declare,
+        end: Instant,
+    ) -> Result<Option<Reply>, StoreError> {
+        let said = &declare.declaration;
+        let own = self.told(sale, Family::Read, &[], end).await?;
+        let refused = |why: String| {
+            let result = OpResult::Declared(Declared::Refused(why));
+            Ok(Some(Reply { state: own.state.clone(), now: own.now, result }))
+        };
+        if let Err(bad) = said.check() {
+            return refused(bad.to_string());
+        }
+        let mut others = Vec::new();
+        for id in self.members(end).await?.into_iter().filter(|id| id != sale) {
+            // A sale whose keys make no sense has no activity that we know of.
+            match self.told(&id, Family::Read, &[], end).await {
+                Ok(answer) => others.extend(answer.state),
+                Err(StoreError::Refused(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let all = own.state.iter().chain(&others);
+        if let Some(why) = declare::rival(sale, said, all, own.now) {
+            return refused(why);
+        }
+        let mut add = redis::cmd("SADD");
+        add.arg(keys::SALES).arg(sale.to_string());
+        self.link.send(&add, end).await.map_err(|fault| self.blame_sales(fault))?;
+        Ok(None)
+    }
+
+    /// Calls a script, tells the others where the sale changed, and names the key where one holds
+    /// something of another type.
+    async fn told(
+        &self,
+        sale: &SaleId,
+        family: Family,
+        args: &[String],
+        end: Instant,
+    ) -> Result<Answer, StoreError> {
+        let answer = match self.run(sale, family, args, end).await {
+            Ok(value) => decode::answer(sale, value)?,
+            Err(fault) => return Err(self.blame(sale, fault, end).await),
+        };
+        if answer.is_changed {
+            let _ = self.changed.try_send(sale.clone());
+        }
+        Ok(answer)
+    }
+
+    async fn run(
+        &self,
+        sale: &SaleId,
+        family: Family,
+        args: &[String],
+        end: Instant,
+    ) -> Result<Value, Fault> {
+        match self.link.send(&scripts::by_hash(family, sale, args), end).await {
+            Err(fault) if fault.is_no_script() => {
+                self.link.send(&scripts::by_text(family, sale, args), end).await
+            }
+            done => done,
+        }
+    }
+
+    /// The members of the set of sales. What is not a sale's name was written by somebody else and is
+    /// passed over.
+    async fn members(&self, end: Instant) -> Result<Vec<SaleId>, StoreError> {
+        let mut all = redis::cmd("SMEMBERS");
+        all.arg(keys::SALES);
+        let value = self.link.send(&all, end).await.map_err(|fault| self.blame_sales(fault))?;
+        let (Value::Array(members) | Value::Set(members)) = value else {
+            return Err(fault::odd(keys::SALES).into());
+        };
+        let names = members.into_iter().filter_map(|m| decode::text(m).ok());
+        let mut sales: Vec<SaleId> = names.filter_map(|n| n.parse().ok()).collect();
+        sales.sort();
+        if sales.len() > SALES_MAX {
+            return Err(StoreError::Refused(format!(
+                "{} has {} sales, at most {SALES_MAX} are served: remove old ones with SREM",
+                keys::SALES,
+                sales.len()
+            )));
+        }
+        Ok(sales)
+    }
+
+    /// An error with the name of the key that is to blame, where one is.
+    async fn blame(&self, sale: &SaleId, fault: Fault, end: Instant) -> StoreError {
+        if !fault.is_wrong_type() {
+            return fault.into();
+        }
+        let mut types = redis::pipe();
+        Part::ALL.iter().for_each(|part| {
+            types.cmd("TYPE").arg(keys::of(sale, *part));
+        });
+        let Ok(values) = self.link.send_all(&types, end).await else { return fault.into() };
+        for (part, value) in Part::ALL.iter().zip(values) {
+            let is = decode::text(value).unwrap_or_default();
+            if is != "none" && is != part.type_name() {
+                return wrong_type(&keys::of(sale, *part), &is, part.type_name());
+            }
+        }
+        fault.into()
+    }
+
+    fn blame_sales(&self, fault: Fault) -> StoreError {
+        match fault.is_wrong_type() {
+            true => wrong_type(keys::SALES, "something else", "set"),
+            false => fault.into(),
+        }
+    }
+
+    fn note_broken(&self, sale: &SaleId, why: Option<String>) {
+        let mut broken = self.broken.lock().unwrap_or_else(PoisonError::into_inner);
+        match why {
+            None => {
+                broken.remove(sale);
+            }
+            Some(why) if broken.get(sale) == Some(&why) => {}
+            Some(why) => {
+                self.sink.inc(Counter::StoreErrors);
+                tracing::error!(%sale, "{why}");
+                broken.insert(sale.clone(), why);
+            }
+        }
+    }
+}
+
+impl Store for Redis {
+    fn call<'a>(
+        &'a self,
+        sale: &'a SaleId,
+        op: Op,
+        deadline: Duration,
+    ) -> BoxFuture<'a, Result<Reply, StoreError>> {
+        Box::pin(async move { self.apply(sale, op, Instant::now() + deadline).await })
+    }
+
+    fn sales(&self) -> BoxFuture<'_, Result<Vec<SaleId>, StoreError>> {
+        Box::pin(async move { self.members(Instant::now() + READ_TIMEOUT).await })
+    }
+
+    /// Pages follow the order of the users' keys. Users who come after the first page was read may be
+    /// missing: list again for them.
+    fn records<'a>(
+        &'a self,
+        sale: &'a SaleId,
+        user: Option<UserKey>,
+        after: Option<UserKey>,
+        max: usize,
+    ) -> BoxFuture<'a, Result<Vec<Record>, StoreError>> {
+        Box::pin(async move {
+            let records = match user {
+                Some(user) => pages::of_user(&self.link, sale, user).await,
+                None => self.pages.page(&self.link, sale, after, max).await,
+            };
+            match records {
+                Ok(records) => Ok(records),
+                Err(fault) => Err(self.blame(sale, fault, Instant::now() + READ_TIMEOUT).await),
+            }
+        })
+    }
+
+    fn mirror(self: Arc<Self>, book: Arc<SaleBook>, clock: Clock) -> BoxFuture<'static, ()> {
+        Box::pin(mirror::run(self, book, clock))
+    }
+
+    fn health(&self) -> Result<(), String> {
+        if let Some(why) = self.link.trouble() {
+            return Err(why);
+        }
+        let broken = self.broken.lock().unwrap_or_else(PoisonError::into_inner);
+        match broken.iter().next() {
+            Some((sale, why)) => Err(format!("sale {sale}: {why}")),
+            None => Ok(()),
+        }
+    }
+}
+
+fn wrong_type(key: &str, is: &str, should: &str) -> StoreError {
+    StoreError::Refused(format!(
+        "the key {key} holds {is} and must hold a {should}: another program wrote it; \
+         RENAME it away"
+    ))
+}
+
+/// What the public state of `state` is called in `have`.
+fn word_of(state: Option<&SaleState>, now: crate::clock::UnixMs) -> &'static str {
+    match state {
+        None => "none",
+        Some(state) if state.is_ended_at(now) => "ended",
+        Some(state) if state.sold_out => "sold_out",
+        Some(state) if now < state.opens_at => "not_started",
+        Some(_) => "available",
+    }
+}
+
+/// Most sales of one Redis.
+const SALES_MAX: usize = 1_000;
+
+/// Changes that wait to be published.
+const CHANGED_MAX: usize = 256;
+
+/// For reads that nobody's purchase waits for.
+const READ_TIMEOUT: Duration = Duration::from_secs(2);

@@ -1,0 +1,88 @@
+-- An operator's word.
+--
+-- KEYS    as in common.lua
+-- ARGV    1 pause|resume|sold_out|end|add_stock|restock · 2 pool · 3 units · 4 id
+-- Returns applied · unchanged · refused (the node says why: it has the sale)
+-- Cost    O(pools)
+
+local STOCK_MAX = 1000000000
+
+-- Ids of applied add_stock and restock, the last 64, parted by spaces. Read on first use, written at
+-- the end: `finish` does not know them.
+local ids = nil
+
+local function set(field, to)
+  if sale[field] == to then return 'unchanged' end
+  sale[field] = to
+  return 'applied'
+end
+
+-- Both return why not, or nil. The texts are for `out`; to an operator the node says more.
+local function add_stock(pool, units)
+  if not pool then return 'there is no such pool' end
+  if pool.sold_out then return 'the pool is sold out: use restock' end
+  if units == 0 then return 'units must be 1 or more' end
+  if pool.stock + units > STOCK_MAX then return 'too many units' end
+  pool.stock = pool.stock + units
+end
+
+local function restock(pool, units)
+  if sale.restock == 'never' then return 'the restock policy is never' end
+  if not pool then return 'there is no such pool' end
+  if not pool.sold_out then return 'the pool is not sold out: use add_stock' end
+  if pool.confirmed + pool.held + pool.limbo >= pool.stock + units then
+    return 'there is nothing to sell'
+  end
+  if pool.stock + units > STOCK_MAX then return 'too many units' end
+  pool.stock = pool.stock + units
+  pool.sold_out, sale.sold_out = false, false
+  sale.epoch = sale.epoch + 1
+end
+
+local function once(word, name, units, id)
+  if #id < 1 or #id > 128 or string.find(id, '[^\33-\126]') then
+    return 'refused', 'id must be 1 to 128 visible ASCII characters'
+  end
+  ids = ids or redis.call('HGET', KEYS[1], 'ids') or ''
+  if string.find(' ' .. ids .. ' ', ' ' .. id .. ' ', 1, true) then return 'unchanged' end
+  local pool = sale.by_name[name]
+  local run = word == 'add_stock' and add_stock or restock
+  local why = run(pool, units)
+  if why then return 'refused', why end
+  local kept = {}
+  for known in string.gmatch(ids, '[^ ]+') do kept[#kept + 1] = known end
+  kept[#kept + 1] = id
+  if #kept > 64 then table.remove(kept, 1) end
+  ids = table.concat(kept, ' ')
+  announce(word, name, int(units))
+  return 'applied'
+end
+
+local function control_one(now, word, name, units, id)
+  if word == 'end' then return set('ended', true) end
+  if is_over(now) then return 'refused' end
+  if word == 'pause' then return set('paused', true) end
+  if word == 'resume' then return set('paused', false) end
+  if word == 'sold_out' then
+    for _, pool in ipairs(sale.pools) do pool.sold_out = true end
+    return set('sold_out', true)
+  end
+  return once(word, name, units, id)
+end
+
+local function write_ids()
+  if ids then redis.call('HSET', KEYS[1], 'ids', ids) end
+end
+
+local function control()
+  local now = begin()
+  if not sale then return finish(now, 'no_sale') end
+  local word = ARGV[1]
+  local result = control_one(now, word, ARGV[2], number(ARGV[3], 'units'), ARGV[4])
+  if result == 'applied' and word ~= 'add_stock' and word ~= 'restock' then
+    announce(word, '', '')
+  end
+  local reply = finish(now, result)
+  write_ids()
+  return reply
+end

@@ -1,0 +1,121 @@
+-- A declaration, which the node has checked by itself already.
+--
+-- KEYS    as in common.lua
+-- ARGV    1 salt · 2 hash · 3 revision or nothing · 4 activity · 5 opens_at · 6 ends_at or nothing ·
+--         7 overshoot_permille · 8 orders · 9 units · 10 restock · then name and stock of each pool
+-- Returns applied · unchanged · created_paused · refused (the node says why: it has the sale)
+-- Cost    O(pools)
+
+-- Whether a is more than b, both decimal text of any length without leading zeros.
+local function is_above(a, b)
+  if #a ~= #b then return #a > #b end
+  return a > b
+end
+
+local function read_declaration()
+  local d = {
+    salt = ARGV[1], hash = ARGV[2], revision = ARGV[3] ~= '' and ARGV[3] or nil,
+    activity = ARGV[4], opens_at = number(ARGV[5], 'opens_at'),
+    ends_at = ARGV[6] ~= '' and number(ARGV[6], 'ends_at') or nil,
+    overshoot = number(ARGV[7], 'overshoot'), orders = number(ARGV[8], 'orders'),
+    units = number(ARGV[9], 'units'), restock = ARGV[10], pools = {},
+  }
+  for i = 11, #ARGV, 2 do
+    d.pools[#d.pools + 1] = { name = ARGV[i], stock = number(ARGV[i + 1], 'stock'), confirmed = 0,
+      held = 0, limbo = 0, sold_out = false }
+  end
+  index(d)
+  return d
+end
+
+local function create(d, now)
+  if d.ends_at and d.ends_at <= now then return 'refused' end
+  is_new = true
+  sale = {
+    epoch = 1, version = 1, revision = d.revision or '0', applied = d.hash,
+    activity = d.activity, opens_at = d.opens_at, ends_at = d.ends_at,
+    paused = d.opens_at <= now, ended = false, sold_out = false, overshoot = d.overshoot,
+    orders = d.orders, units = d.units, restock = d.restock, salt = d.salt, pools = d.pools,
+  }
+  index(sale)
+  return sale.paused and 'created_paused' or 'applied'
+end
+
+local function knows(hash)
+  return string.find(',' .. sale.applied .. ',', ',' .. hash .. ',', 1, true) ~= nil
+end
+
+-- Before T0 everything is replaced but what happened.
+local function before_opening(d)
+  for _, old in ipairs(sale.pools) do
+    local new = d.by_name[old.name]
+    if new then
+      new.confirmed, new.held, new.limbo = old.confirmed, old.held, old.limbo
+      new.sold_out = old.sold_out
+    elseif old.confirmed ~= 0 or old.held ~= 0 or old.limbo ~= 0 then
+      return false
+    end
+  end
+  if sale.sold_out then
+    for _, pool in ipairs(d.pools) do pool.sold_out = true end
+  end
+  sale.pools = d.pools
+  index(sale)
+  sale.activity, sale.opens_at = d.activity, d.opens_at
+  return true
+end
+
+-- After T0 only limits tightened and ends_at are taken.
+local function may_change(d)
+  if d.activity ~= sale.activity or d.opens_at ~= sale.opens_at then return false end
+  if d.overshoot > sale.overshoot then return false end
+  if d.orders > sale.orders or d.units > sale.units then return false end
+  if sale.restock == 'never' and d.restock ~= 'never' then return false end
+  if #d.pools ~= #sale.pools then return false end
+  for _, pool in ipairs(sale.pools) do
+    local new = d.by_name[pool.name]
+    if not new or new.stock ~= pool.stock then return false end
+  end
+  return true
+end
+
+-- Puts a hash at the end of the last 16.
+local function remember(hash)
+  local kept = {}
+  for known in string.gmatch(sale.applied, '[^,]+') do
+    if known ~= hash then kept[#kept + 1] = known end
+  end
+  kept[#kept + 1] = hash
+  if #kept > 16 then table.remove(kept, 1) end
+  sale.applied = table.concat(kept, ',')
+end
+
+local function change(d, now)
+  if d.revision then
+    if d.revision == sale.revision and knows(d.hash) then return 'unchanged' end
+    if not is_above(d.revision, sale.revision) then return 'refused' end
+  elseif knows(d.hash) then
+    return 'unchanged'
+  end
+  if is_over(now) or (d.ends_at and d.ends_at <= now) then return 'refused' end
+  if now < sale.opens_at then
+    if not before_opening(d) then return 'refused' end
+  elseif not may_change(d) then
+    return 'refused'
+  end
+  sale.ends_at, sale.overshoot, sale.restock = d.ends_at, d.overshoot, d.restock
+  sale.orders, sale.units = d.orders, d.units
+  sale.revision = d.revision or sale.revision
+  remember(d.hash)
+  return 'applied'
+end
+
+local function declare()
+  local now = begin()
+  local d = read_declaration()
+  local result = sale and change(d, now) or (not sale and create(d, now))
+  if result == 'applied' or result == 'created_paused' then
+    announce('declared', '', sale.revision)
+  end
+  return finish(now, result)
+end

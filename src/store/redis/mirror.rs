@@ -1,0 +1,192 @@
+//! Keeps the book in step with Redis: reads every sale each `store.poll`, and one at once where the
+//! bus says that it changed.
+//!
+//! A sale is heard when its read was sent, so that the age shown is never too small; while nothing is
+//! heard the age grows by itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::Value;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::bus::{self, Heard};
+use super::decode::{self, Answer, Said};
+use super::fault::Fault;
+use super::keys::{self, Part, Word};
+use super::scripts::{self, Family};
+use super::shop::{Judged, Position, Wish};
+use super::{READ_TIMEOUT, Redis};
+use crate::clock::Clock;
+use crate::ident::SaleId;
+use crate::sale::SaleBook;
+use crate::sale::book::Update;
+use crate::store::StoreError;
+
+/// Runs for as long as it is polled.
+pub(super) async fn run(redis: Arc<Redis>, book: Arc<SaleBook>, clock: Clock) {
+    let (words, heard) = mpsc::channel(WORDS_MAX);
+    let target = redis.target.clone();
+    let mirror = Mirror { redis, book, clock, known: BTreeSet::new(), judged: BTreeMap::new() };
+    tokio::join!(bus::listen(&target, &words), mirror.run(heard));
+}
+
+/// What one node knows of the sales in Redis.
+pub(super) struct Mirror {
+    pub(super) redis: Arc<Redis>,
+    pub(super) book: Arc<SaleBook>,
+    pub(super) clock: Clock,
+    /// The sales of the last whole pass.
+    known: BTreeSet<SaleId>,
+    /// What became of each sale's declaration in `want`.
+    pub(super) judged: BTreeMap<SaleId, Judged>,
+}
+
+impl Mirror {
+    async fn run(mut self, mut heard: mpsc::Receiver<Heard>) {
+        let mut next = Instant::now();
+        loop {
+            let mut sales = BTreeSet::new();
+            let is_whole = tokio::select! {
+                () = tokio::time::sleep_until(next) => true,
+                () = self.redis.link.connected() => true,
+                one = heard.recv() => !self.is_narrow(one, &mut sales),
+            };
+            // Whatever else was said meanwhile is answered by the same read.
+            let mut is_whole = is_whole;
+            while let Ok(one) = heard.try_recv() {
+                is_whole |= !self.is_narrow(Some(one), &mut sales);
+            }
+            let done = if is_whole {
+                next = Instant::now() + jittered(self.redis.poll);
+                self.pass().await
+            } else {
+                self.look(&sales.into_iter().collect::<Vec<_>>()).await.map(drop)
+            };
+            if let Err(error) = done {
+                tracing::debug!(%error, "the sales could not be read");
+            }
+        }
+    }
+
+    /// Whether reading the sale named is enough; adds it to `sales`.
+    fn is_narrow(&self, heard: Option<Heard>, sales: &mut BTreeSet<SaleId>) -> bool {
+        match heard {
+            Some(Heard::Word(Word::Changed(sale))) if self.known.contains(&sale) => {
+                sales.insert(sale)
+            }
+            // The shop may have declared a sale that nobody listed: looking at it lists it.
+            Some(Heard::Word(Word::Wanted(sale))) => sales.insert(sale),
+            _ => return false,
+        };
+        true
+    }
+
+    /// One whole pass.
+    async fn pass(&mut self) -> Result<(), StoreError> {
+        let sales = self.redis.members(Instant::now() + READ_TIMEOUT).await?;
+        let is_complete = self.look(&sales).await?;
+        let now: BTreeSet<SaleId> = sales.into_iter().collect();
+        for gone in self.known.difference(&now) {
+            self.book.remove(gone);
+            self.judged.remove(gone);
+            self.redis.note_broken(gone, None);
+        }
+        self.known = now;
+        // A sale that cannot be read might be the one that is asked for: better no answer than 404.
+        if is_complete {
+            self.book.set_synced();
+        }
+        Ok(())
+    }
+
+    /// Reads some sales, and does what the shop asks for in `want` and `in`. Returns whether each of
+    /// them could be read.
+    async fn look(&mut self, sales: &[SaleId]) -> Result<bool, StoreError> {
+        let mut is_complete = true;
+        for chunk in sales.chunks(CHUNK) {
+            let heard = self.clock.mono();
+            let mut all = redis::pipe();
+            for sale in chunk {
+                all.add_command(scripts::by_hash(Family::Read, sale, &[]));
+                let want = keys::of(sale, Part::Want);
+                all.cmd("GETRANGE").arg(want).arg(0).arg(super::shop::WANT_BYTES_MAX);
+                let have = keys::of(sale, Part::Have);
+                all.cmd("HMGET").arg(have).arg(super::shop::HAVE_FIELDS);
+                let inbox = keys::of(sale, Part::In);
+                all.cmd("XREVRANGE").arg(inbox).arg("+").arg("-").arg("COUNT").arg(1);
+            }
+            let end = Instant::now() + READ_TIMEOUT;
+            let values = self.redis.link.send_all(&all, end).await.map_err(StoreError::from)?;
+            let mut values = values.into_iter();
+            for sale in chunk {
+                let four = [(); 4].map(|()| values.next().unwrap_or_default());
+                is_complete &= self.take(sale, four, heard).await?;
+            }
+        }
+        Ok(is_complete)
+    }
+
+    /// Takes what was read of one sale. `Err`: Redis is not there.
+    async fn take(
+        &mut self,
+        sale: &SaleId,
+        [read, want, have, last]: [Value; 4],
+        heard: crate::clock::MonoMs,
+    ) -> Result<bool, StoreError> {
+        let answer = match self.answer(sale, read).await {
+            Ok(answer) => answer,
+            Err(StoreError::Refused(why)) => {
+                self.redis.note_broken(sale, Some(why));
+                return Ok(false);
+            }
+            Err(error) => return Err(error),
+        };
+        if let Some(state) = answer.state.clone() {
+            self.book.apply(Update { state, heard });
+        }
+        let cursor = match &answer.result {
+            Said::Word(cursor) => cursor.parse().unwrap_or_default(),
+            Said::Words(_) => Position::default(),
+        };
+        let wish = Wish { want: good(want), have: good(have), last: good(last), cursor };
+        match self.serve(sale, answer, wish).await {
+            Ok(()) => self.redis.note_broken(sale, None),
+            Err(StoreError::Refused(why)) => self.redis.note_broken(sale, Some(why)),
+            Err(error) => return Err(error),
+        }
+        Ok(true)
+    }
+
+    async fn answer(&self, sale: &SaleId, read: Value) -> Result<Answer, StoreError> {
+        let end = Instant::now() + READ_TIMEOUT;
+        match good(read) {
+            Ok(value) => Ok(decode::answer(sale, value)?),
+            Err(fault) if fault.is_no_script() => {
+                self.redis.told(sale, Family::Read, &[], end).await
+            }
+            Err(fault) => Err(self.redis.blame(sale, fault, end).await),
+        }
+    }
+}
+
+/// A value, or the error that stands in its place.
+fn good(value: Value) -> Result<Value, Fault> {
+    match value {
+        Value::ServerError(error) => Err(Fault::of_server(&error)),
+        value => Ok(value),
+    }
+}
+
+/// 80 % to 120 %, so that a fleet does not read in step.
+fn jittered(poll: Duration) -> Duration {
+    poll.mul_f64(rand::random_range(0.8..=1.2))
+}
+
+/// Messages of the bus that wait.
+const WORDS_MAX: usize = 1_024;
+
+/// Sales in one pipeline.
+const CHUNK: usize = 64;

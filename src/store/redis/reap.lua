@@ -1,0 +1,30 @@
+-- Records A and P past their deadline go to limbo and stay there until they are reconciled.
+--
+-- KEYS    as in common.lua
+-- ARGV    1 most records
+-- Returns for each record: user, then its text as it is now
+-- Cost    O(pools + records · log(open records))
+
+local function reap()
+  local now = begin()
+  if not sale then return finish(now, 'no_sale') end
+  local reaped = {}
+  local due = redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', int(now), 'LIMIT', 0, ARGV[1])
+  for _, member in ipairs(due) do
+    local user, claim = string.match(member, '^(%x+)|(%x+)$')
+    if not user then error('CORRUPT deadline ' .. member) end
+    local with = copy(records_of(user))
+    local open = nil
+    for _, r in ipairs(with) do
+      if r.claim == claim and (r.kind == 'A' or r.kind == 'P') and not open then open = r end
+    end
+    if open then
+      open.kind = 'L'
+      put_user(user, with)
+      tell('limbo', open.pool, int(open.units), user, claim)
+      reaped[#reaped + 1] = user
+      reaped[#reaped + 1] = format({ open })
+    end
+  end
+  return finish(now, reaped)
+end

@@ -1,0 +1,70 @@
+-- Outcomes of admitted purchases, matched by claim id.
+--
+-- KEYS    as in common.lua
+-- ARGV    for each outcome: user, claim, attempt, pool, units, C|F|X|P|V, hold_until or nothing
+-- Returns for each outcome: applied · repeated · conflict · unknown · late
+-- Cost    O(pools + outcomes)
+
+local TOLD = { C = 'confirmed', F = 'failed', X = 'limbo', P = 'pending', V = 'void' }
+
+-- What an outcome makes of a record: a kind and a deadline, or 'gone', or nil and why nothing.
+local function step(record, one, now)
+  local kind, verdict = record.kind, one.verdict
+  if verdict == 'V' then return 'gone' end
+  if verdict == 'F' then
+    if kind == 'C' then return nil, 'conflict' end
+    return 'gone'
+  end
+  if verdict == 'C' and kind ~= 'C' then return 'C', record.deadline end
+  if verdict == 'X' and (kind == 'A' or (kind == 'P' and record.deadline <= now)) then
+    return 'L', record.deadline
+  end
+  if verdict == 'P' and kind == 'A' then return 'P', one.hold_until or record.deadline end
+  if verdict == 'P' and kind == 'L' and one.hold_until and one.hold_until > now then
+    return 'P', one.hold_until
+  end
+  return nil, 'repeated'
+end
+
+local function resolve_one(now, one)
+  local with = copy(records_of(one.user))
+  local at = nil
+  for i, r in ipairs(with) do
+    if r.claim == one.claim and not at then at = i end
+  end
+  if not at then
+    if one.verdict ~= 'C' then return 'unknown' end
+    if not sale.by_name[one.pool] then return 'conflict' end
+    with[#with + 1] = { kind = 'C', claim = one.claim, attempt = one.attempt, pool = one.pool,
+      units = one.units, node = '0000000000000000', deadline = 0 }
+    put_user(one.user, with)
+    tell('confirmed', one.pool, int(one.units), one.user, one.claim)
+    return 'late'
+  end
+  local record = with[at]
+  local kind, more = step(record, one, now)
+  if not kind then return more end
+  if kind == 'gone' then
+    table.remove(with, at)
+  else
+    record.kind, record.deadline = kind, more
+  end
+  put_user(one.user, with)
+  tell(TOLD[one.verdict], record.pool, int(record.units), one.user, one.claim)
+  return 'applied'
+end
+
+local function resolve()
+  local now = begin()
+  if not sale then return finish(now, 'no_sale') end
+  local answers = {}
+  for i = 1, #ARGV, 7 do
+    local hold = ARGV[i + 6]
+    answers[#answers + 1] = resolve_one(now, {
+      user = ARGV[i], claim = ARGV[i + 1], attempt = ARGV[i + 2], pool = ARGV[i + 3],
+      units = number(ARGV[i + 4], 'units'), verdict = ARGV[i + 5],
+      hold_until = hold ~= '' and number(hold, 'hold_until') or nil,
+    })
+  end
+  return finish(now, answers)
+end

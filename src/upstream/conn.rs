@@ -1,0 +1,143 @@
+//! One connection to a server: hyper's sender, the wire under it, and the task that drives it.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{Builder, SendRequest};
+use hyper_util::rt::TokioIo;
+use tokio::task::{AbortHandle, spawn_local};
+use tokio::time::Instant;
+
+use super::sent::SentBody;
+use super::shared::Server;
+use super::stream::Stream;
+use super::wire::{Seat, Tap, Wire};
+use crate::metrics::Sink;
+
+/// A connection that serves one exchange at a time. Dropping it closes it.
+#[derive(Debug)]
+pub(super) struct Conn {
+    sender: SendRequest<SentBody>,
+    pub wire: Rc<Wire>,
+    driver: AbortHandle,
+    /// The server's place in its group.
+    pub at: usize,
+    /// Whether it served an exchange before.
+    pub is_reused: bool,
+    busy: Option<InFlight>,
+    /// How long the server keeps it idle, if it said so.
+    keeps: Option<Duration>,
+    idle_since: Instant,
+}
+
+impl Conn {
+    /// Speaks HTTP over `stream` to server number `at`.
+    pub(super) async fn new(
+        stream: Stream,
+        seat: Seat,
+        at: usize,
+        head_bytes_max: usize,
+        sink: Sink,
+    ) -> Result<Conn, hyper::Error> {
+        let wire = Wire::new(stream, seat, sink);
+        let (sender, connection) = Builder::new()
+            // The wire bounds the head exactly; this bounds hyper's memory.
+            .max_buf_size(head_bytes_max.max(BUFFER_BYTES))
+            .handshake(TokioIo::new(Tap(wire.clone())))
+            .await?;
+        let driven = wire.clone();
+        let driver = spawn_local(async move {
+            // What went wrong, the exchange hears.
+            let _ = connection.await;
+            driven.close();
+        });
+        Ok(Conn {
+            sender,
+            wire,
+            driver: driver.abort_handle(),
+            at,
+            is_reused: false,
+            busy: None,
+            keeps: None,
+            idle_since: Instant::now(),
+        })
+    }
+
+    /// Counts an exchange on `server` from now until the connection is idle or closed.
+    pub(super) fn begin(&mut self, server: &Arc<Server>) {
+        self.busy = Some(InFlight::new(server));
+    }
+
+    /// Hands a request to hyper.
+    pub(super) fn send(
+        &mut self,
+        request: Request<SentBody>,
+    ) -> impl Future<Output = Result<Response<Incoming>, Failed>> + use<> {
+        self.sender.try_send_request(request)
+    }
+
+    /// The server says with an answer how long it keeps the connection.
+    pub(super) fn hears(&mut self, keeps: Option<Duration>) {
+        self.keeps = keeps;
+    }
+
+    /// Whether hyper could take a request now; ready with false if it never can again.
+    pub(super) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        if self.wire.is_closed() {
+            return Poll::Ready(false);
+        }
+        self.sender.poll_ready(cx).map(|ready| ready.is_ok())
+    }
+
+    /// Marks the end of an exchange.
+    pub(super) fn rests(&mut self) {
+        self.busy = None;
+        self.is_reused = true;
+        self.idle_since = Instant::now();
+    }
+
+    /// When an idle connection is to be closed.
+    pub(super) fn expires(&self, keep_alive: Duration) -> Instant {
+        self.idle_since + self.keeps.map_or(keep_alive, |keeps| keeps.min(keep_alive))
+    }
+
+    /// Whether an idle connection can be used: open, silent, and not expired.
+    pub(super) fn is_usable(&self, keep_alive: Duration) -> bool {
+        self.sender.is_ready() && Instant::now() < self.expires(keep_alive) && self.wire.is_quiet()
+    }
+}
+
+impl Drop for Conn {
+    fn drop(&mut self) {
+        self.wire.close();
+        self.driver.abort();
+    }
+}
+
+/// What hyper says when there is no answer; the request may be in it, unsent.
+pub(super) type Failed = hyper::client::conn::TrySendError<Request<SentBody>>;
+
+/// One exchange that a server is busy with.
+#[derive(Debug)]
+struct InFlight(Arc<Server>);
+
+impl InFlight {
+    fn new(server: &Arc<Server>) -> InFlight {
+        server.in_flight.fetch_add(1, Ordering::Relaxed);
+        InFlight(server.clone())
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// hyper's buffer of one connection.
+const BUFFER_BYTES: usize = 64 * 1024;

@@ -1,0 +1,200 @@
+//! What all workers share of the upstreams: limits and health, as atomics.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::{Notify, Semaphore};
+use tokio::time::Instant;
+
+use super::address::{Address, ConnectError, Names};
+use crate::config::schema;
+use crate::ident::Name;
+
+/// Limits and health of all groups.
+#[derive(Debug)]
+pub struct Shared {
+    pub(super) groups: BTreeMap<Name, Arc<GroupShared>>,
+}
+
+/// How a server is, for operators.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct ServerReport {
+    /// The group.
+    pub group: Name,
+    /// The server, as the settings name it.
+    pub server: String,
+    /// Exchanges under way.
+    pub in_flight: u32,
+    /// Connections that are open, idle ones among them.
+    pub open: u32,
+    /// Connections that were made since the start.
+    pub connects: u64,
+    /// Attempts to connect that failed since the start.
+    pub connect_errors: u64,
+    /// Whether it is passed over because it could not be reached just now.
+    pub held: bool,
+    /// What went wrong last, connecting or in an exchange.
+    pub last_error: Option<String>,
+}
+
+impl Shared {
+    /// For `[upstream]`.
+    pub fn new(settings: &BTreeMap<Name, schema::Upstream>) -> Arc<Shared> {
+        let group = |(name, settings): (&Name, &schema::Upstream)| {
+            (name.clone(), Arc::new(GroupShared::new(settings.clone())))
+        };
+        Arc::new(Shared { groups: settings.iter().map(group).collect() })
+    }
+
+    /// How every server is.
+    pub fn report(&self) -> Vec<ServerReport> {
+        let servers = self.groups.iter().flat_map(|(name, group)| {
+            group.servers.iter().map(|server| server.report(name, &group.settings))
+        });
+        servers.collect()
+    }
+}
+
+/// Limits of one group.
+#[derive(Debug)]
+pub(super) struct GroupShared {
+    pub settings: schema::Upstream,
+    pub servers: Vec<Arc<Server>>,
+    /// Requests that wait for a connection.
+    pub waiting: Count,
+    /// Woken when somebody waits: workers that have idle connections give one up.
+    pub wanted: Notify,
+    pub purchases: Arc<Semaphore>,
+    pub purchases_waiting: Count,
+    /// Workers that use this group.
+    pub workers: AtomicUsize,
+}
+
+impl GroupShared {
+    fn new(settings: schema::Upstream) -> GroupShared {
+        let connections_max = settings.connections_max as usize;
+        let server = |name: &String| Arc::new(Server::new(name, connections_max));
+        GroupShared {
+            servers: settings.servers.iter().map(server).collect(),
+            waiting: Count::default(),
+            wanted: Notify::new(),
+            purchases: Arc::new(Semaphore::new(settings.purchases_max as usize)),
+            purchases_waiting: Count::default(),
+            workers: AtomicUsize::new(0),
+            settings,
+        }
+    }
+}
+
+/// One server of a group.
+#[derive(Debug)]
+pub(super) struct Server {
+    name: String,
+    pub address: Address,
+    pub names: Arc<Names>,
+    /// Permits for connections, `connections_max` of them.
+    pub open: Arc<Semaphore>,
+    pub in_flight: AtomicU32,
+    connects: AtomicU64,
+    connect_errors: AtomicU64,
+    /// Milliseconds from `start` until which the server is passed over; 0 if it is well.
+    held_until_ms: AtomicU64,
+    start: Instant,
+    last_error: Mutex<Option<String>>,
+}
+
+impl Server {
+    fn new(name: &str, connections_max: usize) -> Server {
+        Server {
+            name: name.to_owned(),
+            address: Address::new(name),
+            names: Arc::default(),
+            open: Arc::new(Semaphore::new(connections_max)),
+            in_flight: AtomicU32::new(0),
+            connects: AtomicU64::new(0),
+            connect_errors: AtomicU64::new(0),
+            held_until_ms: AtomicU64::new(0),
+            start: Instant::now(),
+            last_error: Mutex::new(None),
+        }
+    }
+
+    /// Whether the server just failed to connect.
+    pub(super) fn is_held(&self) -> bool {
+        self.now_ms() < self.held_until_ms.load(Ordering::Relaxed)
+    }
+
+    /// Called before connecting. A server that failed before is tried by this request; the others go
+    /// on passing it over until it is known how that went.
+    pub(super) fn connecting(&self) {
+        if self.held_until_ms.load(Ordering::Relaxed) != 0 {
+            self.held_until_ms.store(self.now_ms() + HOLD_MS, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn connected(&self) {
+        self.connects.fetch_add(1, Ordering::Relaxed);
+        self.held_until_ms.store(0, Ordering::Relaxed);
+    }
+
+    pub(super) fn connect_failed(&self, error: &ConnectError) {
+        self.connect_errors.fetch_add(1, Ordering::Relaxed);
+        self.held_until_ms.store(self.now_ms() + HOLD_MS, Ordering::Relaxed);
+        self.failed(&error.cause);
+    }
+
+    /// Notes what went wrong, for the report.
+    pub(super) fn failed(&self, cause: &str) {
+        *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(cause.to_owned());
+    }
+
+    fn now_ms(&self) -> u64 {
+        // Never 0, which means "not held".
+        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX / 2) + 1
+    }
+
+    fn report(&self, group: &Name, settings: &schema::Upstream) -> ServerReport {
+        let free = u32::try_from(self.open.available_permits()).unwrap_or(u32::MAX);
+        ServerReport {
+            group: group.clone(),
+            server: self.name.clone(),
+            in_flight: self.in_flight.load(Ordering::Relaxed),
+            open: settings.connections_max.saturating_sub(free),
+            connects: self.connects.load(Ordering::Relaxed),
+            connect_errors: self.connect_errors.load(Ordering::Relaxed),
+            held: self.is_held(),
+            last_error: self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+        }
+    }
+}
+
+/// A bounded number of waiters.
+#[derive(Debug, Default)]
+pub(super) struct Count(AtomicU32);
+
+/// One waiter, counted until it is dropped.
+#[derive(Debug)]
+pub(super) struct Counted<'a>(&'a Count);
+
+impl Count {
+    pub(super) fn get(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// One more, if there are fewer than `max`.
+    pub(super) fn enter(&self, max: u32) -> Option<Counted<'_>> {
+        let more = |n: u32| (n < max).then(|| n + 1);
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
+        Some(Counted(self))
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A server that could not be reached is passed over for so long, and then tried by one request.
+const HOLD_MS: u64 = 500;

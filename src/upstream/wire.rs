@@ -1,0 +1,203 @@
+//! One connection's socket as hyper sees it. It counts what is written, watches what is read, and can
+//! be closed from outside at any instant: after that not a byte more leaves.
+
+use std::cell::{Cell, RefCell};
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
+
+use super::stream::Stream;
+use super::watch::HeadWatch;
+use crate::metrics::{Counter, Sink};
+
+/// A socket and what is known of the exchange on it.
+#[derive(Debug)]
+pub(super) struct Wire {
+    socket: RefCell<Option<Socket>>,
+    watch: RefCell<Option<HeadWatch>>,
+    refused: Cell<Option<&'static str>>,
+    written: Cell<u64>,
+    read: Cell<u64>,
+    wrote_at: Cell<Instant>,
+    sink: Sink,
+}
+
+#[derive(Debug)]
+struct Socket {
+    stream: Stream,
+    _seat: Seat,
+}
+
+/// One of a server's `connections_max`; it goes with the socket.
+#[derive(Debug)]
+pub(super) struct Seat {
+    _permit: OwnedSemaphorePermit,
+    open_here: Rc<Cell<usize>>,
+}
+
+impl Seat {
+    /// `open_here` counts what this worker has.
+    pub(super) fn new(permit: OwnedSemaphorePermit, open_here: &Rc<Cell<usize>>) -> Seat {
+        open_here.set(open_here.get() + 1);
+        Seat { _permit: permit, open_here: open_here.clone() }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.open_here.set(self.open_here.get().saturating_sub(1));
+    }
+}
+
+impl Wire {
+    pub(super) fn new(stream: Stream, seat: Seat, sink: Sink) -> Rc<Wire> {
+        Rc::new(Wire {
+            socket: RefCell::new(Some(Socket { stream, _seat: seat })),
+            watch: RefCell::new(None),
+            refused: Cell::new(None),
+            written: Cell::new(0),
+            read: Cell::new(0),
+            wrote_at: Cell::new(Instant::now()),
+            sink,
+        })
+    }
+
+    /// Begins an exchange: what is counted from here on is of this one. Bytes of the one before that
+    /// hyper still holds would count too, which errs on the safe side.
+    pub(super) fn begin(&self, head_bytes_max: usize) {
+        self.written.set(0);
+        self.read.set(0);
+        self.refused.set(None);
+        self.wrote_at.set(Instant::now());
+        *self.watch.borrow_mut() = Some(HeadWatch::new(head_bytes_max));
+    }
+
+    /// Whether a byte of this exchange may have left.
+    pub(super) fn has_written(&self) -> bool {
+        self.written.get() > 0
+    }
+
+    /// Whether a byte of the answer came.
+    pub(super) fn has_read(&self) -> bool {
+        self.read.get() > 0
+    }
+
+    /// When the last byte left.
+    pub(super) fn wrote_at(&self) -> Instant {
+        self.wrote_at.get()
+    }
+
+    /// Why the answer was refused while its head was read.
+    pub(super) fn refused(&self) -> Option<&'static str> {
+        self.refused.get()
+    }
+
+    /// Closes the socket at once.
+    pub(super) fn close(&self) {
+        self.socket.take();
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.socket.borrow().is_none()
+    }
+
+    /// Whether the server is still there and silent, as the kernel knows it.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.socket.borrow().as_ref().is_some_and(|socket| socket.stream.is_quiet())
+    }
+
+    fn heard(&self, bytes: &[u8]) -> io::Result<()> {
+        self.read.set(self.read.get() + bytes.len() as u64);
+        if let Some(watch) = &mut *self.watch.borrow_mut()
+            && let Err(why) = watch.take(bytes)
+        {
+            self.refused.set(Some(why));
+            return Err(io::Error::other(why));
+        }
+        Ok(())
+    }
+
+    fn wrote(&self, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(bytes @ 1..)) = polled {
+            if self.written.get() == 0 {
+                self.sink.inc(Counter::UpstreamRequests);
+            }
+            self.written.set(self.written.get() + bytes as u64);
+            self.wrote_at.set(Instant::now());
+        }
+        polled
+    }
+}
+
+/// hyper's end of a [`Wire`].
+#[derive(Debug)]
+pub(super) struct Tap(pub Rc<Wire>);
+
+impl AsyncRead for Tap {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let wire = &self.0;
+        let before = buffer.filled().len();
+        let polled = match &mut *wire.socket.borrow_mut() {
+            Some(socket) => Pin::new(&mut socket.stream).poll_read(cx, buffer),
+            None => return Poll::Ready(Err(closed())),
+        };
+        if matches!(polled, Poll::Ready(Ok(()))) {
+            wire.heard(buffer.filled().get(before..).unwrap_or_default())?;
+        }
+        polled
+    }
+}
+
+impl AsyncWrite for Tap {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let polled = match &mut *self.0.socket.borrow_mut() {
+            Some(socket) => Pin::new(&mut socket.stream).poll_write(cx, bytes),
+            None => Poll::Ready(Err(closed())),
+        };
+        self.0.wrote(polled)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let polled = match &mut *self.0.socket.borrow_mut() {
+            Some(socket) => Pin::new(&mut socket.stream).poll_write_vectored(cx, slices),
+            None => Poll::Ready(Err(closed())),
+        };
+        self.0.wrote(polled)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut *self.0.socket.borrow_mut() {
+            Some(socket) => Pin::new(&mut socket.stream).poll_shutdown(cx),
+            None => Poll::Ready(Ok(())),
+        }
+    }
+}
+
+fn closed() -> io::Error {
+    io::Error::from(io::ErrorKind::NotConnected)
+}

@@ -1,0 +1,5 @@
+//! The config, from the file to the verbs: examples load, mistakes are shown as they should be.
+
+mod bad;
+mod conf;
+mod verbs;

@@ -1,0 +1,148 @@
+//! A real redis-server on a free loopback port, in a directory of its own. Dropped, it is killed.
+
+use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use penstock::config::schema;
+use penstock::config::units::Span;
+use tempfile::TempDir;
+
+/// A server, running or not.
+pub struct Server {
+    dir: TempDir,
+    port: u16,
+    options: Vec<String>,
+    child: Option<Child>,
+}
+
+impl Server {
+    /// Starts a server that keeps nothing on disk, with more options of its command line.
+    pub fn start(options: &[&str]) -> Server {
+        let mut server = Server::stopped(options);
+        server.run();
+        server
+    }
+
+    /// Only takes a port.
+    pub fn stopped(options: &[&str]) -> Server {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let port = listener.local_addr().expect("an address").port();
+        let dir = tempfile::tempdir().expect("a directory");
+        let options = options.iter().map(|o| (*o).to_owned()).collect();
+        Server { dir, port, options, child: None }
+    }
+
+    /// Runs it, on what it wrote to its disk before.
+    pub fn run(&mut self) {
+        let child = Command::new("redis-server")
+            .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--save", ""])
+            .args(["--dir", &self.dir.path().display().to_string()])
+            .args(&self.options)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        let child = child.unwrap_or_else(|e| {
+            panic!("redis-server cannot be started ({e}): apt-get install redis-server")
+        });
+        self.child = Some(child);
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while std::net::TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+            assert!(Instant::now() < deadline, "redis-server does not answer");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// kill -9.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// A stopped process: connections stay, nothing answers.
+    pub fn signal(&self, signal: &str) {
+        let child = self.child.as_ref().expect("a running server");
+        let done = Command::new("kill").args([signal, &child.id().to_string()]).status();
+        assert!(done.expect("kill").success());
+    }
+
+    /// `[store]` for this server.
+    pub fn settings(&self) -> schema::Store {
+        schema::Store {
+            kind: schema::StoreKind::Redis,
+            url: Some(format!("redis://127.0.0.1:{}", self.port)),
+            connect_timeout: Span::from_ms(1_000),
+            poll: Span::from_ms(100),
+            ..schema::Store::default()
+        }
+    }
+
+    /// A directory for files of the test.
+    pub fn dir(&self) -> &std::path::Path {
+        self.dir.path()
+    }
+
+    /// A plain connection, as a shop has one.
+    pub fn shop(&self) -> Shop {
+        self.shop_with("")
+    }
+
+    /// The same with a login, `user:password@`.
+    pub fn shop_with(&self, login: &str) -> Shop {
+        let url = format!("redis://{login}127.0.0.1:{}", self.port);
+        let client = redis::Client::open(url).expect("a URL");
+        Shop(client.get_connection().expect("a connection"))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// What a shop, an operator or another program does with Redis.
+pub struct Shop(redis::Connection);
+
+impl Shop {
+    /// Runs a command and reads its answer.
+    pub fn ask<T: redis::FromRedisValue>(&mut self, words: &[&str]) -> T {
+        let (verb, args) = words.split_first().expect("a command");
+        redis::cmd(verb).arg(args).query(&mut self.0).unwrap_or_else(|e| panic!("{words:?}: {e}"))
+    }
+
+    /// Runs a command.
+    pub fn run(&mut self, words: &[&str]) {
+        let _: redis::Value = self.ask(words);
+    }
+
+    /// A hash.
+    pub fn hash(&mut self, key: &str) -> std::collections::BTreeMap<String, String> {
+        self.ask(&["HGETALL", key])
+    }
+
+    /// Everything there is, byte for byte.
+    pub fn everything(&mut self) -> std::collections::BTreeMap<String, Vec<u8>> {
+        let keys: Vec<String> = self.ask(&["KEYS", "*"]);
+        let dump = |key: String| (key.clone(), self.ask(&["DUMP", &key]));
+        keys.into_iter().map(dump).collect()
+    }
+
+    /// Every entry of a stream: its fields, as a map.
+    pub fn stream(&mut self, key: &str) -> Vec<std::collections::BTreeMap<String, String>> {
+        type Entries = Vec<(String, Vec<String>)>;
+        let entries: Entries = self.ask(&["XRANGE", key, "-", "+"]);
+        let map = |flat: Vec<String>| {
+            flat.chunks(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect()
+        };
+        entries.into_iter().map(|(_, flat)| map(flat)).collect()
+    }
+
+    /// The events told in a sale's `out`, with their text.
+    pub fn events(&mut self, sale: &str) -> Vec<String> {
+        let out = self.stream(&format!("ps:{{{sale}}}:out"));
+        out.iter().map(|e| format!("{} {}", e["event"], e["text"]).trim().to_owned()).collect()
+    }
+}
