@@ -1,6 +1,8 @@
 //! The verbs: one file each, an `Args` and a `run` that returns an [`Exit`].
 
+pub mod audit;
 pub mod check;
+pub mod classify;
 pub mod config;
 pub mod config_file;
 pub mod ctl;
@@ -63,7 +65,9 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    Audit(audit::Args),
     Check(check::Args),
+    Classify(classify::Args),
     Config(config::Args),
     Ctl(ctl::Args),
     Demo(demo::Args),
@@ -92,7 +96,9 @@ pub fn main() -> ExitCode {
 
 fn dispatch(verb: Verb) -> Exit {
     match verb {
+        Verb::Audit(args) => audit::run(args),
         Verb::Check(args) => check::run(args),
+        Verb::Classify(args) => classify::run(args),
         Verb::Config(args) => config::run(args),
         Verb::Ctl(args) => ctl::run(args),
         Verb::Demo(args) => demo::run(args),

@@ -128,16 +128,24 @@ pub struct Purchase<'a> {
 
 impl Gate {
     /// One worker's gate. `tasks` tracks purchases under way, so that a drain awaits them; they run on
-    /// the worker's `LocalSet`. `hook` hears of every admission when it is over.
+    /// the worker's `LocalSet`.
     pub fn new(
         shared: Arc<Shared>,
         upstreams: Rc<Upstreams>,
         claims: Claims,
         tasks: TaskTracker,
         sink: Sink,
-        hook: Hook,
     ) -> Gate {
+        let hook = Hook::default();
         Gate { inner: Rc::new(Inner { shared, upstreams, claims, tasks, sink, hook }) }
+    }
+
+    /// The same gate; `hook` hears of every admission when it is over. Called before the gate is used.
+    pub fn with_hook(mut self, hook: Hook) -> Gate {
+        if let Some(inner) = Rc::get_mut(&mut self.inner) {
+            inner.hook = hook;
+        }
+        self
     }
 
     /// Decides about a purchase: answers at once what can be decided here, claims and forwards the

@@ -44,6 +44,7 @@ pub mod page;
 pub mod proxy;
 
 // tools, which use only public HTTP, the admin API and files
+pub mod audit;
 pub mod demo;
 pub mod drill;
 pub mod shop;

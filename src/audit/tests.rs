@@ -1,0 +1,268 @@
+use std::io::{Read, Write};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::clock::{Clock, UnixMs};
+use crate::config::schema::JournalSync;
+use crate::ident::{AttemptId, ClaimId, Name, NodeId, Salt, UserKey};
+use crate::journal::{Event, Journal, Line};
+use crate::ledger::{Record, RecordKind};
+use crate::metrics::Sink;
+
+const T0: u64 = 10_000;
+const SALT: Salt = Salt([7; 16]);
+const NODE: NodeId = NodeId([1; 8]);
+
+fn line(n: u8, t: u64, event: Event) -> Line {
+    let user = UserKey::of_identity(&SALT, format!("u{n}").as_bytes());
+    Line {
+        t,
+        seq: 0,
+        sale: "shop/drop".to_owned(),
+        epoch: 1,
+        pool: Name::new("default").unwrap(),
+        user,
+        attempt: AttemptId::of_key(&SALT, &user, format!("k{n}").as_bytes()),
+        claim: ClaimId([n; 12]),
+        node: NODE,
+        units: 1,
+        event,
+        status: None,
+        code: None,
+        order: None,
+        chain: String::new(),
+    }
+}
+
+fn record(n: u8, kind: RecordKind) -> Record {
+    let Line { user, attempt, claim, pool, units, node, .. } = line(n, 0, Event::Admitted);
+    Record { kind, user, claim, attempt, pool, units, node, deadline: UnixMs(0) }
+}
+
+fn order(n: u8) -> OrderRow {
+    OrderRow {
+        order: format!("S{n}"),
+        user: Some(format!("u{n}")),
+        key: Some(format!("k{n}")),
+        ..OrderRow::default()
+    }
+}
+
+/// A sale of 3: two sold, one in limbo that the shop has not, one failed.
+struct World {
+    lines: Vec<Line>,
+    records: Vec<Record>,
+    orders: Vec<OrderRow>,
+    stock: u64,
+    /// What the counters say besides the records.
+    astray: u64,
+}
+
+impl World {
+    fn good() -> World {
+        use Event::{Admitted, Confirmed, Failed, Unknown};
+        let limbo = Line { status: Some(502), ..line(3, T0 + 9, Unknown) };
+        World {
+            lines: vec![
+                line(1, T0, Admitted),
+                line(2, T0 + 1, Admitted),
+                line(4, T0 + 1, Admitted),
+                line(1, T0 + 5, Confirmed),
+                line(4, T0 + 6, Failed),
+                line(3, T0 + 6, Admitted),
+                line(2, T0 + 7, Confirmed),
+                limbo,
+            ],
+            records: vec![
+                record(1, RecordKind::Confirmed),
+                record(2, RecordKind::Confirmed),
+                record(3, RecordKind::Limbo),
+            ],
+            orders: vec![order(1), order(2)],
+            stock: 3,
+            astray: 0,
+        }
+    }
+
+    fn sale(&self) -> Value {
+        let units = |kind| self.records.iter().filter(|r| r.kind == kind).count() as u64;
+        json!({
+            "id": "shop/drop", "epoch": 1, "version": 4, "opens_at_ms": T0,
+            "overshoot_permille": 1000, "per_user": {"orders": 1, "units": 1}, "salt": SALT,
+            "pools": [{
+                "name": "default", "stock": self.stock,
+                "confirmed": units(RecordKind::Confirmed) + self.astray,
+                "held": units(RecordKind::Admitted), "limbo": units(RecordKind::Limbo),
+            }],
+        })
+    }
+
+    fn judge(&self) -> Report {
+        let mut past = Past::default();
+        self.lines.iter().cloned().for_each(|line| past.note(line));
+        let sale = serde_json::from_value(self.sale()).unwrap();
+        let ledger = Ledger { sale, records: self.records.clone() };
+        judge(&"shop/drop".parse().unwrap(), &ledger, &past, Some(&self.orders), false)
+    }
+
+    /// The invariants that are broken, by the first word of their names.
+    fn broken(change: impl FnOnce(&mut World)) -> Vec<&'static str> {
+        let mut world = World::good();
+        change(&mut world);
+        let report = world.judge();
+        let broken = report.invariants.iter().filter(|check| !check.holds);
+        broken.map(|check| check.name.split(' ').next().unwrap()).collect()
+    }
+}
+
+#[test]
+fn a_good_sale_holds_and_its_sums_add_up() {
+    let report = World::good().judge();
+    let text = report.to_string();
+    assert!(report.holds, "{text}");
+    assert!(text.contains("admitted 4 = sold 2 + failed 1 + unknown 1 + open 0"), "{text}");
+    assert!(text.contains("holds  I1 budget: observed 3 of bound 3"), "{text}");
+    assert!(text.contains(", status 502"), "{text}");
+    let json = serde_json::to_value(&report).unwrap();
+    assert_eq!(json["holds"], true);
+    assert_eq!(json["invariants"][0]["observed"], 3);
+}
+
+#[test]
+fn each_fault_breaks_its_own_invariant() {
+    use Event::{Admitted, Confirmed, Failed};
+    let cases: [(&str, fn(&mut World), &[&str]); 12] = [
+        ("one unit too many", |w| w.stock = 2, &["I1"]),
+        ("too many at once, for a moment", |w| w.lines.swap(4, 5), &["I1"]),
+        ("a counter astray", |w| w.astray = 1, &["I1", "I2"]),
+        (
+            "a user twice",
+            |w| {
+                w.stock = 4;
+                let user = w.lines[0].user;
+                w.lines[6].user = user;
+                w.lines[1].user = user;
+                w.records[1].user = user;
+            },
+            &["I3"],
+        ),
+        ("failed, then confirmed", |w| w.lines.insert(3, line(1, T0 + 2, Failed)), &["I5"]),
+        ("a record lost", |w| drop(w.records.pop()), &["I6"]),
+        (
+            "an admission that nobody wrote",
+            |w| w.lines.retain(|l| l.claim != ClaimId([2; 12])),
+            &["I6"],
+        ),
+        ("before T0", |w| w.lines[0].t = T0 - 1, &["I10"]),
+        ("an order past the gate", |w| w.orders.push(order(9)), &["E1"]),
+        ("a sale without its order", |w| drop(w.orders.pop()), &["E2"]),
+        ("an order that is said to have failed", |w| w.orders.push(order(4)), &["E2"]),
+        (
+            "two orders of one claim",
+            |w| w.orders.push(OrderRow { order: "S11".to_owned(), ..order(1) }),
+            &["E1", "E3"],
+        ),
+    ];
+    for (what, change, want) in cases {
+        assert_eq!(World::broken(change), want, "{what}");
+    }
+    let oversold = World::broken(|w| {
+        w.orders.extend((5..7).map(|n| OrderRow { order: format!("S{n}"), ..order(n) }));
+        w.lines.push(line(5, T0 + 20, Admitted));
+        w.lines.push(line(5, T0 + 21, Confirmed));
+    });
+    assert_eq!(oversold, ["I1", "I6", "E1", "E4"]);
+}
+
+#[test]
+fn a_cancelled_order_was_an_order_and_its_unit_comes_back_by_a_restock() {
+    let mut world = World::good();
+    world.orders[0].status = Some("cancelled".to_owned());
+    world.stock = 4;
+    world.lines.push(line(5, T0 + 50, Event::Admitted));
+    world.lines.push(line(5, T0 + 51, Event::Confirmed));
+    world.records.push(record(5, RecordKind::Confirmed));
+    world.orders.push(order(5));
+    let report = world.judge();
+    assert!(report.holds, "{report}");
+}
+
+#[test]
+fn orders_are_tied_by_claim_id_pass_or_number_where_the_client_sent_no_key() {
+    let mut world = World::good();
+    world.orders[0].key = Some(ClaimId([1; 12]).to_string());
+    world.lines[6].order = Some("S2".to_owned());
+    world.orders[1] = OrderRow { order: "S2".to_owned(), ..OrderRow::default() };
+    let report = world.judge();
+    assert!(report.holds, "{report}");
+}
+
+/// Answers like a node, for as many requests as come.
+fn node(dir: &Path, sale: Value, records: Vec<Record>) -> PathBuf {
+    let socket = dir.join("admin.sock");
+    let listener = UnixListener::bind(&socket).unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut head = Vec::new();
+            let mut byte = [0; 1];
+            while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).unwrap_or(0) == 1 {
+                head.push(byte[0]);
+            }
+            let head = String::from_utf8(head).unwrap();
+            let body = match head.split(' ').nth(1) {
+                Some("/v1/sales/shop/drop") => sale.to_string(),
+                Some("/v1/sales/shop/drop/records?max=1000") => {
+                    json!({"records": records, "next": records.last().map(|r| r.user)}).to_string()
+                }
+                Some(path) if path.contains("after=") => {
+                    json!({"records": [], "next": null}).to_string()
+                }
+                _ => continue,
+            };
+            let length = body.len();
+            let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{body}");
+            // A client that only looked whether somebody is there has gone.
+            let _ = stream.write_all(answer.as_bytes());
+        }
+    });
+    socket
+}
+
+#[test]
+fn a_forged_line_in_the_files_is_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = World::good();
+    let (clock, sink) = (Clock::system(), Sink::detached());
+    let (journal, _) = Journal::open(dir.path(), JournalSync::Batch, clock, sink, drop).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(journal.keep(world.lines.clone())).unwrap();
+    let mut records = world.records.clone();
+    records.sort_by_key(|record| record.user);
+    let socket = node(dir.path(), world.sale(), records);
+    let orders = dir.path().join("orders.csv");
+    std::fs::write(&orders, "order,user,key\nS1,u1,k1\nS2,u2,k2\n").unwrap();
+    let inputs = Inputs {
+        sale: "shop/drop".parse().unwrap(),
+        socket,
+        journals: vec![dir.path().join("journal")],
+        orders: Some(orders),
+    };
+    let report = audit(&inputs).unwrap();
+    assert!(report.holds && !report.moving, "{report}");
+
+    // Somebody turns the limbo claim into a sale, and makes the number of lines fit.
+    let file = dir.path().join("journal/00000001.jsonl");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replace("\"unknown\"", "\"confirmed\"")).unwrap();
+    let report = audit(&inputs).unwrap();
+    let chain = report.invariants.iter().find(|check| check.name == "journal chain").unwrap();
+    assert!(!report.holds && !chain.holds);
+    assert!(chain.details[0].contains("00000001.jsonl, line 8"), "{:?}", chain.details);
+
+    std::fs::remove_file(dir.path().join("admin.sock")).unwrap();
+    assert!(matches!(audit(&inputs), Err(AuditError::Unreachable(_))));
+}
