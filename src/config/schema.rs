@@ -823,6 +823,10 @@ pub struct Gate {
     /// Purchase bodies in memory at once.
     #[schemars(extend("x-min" = "64KiB", "x-max" = "1024GiB"))]
     pub body_memory_max: Size,
+    /// Largest answer of the shop to a purchase. A longer one is not read to its end: the outcome is
+    /// unknown, and the client is told `pending`.
+    #[schemars(extend("x-min" = "1KiB", "x-max" = "64MiB"))]
+    pub answer_bytes_max: Size,
 }
 
 impl Default for Gate {
@@ -835,6 +839,7 @@ impl Default for Gate {
             pay_ttl: Span::from_secs(900),
             claim_ttl: Span::from_secs(15),
             body_memory_max: Size::from_mib(64),
+            answer_bytes_max: Size::from_mib(1),
         }
     }
 }

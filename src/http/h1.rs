@@ -329,12 +329,14 @@ where
         let mut left = cold::run(link, &mut self.timer, limits, work, full, transfer.clone()).await;
         open.done.status = transfer.status.get();
         open.done.reason = transfer.reason.get();
+        open.done.cache = transfer.cache.take();
         open.done.bytes = transfer.body_bytes.get();
         open.done.complete = left.end == End::Answered;
         if left.end == End::Broken && !left.wrote {
             let refusal = own_answer(&transfer);
-            let reason = Some(refusal.row().reason);
-            open.done = Done { status: refusal.row().status, bytes: 0, reason, ..open.done };
+            open.done.status = refusal.row().status;
+            open.done.bytes = 0;
+            open.done.reason = Some(refusal.row().reason);
             let link = self.link.get_mut();
             let sent = send_refusal(link, &mut self.timer, limits, refusal, &exchange, ask.is_head);
             open.done.complete = Box::pin(sent).await.is_ok();
@@ -480,7 +482,8 @@ struct Open<'a, S: Service> {
 
 impl<'a, S: Service> Open<'a, S> {
     fn new(door: &'a Door<S>, exchange: &'a Exchange) -> Open<'a, S> {
-        let done = Done { status: 0, bytes: 0, took_ms: 0, complete: false, reason: None };
+        let done =
+            Done { status: 0, bytes: 0, took_ms: 0, complete: false, reason: None, cache: None };
         Open { door, exchange, done }
     }
 }
