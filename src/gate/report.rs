@@ -4,6 +4,8 @@
 use std::fmt;
 use std::rc::Rc;
 
+use crate::clock::UnixMs;
+use crate::http::Note;
 use crate::ident::{ClaimId, Name, RequestId, SaleId, UserKey};
 use crate::outcome::Verdict;
 
@@ -12,6 +14,10 @@ use crate::outcome::Verdict;
 pub struct Report {
     /// The request that was admitted.
     pub request: RequestId,
+    /// When its head was complete.
+    pub at: UnixMs,
+    /// What the log shows of it.
+    pub note: Note,
     /// The sale.
     pub sale: SaleId,
     /// The claim.

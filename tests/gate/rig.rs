@@ -18,6 +18,7 @@ use penstock::http::{Drainer, Limits, Peer, Trust, serve};
 use penstock::ident::{NodeId, SaleId};
 use penstock::journal::Journal;
 use penstock::ledger::{Control, Op, RecordKind};
+use penstock::log::AccessLog;
 use penstock::metrics::{Counter, Sink};
 use penstock::page::{Cache, Pages};
 use penstock::proxy::Proxy;
@@ -310,7 +311,8 @@ fn edge(
     let pages = Pages::new(settings, cache, answers.clone(), to, fills, sink.clone());
     let proxy = Proxy::new(settings, answers.clone(), trust.clone(), upstreams, sink.clone());
     let shared = edge::Shared::new(settings, book.clone(), answers, trust).expect("edge");
-    let edge = Edge::new(shared, &settings.log, pages, gate, proxy, sink.clone());
+    let log = AccessLog::start(&settings.log, sink.clone()).expect("no log");
+    let edge = Edge::new(shared, &settings.log, log, pages, gate, proxy, sink.clone());
     Entrance::new(edge, None)
 }
 

@@ -10,9 +10,7 @@ use penstock::upstream::{Body, Stage, Timeouts, Written};
 use tokio::net::TcpListener;
 
 use crate::origin::{Origin, silence};
-use crate::rig::{
-    LONG, OK, PATIENT, SHORT, failed, request, run, stage, stream, text, to, until,
-};
+use crate::rig::{LONG, OK, PATIENT, SHORT, failed, request, run, stage, stream, text, to, until};
 
 /// An address at which nobody listens.
 async fn nobody() -> String {
@@ -282,10 +280,9 @@ fn no_answer_in_time_is_unknown() {
         })
         .await;
         let stage = to(origin.address);
-        for timeouts in [
-            Timeouts { first_byte: SHORT, ..PATIENT },
-            Timeouts { total: Some(SHORT), ..PATIENT },
-        ] {
+        for timeouts in
+            [Timeouts { first_byte: SHORT, ..PATIENT }, Timeouts { total: Some(SHORT), ..PATIENT }]
+        {
             let sent = stage.group.send(request(Method::POST, Body::Full("o".into())), timeouts);
             let error = failed(sent.await);
             assert_eq!((error.at, error.written), (Stage::FirstByte, Written::Maybe), "{error}");
@@ -344,7 +341,11 @@ fn a_client_that_breaks_off_is_a_failure_of_sending() {
 #[test]
 fn a_server_that_takes_nothing_is_given_up() {
     run(|| async {
-        let origin = Origin::new(|_server| silence()).await;
+        let origin = Origin::new(|server| async move {
+            silence().await;
+            drop(server);
+        })
+        .await;
         let stage = to(origin.address);
         let timeouts = Timeouts { idle: SHORT, ..PATIENT };
         let (frames, body) = stream(None);

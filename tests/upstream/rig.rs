@@ -11,8 +11,8 @@ use bytes::Bytes;
 use http::{HeaderMap, Method};
 use http_body::{Body as _, Frame};
 use penstock::config::schema;
-use penstock::http::{RequestBody, ResponseBody};
 use penstock::http::body::BodyError;
+use penstock::http::{RequestBody, ResponseBody};
 use penstock::ident::Name;
 use penstock::metrics::Sink;
 use penstock::upstream::{
