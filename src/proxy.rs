@@ -15,7 +15,7 @@ use crate::config::Settings;
 use crate::http::head::BodyKind;
 use crate::http::{Exchange, Head, RequestBody, ResponseBody, Step, Trust, forwarded, hop};
 use crate::ident::Name;
-use crate::metrics::Sink;
+use crate::metrics::{Counter, Sink};
 use crate::outcome::Reason;
 use crate::upstream::{Body, Group, Request, Response, Stage, Timeouts, UpstreamError, Upstreams};
 
@@ -25,6 +25,7 @@ pub struct Proxy {
     answers: Arc<Answers>,
     trust: Arc<Trust>,
     sites: BTreeMap<Name, Site>,
+    sink: Sink,
 }
 
 #[derive(Debug)]
@@ -41,7 +42,7 @@ impl Proxy {
         answers: Arc<Answers>,
         trust: Arc<Trust>,
         upstreams: Rc<Upstreams>,
-        _sink: Sink,
+        sink: Sink,
     ) -> Proxy {
         let sites = settings.site.iter().map(|(name, site)| {
             let group = site.upstream.as_ref().and_then(|upstream| upstreams.group(upstream));
@@ -49,7 +50,7 @@ impl Proxy {
             (name.clone(), Site { group: group.cloned(), host })
         });
         let sites = sites.collect();
-        Proxy { answers, trust, sites }
+        Proxy { answers, trust, sites, sink }
     }
 
     /// Sends the request of `head` to the upstream of `site` and relays the answer.
@@ -59,6 +60,7 @@ impl Proxy {
             return self.refuse(form, "this site has no upstream", exchange);
         };
         if has_looped(head) {
+            self.sink.inc(Counter::ForwardingLoops);
             return self.refuse(form, "the request came back here: a forwarding loop", exchange);
         }
         let request = Outgoing {

@@ -11,6 +11,7 @@ use http::HeaderName;
 use super::fields::Single;
 use super::json::{Found, Node, Pointer, same_name};
 use crate::config::schema::{self, OrderBody};
+use crate::config::source::KeySource;
 use crate::ident::Name;
 use crate::outcome::Reason;
 use crate::sale::SaleState;
@@ -302,12 +303,12 @@ impl Place {
 
 impl KeyPlace {
     fn new(body: OrderBody, text: &str) -> Result<KeyPlace, String> {
-        match text.strip_prefix("header:") {
-            None => Place::new(body, text).map(KeyPlace::Field),
-            Some(name) => name
+        match text.parse()? {
+            KeySource::Body(place) => Place::new(body, &place).map(KeyPlace::Field),
+            KeySource::Header(name) => name
                 .parse()
                 .map(KeyPlace::Header)
-                .map_err(|_| format!("`{name}` is not the name of a header")),
+                .map_err(|_| "not the name of a header".to_owned()),
         }
     }
 }

@@ -125,15 +125,7 @@ impl Redis {
         if let Err(bad) = said.check() {
             return refused(bad.to_string());
         }
-        let mut others = Vec::new();
-        for id in self.members(end).await?.into_iter().filter(|id| id != sale) {
-            // A sale whose keys make no sense has no activity that we know of.
-            match self.told(&id, Family::Read, &[], end).await {
-                Ok(answer) => others.extend(answer.state),
-                Err(StoreError::Refused(_)) => {}
-                Err(error) => return Err(error),
-            }
-        }
+        let others = self.others(sale, end).await?;
         let all = own.state.iter().chain(&others);
         if let Some(why) = declare::rival(sale, said, all, own.now) {
             return refused(why);
@@ -142,6 +134,29 @@ impl Redis {
         add.arg(keys::SALES).arg(sale.to_string());
         self.link.send(&add, end).await.map_err(|fault| self.blame_sales(fault))?;
         Ok(None)
+    }
+
+    /// Every sale but `sale`. One whose keys make no sense has no activity that we know of.
+    async fn others(&self, sale: &SaleId, end: Instant) -> Result<Vec<SaleState>, StoreError> {
+        let ids = self.members(end).await?;
+        let ids: Vec<SaleId> = ids.into_iter().filter(|id| id != sale).collect();
+        let mut others = Vec::new();
+        for chunk in ids.chunks(CHUNK) {
+            let mut reads = redis::pipe();
+            for id in chunk {
+                reads.add_command(scripts::by_hash(Family::Read, id, &[]));
+            }
+            let values = self.link.send_all(&reads, end).await.map_err(StoreError::from)?;
+            for (id, value) in chunk.iter().zip(values) {
+                match value {
+                    Value::ServerError(error) if Fault::of_server(&error).is_no_script() => {
+                        others.extend(self.told(id, Family::Read, &[], end).await?.state);
+                    }
+                    value => others.extend(decode::answer(id, value).ok().and_then(|a| a.state)),
+                }
+            }
+        }
+        Ok(others)
     }
 
     /// Calls a script, tells the others where the sale changed, and names the key where one holds
@@ -310,6 +325,9 @@ fn word_of(state: Option<&SaleState>, now: crate::clock::UnixMs) -> &'static str
         Some(_) => "available",
     }
 }
+
+/// Sales in one pipeline.
+const CHUNK: usize = 64;
 
 /// Most sales of one Redis.
 const SALES_MAX: usize = 1_000;

@@ -341,7 +341,11 @@ fn a_client_that_breaks_off_is_a_failure_of_sending() {
 #[test]
 fn a_server_that_takes_nothing_is_given_up() {
     run(|| async {
-        let origin = Origin::new(|_server| silence()).await;
+        let origin = Origin::new(|server| async move {
+            silence().await;
+            drop(server);
+        })
+        .await;
         let stage = to(origin.address);
         let timeouts = Timeouts { idle: SHORT, ..PATIENT };
         let (frames, body) = stream(None);

@@ -1,6 +1,10 @@
 //! Upstream pools and the proxy against scripted servers on real sockets.
 
 mod bodies;
+// Shared with the driver's tests, which use all of it.
+#[allow(dead_code)]
+#[path = "../http1/client.rs"]
+mod client;
 mod failures;
 mod invalid;
 mod memory;

@@ -136,6 +136,24 @@ impl Server {
         Some(self.received.drain(..count).collect())
     }
 
+    /// The head that came last, as it came.
+    pub fn last_head(&self) -> String {
+        self.heads.borrow().last().cloned().expect("a head")
+    }
+
+    /// The next bytes, whatever they are.
+    pub async fn some(&mut self) -> Option<Vec<u8>> {
+        if self.received.is_empty() {
+            self.more().await?;
+        }
+        Some(std::mem::take(&mut self.received))
+    }
+
+    /// Forgets what came; says how much it was.
+    pub fn discard(&mut self) -> usize {
+        std::mem::take(&mut self.received).len()
+    }
+
     async fn more(&mut self) -> Option<()> {
         let mut buffer = vec![0; 64 * 1024];
         match self.io.read(&mut buffer).await {

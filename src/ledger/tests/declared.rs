@@ -117,9 +117,9 @@ fn after_t0_only_what_is_tighter_and_the_end_are_taken() {
         ("overshoot", |d| d.overshoot = 1.6),
         ("per_user", |d| d.per_user.units = 5),
         ("per_user", |d| d.per_user.orders = 3),
-        ("penstock sale add-stock", |d| drop(d.pools.insert(name("a"), pool(11)))),
-        ("penstock sale add-stock", |d| drop(d.pools.insert(name("a"), pool(9)))),
-        ("added", |d| drop(d.pools.insert(name("b"), pool(1)))),
+        ("penstock sale add-stock", |d| _ = d.pools.insert(name("a"), pool(11))),
+        ("penstock sale add-stock", |d| _ = d.pools.insert(name("a"), pool(9))),
+        ("added", |d| _ = d.pools.insert(name("b"), pool(1))),
         ("removed", |d| d.pools = [(name("b"), pool(1))].into()),
     ];
     let before = case.state().clone();
