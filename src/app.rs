@@ -120,11 +120,12 @@ impl App {
         let mut tasks = JoinSet::new();
         tasks.spawn(ledger::keep_mirror(
             ledger.store.clone(),
-            book,
+            book.clone(),
             clock.clone(),
             registry.sink(),
         ));
         let socket = operator.serve(&context, &mut tasks).map_err(boot("the admin interface"))?;
+        ledger.settle(&book).await;
         let (phase, watched) = watch::channel(Phase::Serving);
         let workers = Workers::start(Start {
             bound,

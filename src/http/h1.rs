@@ -25,6 +25,7 @@ use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use http::{Method, Version};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -132,6 +133,10 @@ enum Flow {
 
 type Lingers = bool;
 
+/// How long a drain leaves an idle connection open. A client that is about to send its next request
+/// gets an answer that says `connection: close`, instead of a reset.
+const DRAIN_IDLE: Duration = Duration::from_secs(1);
+
 impl<IO, S> Conn<IO, S>
 where
     IO: AsyncRead + AsyncWrite + Unpin,
@@ -219,8 +224,8 @@ where
             // be on its way.
             let due = self.accepted + limits.first_byte_timeout;
             (due, Next::Closed(CloseReason::FirstByteTimeout))
-        } else if self.listener.poll(cx) {
-            return Poll::Ready(Next::Closed(CloseReason::Drain));
+        } else if let Some(since) = self.listener.poll(cx) {
+            (since + DRAIN_IDLE, Next::Closed(CloseReason::Drain))
         } else {
             let since = *self.idle_since.get_or_insert_with(Instant::now);
             let due = since + limits.keep_alive_timeout;
