@@ -10,7 +10,6 @@
 //! and logs: a saturated edge still obeys.
 
 mod drain;
-pub mod events;
 mod kit;
 mod ledger;
 mod operator;
@@ -34,6 +33,7 @@ use crate::clock::Clock;
 use crate::config::Settings;
 use crate::edge;
 use crate::listener::{Bound, Caps, Phase, UnixSocket, files};
+use crate::log::AccessLog;
 use crate::metrics::Registry;
 use crate::sale::SaleBook;
 
@@ -80,6 +80,7 @@ pub fn run(settings: Settings) -> Result<(), AppError> {
         let ended = app.until_end(&mut signals).await;
         app.node.phase.send_replace(Phase::Stopped);
         app.workers.join().await;
+        app.node.kit.log.finish();
         ended
     });
     control.shutdown_timeout(CONTROL_LONGEST);
@@ -91,7 +92,9 @@ impl App {
         let settings = Arc::new(settings);
         let (clock, registry) = (Clock::system(), Registry::default());
         let book = Arc::new(SaleBook::new());
-        let kit = Kit::new(&settings, &book).map_err(AppError::Config)?;
+        let log = AccessLog::start(&settings.log, registry.sink())
+            .map_err(|cause| AppError::Boot(format!("log.access: cannot be written: {cause}")))?;
+        let kit = Kit::new(&settings, &book, log).map_err(AppError::Config)?;
         state_dir::make(&settings.state_dir()).map_err(AppError::Boot)?;
         let count = workers::count(&settings);
         let bound = workers::bind(&settings, count)?;
@@ -117,11 +120,12 @@ impl App {
         let mut tasks = JoinSet::new();
         tasks.spawn(ledger::keep_mirror(
             ledger.store.clone(),
-            book,
+            book.clone(),
             clock.clone(),
             registry.sink(),
         ));
         let socket = operator.serve(&context, &mut tasks).map_err(boot("the admin interface"))?;
+        ledger.settle(&book).await;
         let (phase, watched) = watch::channel(Phase::Serving);
         let workers = Workers::start(Start {
             bound,
@@ -145,7 +149,7 @@ impl App {
             tokio::select! {
                 word = signals.next() => match word {
                     Word::End => break,
-                    Word::ReopenLogs => {}
+                    Word::ReopenLogs => self.node.kit.log.reopen(),
                     Word::Unknown(name) => tracing::warn!(
                         "signal {name}: this version changes nothing while it runs; \
                          restart it to use a changed config"

@@ -185,7 +185,7 @@ impl Claims {
         }
         let desk = self.shared.desk(&ask.sale);
         let (told, claim) = oneshot::channel();
-        if let Err(refused) = desk.claim(batch::Waiting { ask, told }) {
+        if let Some(refused) = desk.claim(batch::Waiting { ask, told }) {
             return refused;
         }
         claim.await.unwrap_or(Claim::Unavailable)

@@ -2,6 +2,7 @@
 
 pub mod audit;
 pub mod check;
+pub mod classify;
 pub mod config;
 pub mod config_file;
 pub mod ctl;
@@ -66,6 +67,7 @@ struct Cli {
 enum Verb {
     Audit(audit::Args),
     Check(check::Args),
+    Classify(classify::Args),
     Config(config::Args),
     Ctl(ctl::Args),
     Demo(demo::Args),
@@ -96,6 +98,7 @@ fn dispatch(verb: Verb) -> Exit {
     match verb {
         Verb::Audit(args) => audit::run(args),
         Verb::Check(args) => check::run(args),
+        Verb::Classify(args) => classify::run(args),
         Verb::Config(args) => config::run(args),
         Verb::Ctl(args) => ctl::run(args),
         Verb::Demo(args) => demo::run(args),
@@ -134,4 +137,14 @@ fn wait_for_stop() -> std::io::Result<()> {
         }
         Ok(())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
 }

@@ -22,8 +22,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::answers::Answers;
 use crate::availability::Availabilities;
 use crate::config::schema;
-use crate::gate::{Gate, Purchase};
+use crate::gate::{Gate, Hook, Purchase};
 use crate::http::{Done, Exchange, Head, Route, Service, Step, Trust};
+use crate::log::AccessLog;
 use crate::metrics::Sink;
 use crate::outcome::Reason;
 use crate::page::{self, Pages};
@@ -93,16 +94,22 @@ pub struct Edge {
 }
 
 impl Edge {
+    /// What writes the line of every admission to `log`.
+    pub fn admissions(log: AccessLog) -> Hook {
+        note::admissions(log)
+    }
+
     /// One worker's edge.
     pub fn new(
         shared: Arc<Shared>,
-        log: &schema::Log,
+        settings: &schema::Log,
+        log: AccessLog,
         pages: Pages,
         gate: Gate,
         proxy: Proxy,
         sink: Sink,
     ) -> Rc<Edge> {
-        let notes = Notes::new(log, shared.trust.clone());
+        let notes = Notes::new(settings, log, shared.trust.clone());
         Rc::new(Edge { shared, pages, gate, proxy, notes, sink })
     }
 }
@@ -158,6 +165,7 @@ impl Edge {
                 (Route::Availability, self.availability(site, activity, head, exchange))
             }
             Found::Purchase { activity } => {
+                self.notes.purchase(head, exchange);
                 (Route::Purchase, self.purchase(site, activity, head, exchange))
             }
             Found::Preflight => (Route::Purchase, self.gate.preflight(&site.name, head, exchange)),

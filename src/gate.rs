@@ -40,7 +40,7 @@ use self::body::BodyMemory;
 use self::judge::Limits;
 use self::pass::PassKey;
 use self::repeat::Repeats;
-use self::report::Hook;
+pub use self::report::{Hook, Report};
 use self::say::{Listener, Voice};
 use self::site::SiteGate;
 use crate::answers::{Answers, Facts};

@@ -34,7 +34,7 @@ pub use forwarded::{ClientAddr, Trust};
 pub use h1::serve;
 pub use head::{Field, Head};
 pub use limits::Limits;
-pub use note::{Asked, Note, Route};
+pub use note::{Asked, Due, Note, Route};
 
 /// What the drivers need of the edge: one synchronous decision for each request.
 pub trait Service: 'static {
@@ -80,6 +80,8 @@ pub struct Done {
     pub complete: bool,
     /// Why we answered ourselves: [`Ready::reason`], or `Penstock-Reason` of what a handler answered.
     pub reason: Option<Reason>,
+    /// `Cache-Status` of what a handler answered.
+    pub cache: Option<http::HeaderValue>,
 }
 
 /// What to do with a request.

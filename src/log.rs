@@ -60,6 +60,9 @@ pub struct Line {
     /// The sale, as `site/sale`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sale: Option<Text>,
+    /// What an admitted purchase came to: `confirmed`, `failed`, `unknown` or `pending`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<&'static str>,
     /// The claim of an admitted purchase: the key to its lines in the journal.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub claim: Option<Text>,

@@ -35,6 +35,17 @@ impl Verdict {
         }
     }
 
+    /// The word of logs and metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            Verdict::Confirmed => "confirmed",
+            Verdict::Failed => "failed",
+            Verdict::Unknown => "unknown",
+            Verdict::Pending => "pending",
+            Verdict::Void => "void",
+        }
+    }
+
     /// The verdict of a letter of [`Verdict::letter`].
     pub fn of_letter(letter: char) -> Option<Verdict> {
         [Verdict::Confirmed, Verdict::Failed, Verdict::Unknown, Verdict::Pending, Verdict::Void]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -130,6 +130,9 @@ async fn reply(
 
 /// Reads a body.
 async fn whole(body: Incoming, bytes_max: usize) -> Result<Bytes> {
+    if body.size_hint().lower() > bytes_max as u64 {
+        return Err(Reply::too_large(bytes_max));
+    }
     let read = Limited::new(body, bytes_max).collect();
     match tokio::time::timeout(BODY_LONGEST, read).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),

@@ -11,6 +11,7 @@ use crate::config::Settings;
 use crate::edge::{self, Edge, Entrance};
 use crate::gate::{self, Gate};
 use crate::http::Trust;
+use crate::log::AccessLog;
 use crate::metrics::Sink;
 use crate::page::{Cache, Pages};
 use crate::proxy::Proxy;
@@ -27,6 +28,7 @@ pub(super) struct Kit {
     pub upstream: Arc<upstream::Shared>,
     /// Purchases under way: a drain waits for them.
     pub purchases: TaskTracker,
+    pub log: AccessLog,
     answers: Arc<Answers>,
     gate: Arc<gate::Shared>,
     /// Fills under way: whoever waits for one is a connection, and those are waited for.
@@ -35,7 +37,11 @@ pub(super) struct Kit {
 
 impl Kit {
     /// Reads what the parts need of the settings, key files among it. An error names the setting.
-    pub(super) fn new(settings: &Arc<Settings>, book: &Arc<SaleBook>) -> Result<Kit, String> {
+    pub(super) fn new(
+        settings: &Arc<Settings>,
+        book: &Arc<SaleBook>,
+        log: AccessLog,
+    ) -> Result<Kit, String> {
         let trust =
             Trust::new(&settings.trust.proxies).map_err(|bad| format!("trust.proxies: {bad}"))?;
         let trust = Arc::new(trust);
@@ -47,6 +53,7 @@ impl Kit {
             gate: gate::Shared::new(settings, answers.clone(), trust.clone())?,
             settings: settings.clone(),
             trust,
+            log,
             answers,
             purchases: TaskTracker::new(),
             fills: TaskTracker::new(),
@@ -60,14 +67,16 @@ impl Kit {
         health: Vec<Option<String>>,
         sink: &Sink,
     ) -> Vec<Rc<Entrance>> {
-        let Kit { settings, trust, edge, cache, upstream, purchases, answers, gate, fills } = self;
+        let Kit { settings, trust, edge, cache, upstream, purchases, log, answers, gate, fills } =
+            self;
         let upstreams = Rc::new(Upstreams::new(&upstream, sink.clone()));
         let (to, counts) = (upstreams.clone(), sink.clone());
         let pages = Pages::new(&settings, cache, answers.clone(), to, fills, counts);
         let (to, counts) = (upstreams.clone(), sink.clone());
-        let gate = Gate::new(gate, to, claims, purchases, counts);
+        let hook = Edge::admissions(log.clone());
+        let gate = Gate::new(gate, to, claims, purchases, counts).with_hook(hook);
         let proxy = Proxy::new(&settings, answers, trust, upstreams, sink.clone());
-        let edge = Edge::new(edge, &settings.log, pages, gate, proxy, sink.clone());
+        let edge = Edge::new(edge, &settings.log, log, pages, gate, proxy, sink.clone());
         health.into_iter().map(|path| Entrance::new(edge.clone(), path)).collect()
     }
 }

@@ -56,6 +56,20 @@ impl Ledger {
         });
         Ok(Ledger { store, claims })
     }
+
+    /// Waits until the book knows the store's sales and the config's, so that the first client is not
+    /// told that a sale is unknown. A store that does not answer is not waited for.
+    pub(super) async fn settle(&self, book: &SaleBook) {
+        let synced = async {
+            self.claims.declared().await;
+            while !book.is_synced() {
+                tokio::time::sleep(SETTLE_LOOK).await;
+            }
+        };
+        if tokio::time::timeout(SETTLE_LONGEST, synced).await.is_err() {
+            tracing::warn!("the store has not told its sales yet: starting without");
+        }
+    }
 }
 
 fn store(
@@ -97,4 +111,7 @@ pub(super) async fn keep_mirror(
     }
 }
 
+/// Longest wait for the store before clients are let in.
+const SETTLE_LONGEST: Duration = Duration::from_secs(2);
+const SETTLE_LOOK: Duration = Duration::from_millis(5);
 const MIRROR_PAUSE: Duration = Duration::from_secs(1);

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -65,9 +64,6 @@ fn tcp(settings: &Settings, address: &str) -> Result<(TcpListener, SocketAddr, T
     };
     let file = Path::new(file);
     let token = Token::read(file).map_err(AppError::Config)?;
-    if file.metadata().is_ok_and(|found| found.permissions().mode() & 0o077 != 0) {
-        tracing::warn!("admin.token_file: others can read {}: chmod 600", file.display());
-    }
     let cannot =
         |cause| AppError::Boot(format!("admin.address: cannot listen on {address}: {cause}"));
     let listener = TcpListener::bind(address).map_err(cannot)?;

@@ -217,8 +217,7 @@ fn a_cdn_never_keeps_a_copy_across_an_edge() {
         assert_eq!(told.headers["cache-control"], expected, "{now}");
         assert_eq!(told.headers.contains_key("cdn-cache-control"), cacheable);
     }
-    let unsure =
-        Exchange { now: Now { ledger_err_ms: 5, ..at(OPENS - 1_004).now }, ..at(0xffff_ffff_fff) };
+    let unsure = Exchange { now: Now { ledger_err_ms: 5, ..at(OPENS - 1_004).now }, ..at(ENDS) };
     let sale = snapshot(state(3), mono(OPENS - 1_004));
     assert_eq!(tell(toml, &sale, &[], &unsure).headers["cache-control"], "no-store");
     let odd = settings("[site.shop.activity]\navailability_cache = \"1500ms\"");

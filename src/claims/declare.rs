@@ -40,6 +40,12 @@ impl Claims {
         declare(&self.shared, sale, declaration).await
     }
 
+    /// Waits until each of the config's declarations was tried once.
+    pub async fn declared(&self) {
+        // The sender lives as long as the claims do.
+        let _ = self.shared.declared.subscribe().wait_for(|tried| *tried).await;
+    }
+
     /// What became of the config's declarations that are not applied, in words.
     pub fn declaration_troubles(&self) -> Vec<String> {
         self.shared.troubles(|concern| concern == Concern::Declaration)
@@ -69,6 +75,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut left: Vec<(SaleId, Declaration)
                 }
             }
         }
+        shared.declared.send_replace(true);
         if again.is_empty() {
             return;
         }

@@ -49,12 +49,13 @@ impl Desk {
         desk
     }
 
-    /// Queues a claim, or says why not.
-    pub(super) fn claim(&self, waiting: Waiting) -> Result<(), Claim> {
-        self.claims.try_send(waiting).map_err(|refused| match refused {
-            mpsc::error::TrySendError::Full(_) => Claim::Overloaded,
-            mpsc::error::TrySendError::Closed(_) => Claim::Unavailable,
-        })
+    /// Queues a claim; answers at once what cannot be queued.
+    pub(super) fn claim(&self, waiting: Waiting) -> Option<Claim> {
+        match self.claims.try_send(waiting) {
+            Ok(()) => None,
+            Err(mpsc::error::TrySendError::Full(_)) => Some(Claim::Overloaded),
+            Err(mpsc::error::TrySendError::Closed(_)) => Some(Claim::Unavailable),
+        }
     }
 
     /// Queues an outcome.

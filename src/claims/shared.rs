@@ -47,6 +47,8 @@ pub(super) struct Shared {
     pub(super) memory: Memory,
     pub(super) busy: Busy,
     desks: Mutex<HashMap<SaleId, Arc<Desk>>>,
+    /// Whether each of the config's declarations was tried once.
+    pub(super) declared: watch::Sender<bool>,
     /// What keeps a sale from being as declared, or from being recovered, in words.
     troubles: Mutex<BTreeMap<(Concern, SaleId), String>>,
 }
@@ -79,6 +81,7 @@ impl Shared {
             memory: Memory::of(history),
             busy: Busy::default(),
             desks: Mutex::default(),
+            declared: watch::Sender::new(false),
             troubles: Mutex::default(),
         })
     }

@@ -1,12 +1,17 @@
 //! `penstock check`, also `penstock -t`: names every mistake in the config, or says what it configures.
 
 use std::fmt::Write;
+use std::sync::Arc;
 
 use super::config_file::ConfigFile;
 use super::{Exit, say};
+use crate::answers::Answers;
 use crate::config::reference;
 use crate::config::schema::{Activity, Outcome, Sale, Settings, Site};
+use crate::http::Trust;
 use crate::ident::Name;
+use crate::sale::SaleBook;
+use crate::{edge, gate};
 
 /// Checks the config: names every mistake at once (exit 78), or says what it configures.
 #[derive(Debug, clap::Args)]
@@ -31,13 +36,29 @@ pub fn run(args: Args) -> Exit {
 
 /// Checks the config; `penstock -t` is this too.
 pub fn check(config: &ConfigFile, quiet: bool) -> Exit {
-    match config.load() {
-        Err(exit) => exit,
-        Ok(_) if quiet => Exit::Ok,
-        Ok(loaded) => {
-            say(&format!("{}: ok\n{}", config.path().display(), summary(&loaded.settings)))
-        }
+    let loaded = match config.load() {
+        Ok(loaded) => loaded,
+        Err(exit) => return exit,
+    };
+    let file = config.path();
+    if let Err(what) = parts(&loaded.settings) {
+        eprintln!("error: {}: {what}", file.display());
+        return Exit::Config;
     }
+    if quiet {
+        return Exit::Ok;
+    }
+    say(&format!("{}: ok\n{}", file.display(), summary(&loaded.settings)))
+}
+
+/// Reads keys, templates and routes as `penstock run` does, so that what passes here starts there.
+fn parts(settings: &Settings) -> Result<(), String> {
+    let trust = Trust::new(&settings.trust.proxies).map_err(|bad| bad.to_string())?;
+    let (trust, answers) = (Arc::new(trust), Arc::new(Answers::new(&settings.answers)?));
+    let book = Arc::new(SaleBook::new());
+    edge::Shared::new(settings, book, answers.clone(), trust.clone())?;
+    gate::Shared::new(settings, answers, trust)?;
+    Ok(())
 }
 
 fn explain(key: &str) -> Exit {

@@ -2,7 +2,8 @@
 
 use super::Exit;
 use super::config_file::ConfigFile;
-use crate::app::{self, AppError, events};
+use crate::app::{self, AppError};
+use crate::log;
 
 /// Runs a node in the foreground. TERM and INT drain it, a second one ends it at once; USR1 opens the
 /// logs again.
@@ -18,7 +19,10 @@ pub fn run(args: Args) -> Exit {
         Ok(loaded) => loaded,
         Err(exit) => return exit,
     };
-    events::show(&loaded.settings.log.level);
+    if let Err(said) = log::init_events(&loaded.settings.log.level) {
+        eprintln!("penstock run: {said}");
+        return Exit::Config;
+    }
     match app::run(loaded.settings) {
         Ok(()) => Exit::Ok,
         Err(error) => {

@@ -33,8 +33,8 @@ enum Verb {
         #[command(flatten)]
         one: One,
         /// The declaration; `-` is standard input.
-        #[arg(short, long, value_name = "FILE")]
-        file: PathBuf,
+        #[arg(short = 'f', long = "file", value_name = "FILE")]
+        declaration: PathBuf,
     },
     /// No purchases until `resume`. What the public sees stays as it is.
     Pause(One),
@@ -83,7 +83,7 @@ pub fn run(args: Args) -> Exit {
     let done = match args.verb {
         Verb::List { node, json } => list(&node, json),
         Verb::Show(one) => show(&one),
-        Verb::Put { one, file } => put(&one, &file),
+        Verb::Put { one, declaration } => put(&one, &declaration),
         Verb::Pause(one) => control(&one, "pause", None),
         Verb::Resume(one) => control(&one, "resume", None),
         Verb::SoldOut(one) => control(&one, "sold_out", None),

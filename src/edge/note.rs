@@ -1,62 +1,44 @@
-//! What is counted and logged of each exchange: one in so many of its kind.
+//! What is counted and logged of each exchange: one in so many of its kind, and every admission.
 
 use std::cell::Cell;
 use std::sync::Arc;
 
+use crate::clock::UnixMs;
 use crate::config::schema;
-use crate::http::{Asked, ClientAddr, Done, Exchange, Head, Route, Step, Trust};
+use crate::gate::{Hook, Report};
+use crate::http::{Asked, ClientAddr, Done, Due, Exchange, Head, Route, Step, Trust};
+use crate::ident::RequestId;
+use crate::log::{AccessLog, Line, Sampler, Text};
 use crate::metrics::{Counter, Sink};
 
 /// One worker's samplers.
 #[derive(Debug)]
 pub(super) struct Notes {
+    log: AccessLog,
     trust: Arc<Trust>,
-    logs: bool,
     pages: Sampler,
     availability: Sampler,
     refusals: Sampler,
     proxied: Sampler,
 }
 
-/// One in `every`; 0: none.
-#[derive(Debug)]
-struct Sampler {
-    every: u32,
-    left: Cell<u32>,
-}
-
-impl Sampler {
-    fn new(every: u32) -> Sampler {
-        Sampler { every, left: Cell::new(0) }
-    }
-
-    fn is_due(&self) -> bool {
-        if self.every == 0 {
-            return false;
-        }
-        match self.left.get() {
-            0 => {
-                self.left.set(self.every - 1);
-                true
-            }
-            left => {
-                self.left.set(left - 1);
-                false
-            }
-        }
-    }
-}
-
 impl Notes {
-    pub(super) fn new(log: &schema::Log, trust: Arc<Trust>) -> Notes {
-        let sampler = |every| Sampler::new(if log.access.is_some() { every } else { 0 });
+    pub(super) fn new(settings: &schema::Log, log: AccessLog, trust: Arc<Trust>) -> Notes {
         Notes {
+            log,
             trust,
-            logs: log.access.is_some(),
-            pages: sampler(log.sample_pages),
-            availability: sampler(log.sample_availability),
-            refusals: sampler(log.sample_refusals),
-            proxied: sampler(log.sample_proxied),
+            pages: Sampler::new(settings.sample_pages),
+            availability: Sampler::new(settings.sample_availability),
+            refusals: Sampler::new(settings.sample_refusals),
+            proxied: Sampler::new(settings.sample_proxied),
+        }
+    }
+
+    /// Keeps what the line of a purchase shows, before it is decided: if it is admitted, its line is
+    /// written when it is over, perhaps long after the client has left.
+    pub(super) fn purchase(&self, head: &Head<'_>, exchange: &Exchange) {
+        if self.log.is_on() {
+            exchange.note.keep(self.asked(head, exchange));
         }
     }
 
@@ -77,32 +59,59 @@ impl Notes {
             Route::Own => Counter::RequestsOwn,
         });
         exchange.note.set_route(route);
-        if self.is_wanted(route, step) {
-            exchange.note.keep(self.asked(head, exchange));
+        if !self.log.is_on() {
+            return;
+        }
+        let (refused, waits) = match step {
+            Step::Answer(ready) | Step::Refuse(ready) => (ready.reason.is_some(), false),
+            Step::Work(_) => (false, true),
+        };
+        let asked = exchange.note.asked();
+        let due = match route {
+            Route::Purchase if waits && asked.is_some() => Due::Known,
+            _ if refused => due(&self.refusals),
+            Route::Page => due(&self.pages),
+            Route::Availability => due(&self.availability),
+            Route::Purchase | Route::Proxy => due(&self.proxied),
+            Route::Own => Due::Never,
+        };
+        match asked {
+            Some(asked) => asked.due.set(due),
+            None if due == Due::Never => {}
+            None => exchange.note.keep(self.asked(head, exchange)),
         }
     }
 
-    /// Counts the end.
-    pub(super) fn finished(&self, _exchange: &Exchange, done: &Done, sink: &Sink) {
+    /// Counts the end, and writes the line if it is wanted.
+    pub(super) fn finished(&self, exchange: &Exchange, done: &Done, sink: &Sink) {
         if let Some(reason) = done.reason {
             sink.reason(reason);
         }
-    }
-
-    fn is_wanted(&self, route: Route, step: &Step) -> bool {
-        let refused = match step {
-            Step::Answer(ready) | Step::Refuse(ready) => ready.reason.is_some(),
-            Step::Work(_) => false,
+        let (Some(asked), Some(route)) = (exchange.note.asked(), exchange.note.route()) else {
+            return;
         };
-        match route {
-            _ if refused => self.refusals.is_due(),
-            Route::Page => self.pages.is_due(),
-            Route::Availability => self.availability.is_due(),
-            // It may be admitted: every admission has its line.
-            Route::Purchase => self.logs,
-            Route::Proxy => self.proxied.is_due(),
-            Route::Own => false,
+        let due = match asked.due.get() {
+            // It waited and was refused in the end.
+            Due::Known if done.reason.is_some() => due(&self.refusals),
+            due => due,
+        };
+        if due == Due::Never {
+            return;
         }
+        let cache = match &done.cache {
+            Some(status) => Some(Text::new(status)),
+            None => (route == Route::Page && done.reason.is_none()).then(|| Text::new("hit")),
+        };
+        self.log.write(Line {
+            route: route.label(),
+            status: done.status,
+            bytes: done.bytes,
+            took_ms: done.took_ms,
+            cut: !done.complete,
+            reason: done.reason.map(|reason| reason.label()),
+            cache,
+            ..line(asked, exchange.id, exchange.now.wall)
+        });
     }
 
     fn asked(&self, head: &Head<'_>, exchange: &Exchange) -> Asked {
@@ -118,6 +127,62 @@ impl Notes {
             client: ClientAddr::of(head, &exchange.peer, &self.trust),
             user_agent: head.field("user-agent").map(<[u8]>::to_vec),
             referer: head.field("referer").map(<[u8]>::to_vec),
+            due: Cell::new(Due::Finished),
         }
+    }
+}
+
+/// Writes the line of every admission, when it is over, whether or not its client waited for it.
+pub(super) fn admissions(log: AccessLog) -> Hook {
+    Hook::new(move |report| {
+        if let Some(asked) = report.note.asked() {
+            asked.due.set(Due::Never);
+            log.write(admission(asked, report));
+        }
+    })
+}
+
+fn admission(asked: &Asked, report: &Report) -> Line {
+    Line {
+        route: Route::Purchase.label(),
+        status: report.status.unwrap_or(0),
+        took_ms: report.took_ms,
+        reason: Some("admitted"),
+        sale: Some(Text::new(report.sale.to_string())),
+        outcome: Some(report.verdict.label()),
+        claim: Some(Text::new(report.claim.to_string())),
+        ..line(asked, report.request, report.at)
+    }
+}
+
+fn due(sampler: &Sampler) -> Due {
+    if sampler.is_due() { Due::Finished } else { Due::Never }
+}
+
+/// What every line shows.
+fn line(asked: &Asked, request: RequestId, t: UnixMs) -> Line {
+    let client = match asked.client {
+        ClientAddr::Ip(address) => Text::new(address.to_string()),
+        ClientAddr::Unix => Text::new("unix"),
+    };
+    Line {
+        t,
+        request,
+        client,
+        method: Text::new(asked.method.as_str()),
+        host: Text::new(&asked.host),
+        path: Text::new(&asked.target),
+        route: "",
+        status: 0,
+        bytes: 0,
+        took_ms: 0,
+        cut: false,
+        reason: None,
+        cache: None,
+        sale: None,
+        outcome: None,
+        claim: None,
+        user_agent: asked.user_agent.as_ref().map(Text::new),
+        referer: asked.referer.as_ref().map(Text::new),
     }
 }

@@ -23,7 +23,7 @@ use super::say::Said;
 use super::site::SiteGate;
 use crate::claims::{Ask, Claim, Outcome, Permit};
 use crate::clock::{Now, UnixMs};
-use crate::http::{ResponseBody, hop};
+use crate::http::{Note, ResponseBody, hop};
 use crate::ident::{AttemptId, ClaimId, Name, RequestId, UserKey};
 use crate::ledger::Claimed;
 use crate::metrics::Counter;
@@ -53,6 +53,7 @@ pub(super) struct Errand {
     pub started: Instant,
     pub now: Now,
     pub request: RequestId,
+    pub note: Note,
 }
 
 /// What an errand came to.
@@ -173,6 +174,8 @@ async fn send(
     let outcome = settled.outcome;
     inner.hook.tell(&Report {
         request: errand.request,
+        at: errand.now.wall,
+        note: errand.note,
         sale: errand.sale.state.id.clone(),
         claim,
         user: errand.user,

@@ -8,16 +8,15 @@ use std::borrow::Cow;
 use std::path::Path;
 use std::sync::Arc;
 
-use aws_lc_rs::hmac;
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use http::HeaderName;
-
 use super::fields::{Single, cookies, single};
 use super::jwt::Verifier;
 use crate::clock::UnixMs;
 use crate::config::schema;
+use crate::config::source::{Part, UserSource};
 use crate::http::{ClientAddr, Head};
+use aws_lc_rs::hmac;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 /// The sources of one site.
 #[derive(Debug)]
@@ -27,16 +26,10 @@ pub struct Identity {
 
 #[derive(Debug)]
 enum Source {
-    Jwt(At, Arc<Verifier>),
-    Hmac(At, hmac::Key),
-    Plain(At),
+    Jwt(Part, Arc<Verifier>),
+    Hmac(Part, Arc<hmac::Key>),
+    Plain(Part),
     Address,
-}
-
-#[derive(Debug)]
-enum At {
-    Header(HeaderName),
-    Cookie(String),
 }
 
 impl Identity {
@@ -54,7 +47,7 @@ impl Identity {
             Some(settings) => {
                 let key =
                     read_key(&settings.key_file).map_err(|e| format!("hmac.key_file: {e}"))?;
-                Some(hmac::Key::new(hmac::HMAC_SHA256, &key))
+                Some(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &key)))
             }
         };
         let source = |text: &String| {
@@ -86,20 +79,20 @@ impl Source {
     fn new(
         text: &str,
         jwt: Option<&Arc<Verifier>>,
-        hmac: Option<&hmac::Key>,
+        hmac: Option<&Arc<hmac::Key>>,
     ) -> Result<Source, String> {
-        if text == "address" {
-            return Ok(Source::Address);
-        }
-        if let Some(at) = text.strip_prefix("jwt:") {
-            let verifier = jwt.ok_or("`jwt` with its `alg` and `key_file` is missing")?;
-            return Ok(Source::Jwt(At::new(at)?, verifier.clone()));
-        }
-        if let Some(at) = text.strip_prefix("hmac:") {
-            let key = hmac.ok_or("`hmac` with its `key_file` is missing")?;
-            return Ok(Source::Hmac(At::new(at)?, key.clone()));
-        }
-        Ok(Source::Plain(At::new(text)?))
+        Ok(match text.parse()? {
+            UserSource::Address => Source::Address,
+            UserSource::Unverified(part) => Source::Plain(part),
+            UserSource::Jwt(part) => {
+                let verifier = jwt.ok_or("`jwt` with its `alg` and `key_file` is missing")?;
+                Source::Jwt(part, verifier.clone())
+            }
+            UserSource::Hmac(part) => {
+                let key = hmac.ok_or("`hmac` with its `key_file` is missing")?;
+                Source::Hmac(part, key.clone())
+            }
+        })
     }
 
     /// What the request says here.
@@ -107,11 +100,11 @@ impl Source {
         match self {
             // Every client has an address, except the peer of a Unix socket that names nobody.
             Source::Address => Single::One(b"address"),
-            Source::Jwt(at, _) => match at.value(head) {
+            Source::Jwt(part, _) => match value_of(part, head) {
                 Single::One(value) => single(std::iter::once(without_scheme(value))),
                 other => other,
             },
-            Source::Hmac(at, _) | Source::Plain(at) => at.value(head),
+            Source::Hmac(part, _) | Source::Plain(part) => value_of(part, head),
         }
     }
 
@@ -134,25 +127,12 @@ impl Source {
     }
 }
 
-impl At {
-    fn new(text: &str) -> Result<At, String> {
-        match text.split_once(':') {
-            Some(("header", name)) => name
-                .parse()
-                .map(At::Header)
-                .map_err(|_| format!("`{name}` is not the name of a header")),
-            Some(("cookie", name)) if !name.is_empty() => Ok(At::Cookie(name.to_owned())),
-            _ => Err("write jwt:header:NAME, jwt:cookie:NAME, hmac:header:NAME, \
-                 hmac:cookie:NAME, header:NAME, cookie:NAME or address"
-                .to_owned()),
-        }
-    }
-
-    fn value<'a>(&'a self, head: &'a Head<'a>) -> Single<'a> {
-        match self {
-            At::Header(name) => single(head.field_all(name.as_str())),
-            At::Cookie(name) => single(cookies(head, name)),
-        }
+fn value_of<'a>(part: &'a Part, head: &'a Head<'a>) -> Single<'a> {
+    match part {
+        Part::Header(name) => single(head.field_all(name)),
+        Part::Cookie(name) => single(cookies(head, name)),
+        // A user is never read from the query: it stands in every log.
+        Part::Query(_) => Single::Absent,
     }
 }
 

@@ -11,6 +11,7 @@ use http::HeaderName;
 use super::fields::Single;
 use super::json::{Found, Node, Pointer, same_name};
 use crate::config::schema::{self, OrderBody};
+use crate::config::source::KeySource;
 use crate::ident::Name;
 use crate::outcome::Reason;
 use crate::sale::SaleState;
@@ -80,10 +81,13 @@ enum Value<'a> {
     Text(Cow<'a, str>),
 }
 
+/// Name and value of a field, decoded.
+type Pair<'a> = (Cow<'a, str>, Cow<'a, str>);
+
 /// What was sent, parsed.
 enum Sent<'a> {
     Json(Node),
-    Pairs(Vec<(Cow<'a, str>, Cow<'a, str>)>),
+    Pairs(Vec<Pair<'a>>),
     /// Nothing in it is looked for.
     Unread,
 }
@@ -302,12 +306,12 @@ impl Place {
 
 impl KeyPlace {
     fn new(body: OrderBody, text: &str) -> Result<KeyPlace, String> {
-        match text.strip_prefix("header:") {
-            None => Place::new(body, text).map(KeyPlace::Field),
-            Some(name) => name
+        match text.parse()? {
+            KeySource::Body(place) => Place::new(body, &place).map(KeyPlace::Field),
+            KeySource::Header(name) => name
                 .parse()
                 .map(KeyPlace::Header)
-                .map_err(|_| format!("`{name}` is not the name of a header")),
+                .map_err(|_| "not the name of a header".to_owned()),
         }
     }
 }
@@ -336,7 +340,7 @@ fn is_json(kind: &str) -> bool {
 }
 
 /// The fields of a form or query, decoded. A raw `;` is refused: some parsers separate by it.
-fn pairs(text: &str) -> Result<Vec<(Cow<'_, str>, Cow<'_, str>)>, BadOrder> {
+fn pairs(text: &str) -> Result<Vec<Pair<'_>>, BadOrder> {
     if text.contains(';') {
         return Err(bad("a semicolon between fields must be encoded".to_owned()));
     }

@@ -4,6 +4,8 @@
 use std::fmt;
 use std::rc::Rc;
 
+use crate::clock::UnixMs;
+use crate::http::Note;
 use crate::ident::{ClaimId, Name, RequestId, SaleId, UserKey};
 use crate::outcome::Verdict;
 
@@ -12,6 +14,10 @@ use crate::outcome::Verdict;
 pub struct Report {
     /// The request that was admitted.
     pub request: RequestId,
+    /// When its head was complete.
+    pub at: UnixMs,
+    /// What the log shows of it.
+    pub note: Note,
     /// The sale.
     pub sale: SaleId,
     /// The claim.
@@ -38,7 +44,9 @@ pub struct Report {
 
 /// Who hears of admissions on one worker.
 #[derive(Clone, Default)]
-pub struct Hook(Option<Rc<dyn Fn(&Report)>>);
+pub struct Hook(Option<Hear>);
+
+type Hear = Rc<dyn Fn(&Report)>;
 
 impl Hook {
     /// Calls `hear` for every admission, once. It must not block.

@@ -172,6 +172,7 @@ fn errand(
         started: open.started,
         now: listener.exchange.now,
         request: listener.exchange.id,
+        note: listener.exchange.note.clone(),
     }
 }
 

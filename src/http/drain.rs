@@ -1,11 +1,13 @@
-//! The order to drain, for the connections of one worker: idle ones close, busy ones say
-//! `connection: close` with their current response.
+//! The order to drain, for the connections of one worker: busy ones say `connection: close` with their
+//! current response, idle ones close a moment later, so that a request that is on its way is answered.
 //!
 //! It lives on the worker's thread, so that looking at it costs a request nothing.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::task::{Context, Waker};
+
+use tokio::time::Instant;
 
 /// The worker's end: begins the drain.
 #[derive(Debug, Default)]
@@ -17,7 +19,7 @@ pub struct DrainSignal(Rc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
-    draining: Cell<bool>,
+    since: Cell<Option<Instant>>,
     /// One place for each connection that listens; at most as many as there are connections.
     wakers: RefCell<Vec<Option<Waker>>>,
     free: RefCell<Vec<usize>>,
@@ -36,7 +38,7 @@ impl Drainer {
 
     /// Begins to drain; there is no way back.
     pub fn begin(&self) {
-        self.0.draining.set(true);
+        self.0.since.set(Some(self.0.since.get().unwrap_or_else(Instant::now)));
         for waker in self.0.wakers.borrow().iter().flatten() {
             waker.wake_by_ref();
         }
@@ -46,7 +48,7 @@ impl Drainer {
 impl DrainSignal {
     /// Whether the drain has begun.
     pub fn is_draining(&self) -> bool {
-        self.0.draining.get()
+        self.0.since.get().is_some()
     }
 
     /// A place to be woken at when the drain begins.
@@ -68,17 +70,17 @@ pub(super) struct Listener {
 }
 
 impl Listener {
-    /// Whether the drain has begun; if not, the task is woken when it does.
-    pub(super) fn poll(&self, cx: &Context<'_>) -> bool {
-        if self.shared.draining.get() {
-            return true;
+    /// When the drain began; if it has not, the task is woken when it does.
+    pub(super) fn poll(&self, cx: &Context<'_>) -> Option<Instant> {
+        if let Some(since) = self.shared.since.get() {
+            return Some(since);
         }
         let place = &mut self.shared.wakers.borrow_mut()[self.slot];
         match place {
             Some(waker) => waker.clone_from(cx.waker()),
             None => *place = Some(cx.waker().clone()),
         }
-        false
+        None
     }
 }
 
@@ -102,8 +104,8 @@ mod tests {
         let three = signal.listen();
         assert_eq!((two.slot, three.slot), (1, 0));
         let cx = Context::from_waker(Waker::noop());
-        assert!(!three.poll(&cx));
+        assert!(three.poll(&cx).is_none());
         drainer.begin();
-        assert!(three.poll(&cx) && signal.is_draining());
+        assert!(three.poll(&cx).is_some() && signal.is_draining());
     }
 }

@@ -25,6 +25,7 @@ use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use http::{Method, Version};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -132,6 +133,10 @@ enum Flow {
 
 type Lingers = bool;
 
+/// How long a drain leaves an idle connection open. A client that is about to send its next request
+/// gets an answer that says `connection: close`, instead of a reset.
+const DRAIN_IDLE: Duration = Duration::from_secs(1);
+
 impl<IO, S> Conn<IO, S>
 where
     IO: AsyncRead + AsyncWrite + Unpin,
@@ -219,8 +224,8 @@ where
             // be on its way.
             let due = self.accepted + limits.first_byte_timeout;
             (due, Next::Closed(CloseReason::FirstByteTimeout))
-        } else if self.listener.poll(cx) {
-            return Poll::Ready(Next::Closed(CloseReason::Drain));
+        } else if let Some(since) = self.listener.poll(cx) {
+            (since + DRAIN_IDLE, Next::Closed(CloseReason::Drain))
         } else {
             let since = *self.idle_since.get_or_insert_with(Instant::now);
             let due = since + limits.keep_alive_timeout;
@@ -329,12 +334,14 @@ where
         let mut left = cold::run(link, &mut self.timer, limits, work, full, transfer.clone()).await;
         open.done.status = transfer.status.get();
         open.done.reason = transfer.reason.get();
+        open.done.cache = transfer.cache.take();
         open.done.bytes = transfer.body_bytes.get();
         open.done.complete = left.end == End::Answered;
         if left.end == End::Broken && !left.wrote {
             let refusal = own_answer(&transfer);
-            let reason = Some(refusal.row().reason);
-            open.done = Done { status: refusal.row().status, bytes: 0, reason, ..open.done };
+            open.done.status = refusal.row().status;
+            open.done.bytes = 0;
+            open.done.reason = Some(refusal.row().reason);
             let link = self.link.get_mut();
             let sent = send_refusal(link, &mut self.timer, limits, refusal, &exchange, ask.is_head);
             open.done.complete = Box::pin(sent).await.is_ok();
@@ -480,7 +487,8 @@ struct Open<'a, S: Service> {
 
 impl<'a, S: Service> Open<'a, S> {
     fn new(door: &'a Door<S>, exchange: &'a Exchange) -> Open<'a, S> {
-        let done = Done { status: 0, bytes: 0, took_ms: 0, complete: false, reason: None };
+        let done =
+            Done { status: 0, bytes: 0, took_ms: 0, complete: false, reason: None, cache: None };
         Open { door, exchange, done }
     }
 }

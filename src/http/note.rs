@@ -2,6 +2,7 @@
 //! request where its line is wanted. A request whose line is not wanted costs no allocation.
 
 use std::cell::{Cell, OnceCell};
+use std::rc::Rc;
 
 use http::Method;
 
@@ -50,13 +51,26 @@ pub struct Asked {
     pub user_agent: Option<Vec<u8>>,
     /// `Referer`.
     pub referer: Option<Vec<u8>>,
+    /// Whether its line is still to be written.
+    pub due: Cell<Due>,
 }
 
-/// Filled by the decision, read when the exchange is finished.
+/// Whether a line is still to be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Due {
+    /// When the exchange is finished.
+    Finished,
+    /// When it is known what a purchase came to.
+    Known,
+    /// Never: it is not wanted, or was written.
+    Never,
+}
+
+/// Filled by the decision, read when the exchange is finished. Clones share what is kept.
 #[derive(Clone, Debug, Default)]
 pub struct Note {
     route: Cell<Option<Route>>,
-    asked: OnceCell<Box<Asked>>,
+    asked: OnceCell<Rc<Asked>>,
 }
 
 impl Note {
@@ -73,7 +87,7 @@ impl Note {
     /// Keeps what the log shows.
     pub fn keep(&self, asked: Asked) {
         // A second call would say the same of the same request.
-        let _ = self.asked.set(Box::new(asked));
+        let _ = self.asked.set(Rc::new(asked));
     }
 
     /// What the log shows, if the line is wanted.

@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -55,7 +55,7 @@ pub enum JournalError {
 /// when the last clone is dropped.
 #[derive(Clone, Debug)]
 pub struct Journal {
-    jobs: Sender<Job>,
+    jobs: SyncSender<Job>,
     state: Arc<State>,
 }
 
@@ -91,7 +91,7 @@ impl Journal {
     ) -> Result<(Journal, Found), JournalError> {
         let (writer, found) = Writer::open(state_dir, sync, clock, sink, each)?;
         let state = writer.state.clone();
-        let (jobs, work) = channel();
+        let (jobs, work) = sync_channel(JOBS_WAITING_MAX);
         let thread = std::thread::Builder::new().name("journal".to_owned());
         let run = move || writer.run(&work);
         let failed = |cause| JournalError::File { path: state_dir.to_owned(), cause };
@@ -128,7 +128,15 @@ impl Journal {
     async fn job(&self, lines: Vec<Line>, keep: bool, sync: bool) -> Result<(), JournalError> {
         let (done, written) = oneshot::channel();
         let gone = || JournalError::Unwritable("its thread has ended".to_owned());
-        self.jobs.send(Job { lines, keep, sync, done }).map_err(|_| gone())?;
+        let mut job = Job { lines, keep, sync, done };
+        while let Err(refused) = self.jobs.try_send(job) {
+            match refused {
+                TrySendError::Full(back) => job = back,
+                TrySendError::Disconnected(_) => return Err(gone()),
+            }
+            // Each sale has one job at a time: only thousands of sales at once come here.
+            tokio::time::sleep(JOBS_FULL_WAIT).await;
+        }
         written.await.unwrap_or_else(|_| Err(gone()))
     }
 }
@@ -462,6 +470,9 @@ const FILE_BYTES_MAX: u64 = 64 << 20;
 const SYNC_WITHIN_MS: u64 = 100;
 /// How often a disk that failed is tried.
 const RETRY_MS: u64 = 1_000;
+/// Jobs that wait for the thread.
+const JOBS_WAITING_MAX: usize = 4_096;
+const JOBS_FULL_WAIT: Duration = Duration::from_millis(1);
 /// Jobs that share one write.
 const GROUP_JOBS_MAX: usize = 256;
 /// More than any line: a disk that takes it takes the next line.

@@ -22,6 +22,7 @@ fn line(path: &str) -> Line {
         reason: None,
         cache: None,
         sale: None,
+        outcome: None,
         claim: None,
         user_agent: None,
         referer: None,

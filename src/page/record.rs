@@ -31,7 +31,7 @@ pub struct Record {
 #[derive(Debug)]
 pub enum What {
     /// A page.
-    Page(Entry),
+    Page(Box<Entry>),
     /// The page may not be stored.
     HitForMiss,
     /// The shop did not answer just now, and what clients are told.

@@ -97,6 +97,12 @@ impl Redis {
         if is_closed && let Some(why) = self.link.refusal() {
             return Err(StoreError::Refused(why.to_string()));
         }
+        // Until the mirror has read the sale again, nobody is admitted that might not be told so.
+        if matches!(op, Op::Claim(_))
+            && let Some(why) = self.broken(sale)
+        {
+            return Err(StoreError::Refused(why));
+        }
         if let Op::Declare(declare) = &op
             && let Some(reply) = self.before_declaring(sale, declare, end).await?
         {
@@ -104,7 +110,7 @@ impl Redis {
         }
         let (family, args) = encode::encode(&op);
         let answer = self.told(sale, family, &args, end).await?;
-        Ok(decode::reply(sale, &op, answer)?)
+        decode::reply(sale, &op, answer).map_err(|fault| self.unread(sale, family, fault))
     }
 
     /// What no script can see: whether the declaration makes sense by itself, and whether another
@@ -125,15 +131,7 @@ impl Redis {
         if let Err(bad) = said.check() {
             return refused(bad.to_string());
         }
-        let mut others = Vec::new();
-        for id in self.members(end).await?.into_iter().filter(|id| id != sale) {
-            // A sale whose keys make no sense has no activity that we know of.
-            match self.told(&id, Family::Read, &[], end).await {
-                Ok(answer) => others.extend(answer.state),
-                Err(StoreError::Refused(_)) => {}
-                Err(error) => return Err(error),
-            }
-        }
+        let others = self.others(sale, end).await?;
         let all = own.state.iter().chain(&others);
         if let Some(why) = declare::rival(sale, said, all, own.now) {
             return refused(why);
@@ -142,6 +140,29 @@ impl Redis {
         add.arg(keys::SALES).arg(sale.to_string());
         self.link.send(&add, end).await.map_err(|fault| self.blame_sales(fault))?;
         Ok(None)
+    }
+
+    /// Every sale but `sale`. One whose keys make no sense has no activity that we know of.
+    async fn others(&self, sale: &SaleId, end: Instant) -> Result<Vec<SaleState>, StoreError> {
+        let ids = self.members(end).await?;
+        let ids: Vec<SaleId> = ids.into_iter().filter(|id| id != sale).collect();
+        let mut others = Vec::new();
+        for chunk in ids.chunks(CHUNK) {
+            let mut reads = redis::pipe();
+            for id in chunk {
+                reads.add_command(scripts::by_hash(Family::Read, id, &[]));
+            }
+            let values = self.link.send_all(&reads, end).await.map_err(StoreError::from)?;
+            for (id, value) in chunk.iter().zip(values) {
+                match value {
+                    Value::ServerError(error) if Fault::of_server(&error).is_no_script() => {
+                        others.extend(self.told(id, Family::Read, &[], end).await?.state);
+                    }
+                    value => others.extend(decode::answer(id, value).ok().and_then(|a| a.state)),
+                }
+            }
+        }
+        Ok(others)
     }
 
     /// Calls a script, tells the others where the sale changed, and names the key where one holds
@@ -154,7 +175,9 @@ impl Redis {
         end: Instant,
     ) -> Result<Answer, StoreError> {
         let answer = match self.run(sale, family, args, end).await {
-            Ok(value) => decode::answer(sale, value)?,
+            Ok(value) => {
+                decode::answer(sale, value).map_err(|fault| self.unread(sale, family, fault))?
+            }
             Err(fault) => return Err(self.blame(sale, fault, end).await),
         };
         if answer.is_changed {
@@ -224,6 +247,17 @@ impl Redis {
             true => wrong_type(keys::SALES, "something else", "set"),
             false => fault.into(),
         }
+    }
+
+    /// An answer that makes no sense: what the script did is done.
+    fn unread(&self, sale: &SaleId, family: Family, fault: Fault) -> StoreError {
+        let error = StoreError::from(fault);
+        self.note_broken(sale, Some(error.to_string()));
+        if family == Family::Read { error } else { StoreError::MaybeApplied }
+    }
+
+    fn broken(&self, sale: &SaleId) -> Option<String> {
+        self.broken.lock().unwrap_or_else(PoisonError::into_inner).get(sale).cloned()
     }
 
     fn note_broken(&self, sale: &SaleId, why: Option<String>) {
@@ -310,6 +344,9 @@ fn word_of(state: Option<&SaleState>, now: crate::clock::UnixMs) -> &'static str
         Some(_) => "available",
     }
 }
+
+/// Sales in one pipeline.
+const CHUNK: usize = 64;
 
 /// Most sales of one Redis.
 const SALES_MAX: usize = 1_000;

@@ -187,3 +187,89 @@ impl Store for Sim {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::UnixMs;
+    use crate::ident::{AttemptId, ClaimId, NodeId};
+    use crate::ledger::tests::{declaration, declare, name, sale_id, user};
+    use crate::ledger::{ClaimBatch, Claimed, Control, Try};
+
+    const DEADLINE: Duration = Duration::from_millis(20);
+
+    async fn sale_on(sim: &Sim) {
+        for op in [declare(declaration(&[("a", 9)])), Op::Control(Control::Resume)] {
+            sim.call(&sale_id(), op, DEADLINE).await.expect("no fault yet");
+        }
+    }
+
+    fn claim(n: u8, not_after: UnixMs) -> Op {
+        Op::Claim(ClaimBatch {
+            node: NodeId([1; 8]),
+            not_after,
+            claim_ttl_ms: 60_000,
+            tries: vec![Try {
+                claim: ClaimId([n; 12]),
+                attempt: AttemptId([n; 16]),
+                user: user(n),
+                pool: name("a"),
+                units: 1,
+            }],
+        })
+    }
+
+    fn held(sim: &Sim) -> u64 {
+        sim.state(&sale_id()).and_then(|s| s.pool("a").map(|p| p.held)).unwrap_or_default()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_fault_does_what_it_says() {
+        let sim = Sim::new(Clock::system());
+        sale_on(&sim).await;
+        let any_time = UnixMs(u64::MAX);
+        sim.next([Fault::Down, Fault::LostBefore, Fault::LostAfter]);
+        let down = sim.call(&sale_id(), claim(1, any_time), DEADLINE).await;
+        assert!(matches!(down, Err(StoreError::NotSent(_))), "{down:?}");
+        let lost = sim.call(&sale_id(), claim(1, any_time), DEADLINE).await;
+        assert_eq!((lost.err(), held(&sim)), (Some(StoreError::MaybeApplied), 0));
+        let lost = sim.call(&sale_id(), claim(1, any_time), DEADLINE).await;
+        assert_eq!((lost.err(), held(&sim)), (Some(StoreError::MaybeApplied), 1));
+        let reply = sim.call(&sale_id(), claim(2, any_time), DEADLINE).await.expect("no fault");
+        assert!(matches!(reply.result, OpResult::Claimed(c) if c.len() == 1));
+        assert_eq!((held(&sim), sim.calls()), (2, 6));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_delayed_operation_comes_although_nobody_waits() {
+        let sim = Sim::new(Clock::system());
+        sale_on(&sim).await;
+        let long = Duration::from_secs(2);
+        sim.next([Fault::Delay(long), Fault::Delay(Duration::from_millis(5))]);
+        let late = sim.call(&sale_id(), claim(1, UnixMs(u64::MAX)), DEADLINE).await;
+        assert_eq!((late.err(), held(&sim)), (Some(StoreError::MaybeApplied), 0));
+        let early = sim.call(&sale_id(), claim(2, UnixMs(0)), DEADLINE).await.expect("in time");
+        assert_eq!(early.result, OpResult::Claimed(vec![Claimed::TooLate]));
+        tokio::time::sleep(long).await;
+        assert_eq!(held(&sim), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_mirror_is_deaf_while_the_store_is_down() {
+        let sim = Arc::new(Sim::new(Clock::system()));
+        let book = Arc::new(SaleBook::new());
+        sim.always(Some(Fault::Down));
+        assert!(sim.health().is_err());
+        let mirror = tokio::spawn(sim.clone().mirror(book.clone(), Clock::system()));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(!book.is_synced());
+        sim.always(None);
+        sale_on(&sim).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(book.is_synced() && book.sale(&sale_id()).is_some());
+        assert_eq!(sim.sales().await, Ok(vec![sale_id()]));
+        sim.forget();
+        assert_eq!(sim.sales().await, Ok(Vec::new()));
+        mirror.abort();
+    }
+}

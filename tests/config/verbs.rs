@@ -137,6 +137,12 @@ fn key_files_must_be_there_and_are_found_beside_the_config() {
     assert_eq!(check().status.code(), Some(0));
     let toml = fs::read_to_string(conf.join("p.toml")).unwrap().replace("HS256", "RS256");
     fs::write(conf.join("p.toml"), toml).unwrap();
+    fs::write(conf.join("jwt.key"), "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n")
+        .unwrap();
+    let out = check();
+    assert_eq!(out.status.code(), Some(78), "what `run` refuses, `check` refuses");
+    assert!(text(&out.stderr).contains("jwt"), "{}", text(&out.stderr));
+    fs::write(conf.join("jwt.key"), "a secret that is long enough").unwrap();
     assert!(text(&check().stderr).contains("no public key in PEM"), "{}", text(&check().stderr));
 }
 

@@ -179,6 +179,8 @@ fn a_drain_closes_idle_connections_and_lets_busy_ones_finish() {
     run(|rig| async move {
         let mut idle = rig.tcp().await;
         idle.lives().await;
+        let mut about_to_ask = rig.tcp().await;
+        about_to_ask.lives().await;
         let mut cold = rig.tcp().await;
         cold.send(get("/slow"));
         let mut under_way = rig.tcp().await;
@@ -190,6 +192,8 @@ fn a_drain_closes_idle_connections_and_lets_busy_ones_finish() {
         until(|| rig.script.begun.get() == 3).await;
 
         rig.drainer.begin();
+        let response = about_to_ask.get("/hot").await;
+        assert_eq!((response.text(), response.closes()), ("hot", true));
         assert!(idle.next_response(false).await.is_none());
         assert_eq!(idle.closed().await, CloseReason::Drain);
 

@@ -145,6 +145,7 @@ fn prepare(
     }
     transfer.status.set(parts.status.as_u16());
     transfer.reason.set(reason(&parts.headers));
+    transfer.cache.set(parts.headers.get("cache-status").cloned());
     transfer.response_given.set(true);
     Response::from_parts(parts, SentBody::new(body, transfer))
 }

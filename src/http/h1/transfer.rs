@@ -74,6 +74,8 @@ pub(super) struct Transfer {
     pub status: Cell<u16>,
     /// The reason that the response states, where the edge answered rather than the shop.
     pub reason: Cell<Option<Reason>>,
+    /// `Cache-Status` of the response.
+    pub cache: Cell<Option<http::HeaderValue>>,
     /// Body bytes that hyper took.
     pub body_bytes: Cell<u64>,
     /// Why the connection closes after this response, if it does.
@@ -101,6 +103,7 @@ impl Transfer {
             response_failed: Cell::new(false),
             status: Cell::new(0),
             reason: Cell::new(None),
+            cache: Cell::new(None),
             body_bytes: Cell::new(0),
             close: Cell::new(None),
             sink,

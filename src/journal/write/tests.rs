@@ -21,9 +21,9 @@ fn line(n: u8) -> Line {
         node: NodeId([1; 8]),
         units: 1,
         event: Event::Admitted,
-        status: (n % 2 == 0).then_some(200),
+        status: n.is_multiple_of(2).then_some(200),
         code: None,
-        order: (n % 3 == 0).then(|| "S \"1\"\n,\"chain\":\"x\"}".to_owned()),
+        order: n.is_multiple_of(3).then(|| "S \"1\"\n,\"chain\":\"x\"}".to_owned()),
         chain: String::new(),
     }
 }

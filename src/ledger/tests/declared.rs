@@ -53,6 +53,19 @@ fn sixteen_declarations_are_remembered() {
 }
 
 #[test]
+fn a_declaration_that_comes_again_takes_one_place_of_the_sixteen() {
+    let mut case = Case::open(1, |_| {});
+    case.now = T0 - 10;
+    let mut json = declaration(&[("a", 2)]);
+    for revision in 1..=20 {
+        json.revision = Some(revision);
+        assert_eq!(case.declare(json.clone()), Declared::Applied);
+    }
+    assert_eq!(case.declare(declaration(&[("a", 1)])), Declared::Unchanged, "the old file");
+    assert_eq!(case.state().applied.len(), 2);
+}
+
+#[test]
 fn before_t0_everything_is_replaced_but_the_salt_and_the_operators_words() {
     let mut case = Case::open(1, |_| {});
     case.now = T0 - 10;
@@ -104,9 +117,9 @@ fn after_t0_only_what_is_tighter_and_the_end_are_taken() {
         ("overshoot", |d| d.overshoot = 1.6),
         ("per_user", |d| d.per_user.units = 5),
         ("per_user", |d| d.per_user.orders = 3),
-        ("penstock sale add-stock", |d| drop(d.pools.insert(name("a"), pool(11)))),
-        ("penstock sale add-stock", |d| drop(d.pools.insert(name("a"), pool(9)))),
-        ("added", |d| drop(d.pools.insert(name("b"), pool(1)))),
+        ("penstock sale add-stock", |d| _ = d.pools.insert(name("a"), pool(11))),
+        ("penstock sale add-stock", |d| _ = d.pools.insert(name("a"), pool(9))),
+        ("added", |d| _ = d.pools.insert(name("b"), pool(1))),
         ("removed", |d| d.pools = [(name("b"), pool(1))].into()),
     ];
     let before = case.state().clone();

@@ -23,7 +23,7 @@ fn page(key: Arc<Key>, body: Vec<u8>) -> Arc<Record> {
     let source =
         Source { status: StatusCode::OK, headers: HeaderMap::new(), body: Bytes::from(body) };
     let windows = Windows { fresh_ms: 1_000, refill_ms: 1_000, error_ms: 1_000, age_ms: 0 };
-    Record::new(key, What::Page(source.into_entry(600)), windows, MonoMs(0))
+    Record::new(key, What::Page(Box::new(source.into_entry(600))), windows, MonoMs(0))
 }
 
 fn begin(cache: &Arc<Cache>, fields: Fields<'_>) -> (Filling, Waiter) {

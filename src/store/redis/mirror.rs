@@ -18,7 +18,7 @@ use super::fault::Fault;
 use super::keys::{self, Part, Word};
 use super::scripts::{self, Family};
 use super::shop::{Judged, Position, Wish};
-use super::{READ_TIMEOUT, Redis};
+use super::{CHUNK, READ_TIMEOUT, Redis};
 use crate::clock::Clock;
 use crate::ident::SaleId;
 use crate::sale::SaleBook;
@@ -187,6 +187,3 @@ fn jittered(poll: Duration) -> Duration {
 
 /// Messages of the bus that wait.
 const WORDS_MAX: usize = 1_024;
-
-/// Sales in one pipeline.
-const CHUNK: usize = 64;

@@ -1,0 +1,116 @@
+//! Ending: nobody who asked goes without an answer.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use rustix::process::Signal;
+
+use super::client::{Client, get, purchase, until};
+use super::node::{Config, Place, quick_shop, shop_with};
+
+#[test]
+fn a_drain_under_load_loses_no_answer() {
+    let shop = quick_shop();
+    let mut node = Place::new(shop.address(), &Config::default()).start();
+    let address = node.address("http");
+    let (stop, answers) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let load = |n: usize| {
+        let (stop, answers) = (stop.clone(), answers.clone());
+        std::thread::spawn(move || {
+            let mut client = Client::tcp(address);
+            let mut lost = 0;
+            while !stop.load(Ordering::Relaxed) {
+                let path = if n % 2 == 0 { "/activity/8848" } else { "/cart" };
+                client.send(get(path));
+                let Some(answer) = client.answer() else {
+                    lost += 1;
+                    break;
+                };
+                answers.fetch_add(1, Ordering::Relaxed);
+                if answer.closes() {
+                    // Said before it was done: not lost.
+                    assert!(client.is_closed());
+                    break;
+                }
+            }
+            lost
+        })
+    };
+    let clients: Vec<_> = (0..8).map(load).collect();
+    until("the load runs", || answers.load(Ordering::Relaxed) > 200);
+    node.signal(Signal::TERM);
+    assert_eq!(node.end(), Some(0));
+    stop.store(true, Ordering::Relaxed);
+    let lost: usize = clients.into_iter().map(|client| client.join().unwrap()).sum();
+    assert_eq!(lost, 0, "requests without an answer");
+    assert!(node.said("drained"));
+}
+
+#[test]
+fn a_purchase_under_way_is_awaited_even_if_its_client_left() {
+    let shop = shop_with(|shop| shop.gap_ms = 1_500);
+    let mut node = Place::new(shop.address(), &Config::default()).start();
+    node.place.good(&["sale", "resume", "drop"]);
+    let (mut stays, mut leaves) = (node.client(), node.client());
+    stays.send(purchase("stays"));
+    leaves.send(purchase("leaves"));
+    until("both are with the shop", || shop.stats().in_flight == 2);
+    drop(leaves);
+    node.signal(Signal::TERM);
+    let answer = stays.answer().expect("an answer");
+    assert_eq!((answer.status, answer.closes()), (201, true));
+    assert_eq!(node.end(), Some(0));
+    // The next run finds nothing left open.
+    let node = Place { dir: std::mem::replace(&mut node.place.dir, tempfile::tempdir().unwrap()) };
+    let node = node.start();
+    let sale = node.place.good(&["sale", "show", "drop", "--json"]);
+    let sale: serde_json::Value = serde_json::from_str(&sale).unwrap();
+    assert_eq!(
+        (&sale["confirmed"], &sale["held"], &sale["limbo"]),
+        (&2.into(), &0.into(), &0.into())
+    );
+}
+
+#[test]
+fn health_is_red_before_listeners_close() {
+    let shop = quick_shop();
+    let more = "[drain]\nnotice = \"3s\"\n".to_owned();
+    let mut node = Place::new(shop.address(), &Config { more, ..Config::default() }).start();
+    let mut client = node.client();
+    assert_eq!(client.ask(get("/health")).status, 200);
+    node.signal(Signal::TERM);
+    until("health is red", || {
+        // New connections are taken all the while.
+        node.client().ask(get("/health")).status == 503
+    });
+    let ready = node.place.verb(&["ctl", "ready"]);
+    assert_eq!(ready.status.code(), Some(1));
+    assert!(String::from_utf8(ready.stdout).unwrap().contains("draining"));
+    assert_eq!(client.ask(get("/activity/8848")).status, 200, "served all the while");
+    assert_eq!(node.end(), Some(0));
+}
+
+#[test]
+fn a_second_word_ends_at_once() {
+    let shop = quick_shop();
+    let more = "[drain]\nnotice = \"10m\"\n".to_owned();
+    let mut node = Place::new(shop.address(), &Config { more, ..Config::default() }).start();
+    node.signal(Signal::TERM);
+    until("it drains", || node.said("draining"));
+    assert!(node.is_running());
+    node.signal(Signal::INT);
+    assert_eq!(node.end(), Some(0));
+}
+
+#[test]
+fn other_signals_end_nothing() {
+    let shop = quick_shop();
+    let mut node = Place::new(shop.address(), &Config::default()).start();
+    for (signal, name) in [(Signal::HUP, "signal HUP"), (Signal::USR2, "signal USR2")] {
+        node.signal(signal);
+        until("it says so", || node.said(name));
+    }
+    node.signal(Signal::USR1);
+    assert_eq!(node.client().ask(get("/health")).status, 200);
+    assert!(node.is_running());
+}

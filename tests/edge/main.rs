@@ -1,0 +1,13 @@
+//! The whole node as a process, on real sockets: what it answers, how it starts and ends, and what an
+//! operator can ask of it.
+
+mod admin;
+mod boot;
+mod caps;
+mod client;
+mod drain;
+mod log;
+mod node;
+mod routes;
+mod sockets;
+mod verbs;

@@ -1,0 +1,14 @@
+//! A sale through the whole program: a shop (origin), the built binary (edge) and buyers (client), on
+//! real sockets. Families go from simple to complex.
+
+mod bypass;
+#[path = "../tools/client.rs"]
+#[allow(dead_code)]
+mod client;
+mod crowd;
+mod fleet;
+mod kill;
+mod life;
+mod limbo;
+mod pools;
+mod rig;
