@@ -88,10 +88,8 @@ fn built_in(words: &Words, facts: &Facts<'_>) -> (Vec<u8>, Vec<Slot>) {
          button{{font:inherit;padding:.5em 1.5em}}</style><h1>{title}</h1>",
         texts.lang
     );
-    for fact in [facts.detail, facts.order] {
-        if let Some(fact) = fact {
-            page.push_str(&format!("<p>{}</p>", escaped(fact)));
-        }
+    for fact in [facts.detail, facts.order].into_iter().flatten() {
+        page.push_str(&format!("<p>{}</p>", escaped(fact)));
     }
     let mut slots = Vec::new();
     let mut slot = |page: &mut String, kind: SlotKind| {

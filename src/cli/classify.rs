@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use super::config_file::ConfigFile;
 use super::{Exit, say};
 use crate::config::Settings;
-use crate::config::schema::{Outcome, Upstream};
+use crate::config::schema::{Otherwise, Outcome, OutcomeRules, OutcomeSource, Upstream};
 use crate::gate::outcome::{By, List, Reading, Rules, STATUS_TABLE, Unread, classify};
 use crate::ident::Name;
 use crate::outcome::Verdict;
@@ -236,50 +236,59 @@ fn fix(name: &Name, why: Unread, reading: &Reading) -> String {
 fn explain(name: &Name, outcome: &Outcome) -> String {
     let mut out = format!(
         "An answer of upstream {name} to a purchase means, in this order:\n\n\
-         1. nothing of the purchase was sent        failed\n\
-         2. it was cut, or did not come in time     unknown\n\
-         3. Penstock-Outcome, if the shop sends it  confirmed | failed | sold_out | duplicate | pending\n"
+         1. nothing of the purchase was sent: failed\n\
+         2. the answer was cut, or did not come in time: unknown\n\
+         3. Penstock-Outcome, if the shop sends it: confirmed, failed, sold_out, duplicate, pending\n"
     );
-    if let Outcome::Rules(rules) = outcome {
-        let at = rules.at.as_deref().map(|at| format!(" at {at}")).unwrap_or_default();
-        let _ = writeln!(out, "4. {:?}{at}:", rules.read);
-        let lists = [
-            ("confirmed", &rules.confirmed),
-            ("failed", &rules.failed),
-            ("sold_out", &rules.sold_out),
-            ("already", &rules.already),
-            ("pending", &rules.pending),
-        ];
-        for (list, codes) in lists.iter().filter(|(_, codes)| !codes.is_empty()) {
-            let codes = serde_json::to_string(codes).unwrap_or_default();
-            let _ = writeln!(out, "   {list:<40} {codes}");
+    match outcome {
+        Outcome::Status(_) => {
+            out.push_str("4. the status table:\n");
+            table(&mut out);
         }
-        if !rules.redirect_confirmed.is_empty() {
-            let _ = writeln!(
-                out,
-                "5. 302 or 303 to {}: confirmed",
-                rules.redirect_confirmed.join(" or ")
-            );
-        }
-        let otherwise = match rules.otherwise {
-            crate::config::schema::Otherwise::Unknown => "unknown, and an operator is told",
-            crate::config::schema::Otherwise::Status => {
-                "2xx: unknown, and an operator is told; anything else by the status table:"
-            }
-        };
-        let _ = writeln!(out, "6. otherwise: {otherwise}");
-        if rules.otherwise == crate::config::schema::Otherwise::Unknown {
-            out.push('\n');
-            return out;
-        }
-    } else {
-        out.push_str("4. the status table:\n");
-    }
-    for line in STATUS_TABLE.lines() {
-        let _ = writeln!(out, "   {line}");
+        Outcome::Rules(rules) => explain_rules(&mut out, rules),
     }
     out.push('\n');
     out
+}
+
+fn explain_rules(out: &mut String, rules: &OutcomeRules) {
+    let at = rules.at.as_deref().unwrap_or_default();
+    let _ = match rules.read {
+        OutcomeSource::Json => writeln!(out, "4. the code in the JSON body at {at}:"),
+        OutcomeSource::Header => writeln!(out, "4. the header {at}:"),
+        OutcomeSource::Status => writeln!(out, "4. the status:"),
+    };
+    for (list, codes) in [
+        ("confirmed", &rules.confirmed),
+        ("failed", &rules.failed),
+        ("sold_out", &rules.sold_out),
+        ("already", &rules.already),
+        ("pending", &rules.pending),
+    ] {
+        if !codes.is_empty() {
+            let codes = serde_json::to_string(codes).unwrap_or_default();
+            let _ = writeln!(out, "   {list:<10} {codes}");
+        }
+    }
+    let redirects = rules.redirect_confirmed.join(" or ");
+    let _ = match redirects.as_str() {
+        "" => writeln!(out, "5. redirect_confirmed: none"),
+        _ => writeln!(out, "5. 302 or 303 to {redirects}: confirmed"),
+    };
+    match rules.otherwise {
+        Otherwise::Unknown => out.push_str("6. anything else: unknown, and an operator is told\n"),
+        Otherwise::Status => {
+            out.push_str("6. any other 2xx: unknown, and an operator is told\n");
+            out.push_str("7. the status table:\n");
+            table(out);
+        }
+    }
+}
+
+fn table(out: &mut String) {
+    for line in STATUS_TABLE.lines() {
+        let _ = writeln!(out, "   {line}");
+    }
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ pub struct Identity {
 #[derive(Debug)]
 enum Source {
     Jwt(Part, Arc<Verifier>),
-    Hmac(Part, hmac::Key),
+    Hmac(Part, Arc<hmac::Key>),
     Plain(Part),
     Address,
 }
@@ -47,7 +47,7 @@ impl Identity {
             Some(settings) => {
                 let key =
                     read_key(&settings.key_file).map_err(|e| format!("hmac.key_file: {e}"))?;
-                Some(hmac::Key::new(hmac::HMAC_SHA256, &key))
+                Some(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &key)))
             }
         };
         let source = |text: &String| {
@@ -79,7 +79,7 @@ impl Source {
     fn new(
         text: &str,
         jwt: Option<&Arc<Verifier>>,
-        hmac: Option<&hmac::Key>,
+        hmac: Option<&Arc<hmac::Key>>,
     ) -> Result<Source, String> {
         Ok(match text.parse()? {
             UserSource::Address => Source::Address,

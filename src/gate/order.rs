@@ -81,10 +81,13 @@ enum Value<'a> {
     Text(Cow<'a, str>),
 }
 
+/// Name and value of a field, decoded.
+type Pair<'a> = (Cow<'a, str>, Cow<'a, str>);
+
 /// What was sent, parsed.
 enum Sent<'a> {
     Json(Node),
-    Pairs(Vec<(Cow<'a, str>, Cow<'a, str>)>),
+    Pairs(Vec<Pair<'a>>),
     /// Nothing in it is looked for.
     Unread,
 }
@@ -337,7 +340,7 @@ fn is_json(kind: &str) -> bool {
 }
 
 /// The fields of a form or query, decoded. A raw `;` is refused: some parsers separate by it.
-fn pairs(text: &str) -> Result<Vec<(Cow<'_, str>, Cow<'_, str>)>, BadOrder> {
+fn pairs(text: &str) -> Result<Vec<Pair<'_>>, BadOrder> {
     if text.contains(';') {
         return Err(bad("a semicolon between fields must be encoded".to_owned()));
     }

@@ -44,7 +44,9 @@ pub struct Report {
 
 /// Who hears of admissions on one worker.
 #[derive(Clone, Default)]
-pub struct Hook(Option<Rc<dyn Fn(&Report)>>);
+pub struct Hook(Option<Hear>);
+
+type Hear = Rc<dyn Fn(&Report)>;
 
 impl Hook {
     /// Calls `hear` for every admission, once. It must not block.

@@ -97,6 +97,12 @@ impl Redis {
         if is_closed && let Some(why) = self.link.refusal() {
             return Err(StoreError::Refused(why.to_string()));
         }
+        // Until the mirror has read the sale again, nobody is admitted that might not be told so.
+        if matches!(op, Op::Claim(_))
+            && let Some(why) = self.broken(sale)
+        {
+            return Err(StoreError::Refused(why));
+        }
         if let Op::Declare(declare) = &op
             && let Some(reply) = self.before_declaring(sale, declare, end).await?
         {
@@ -104,7 +110,7 @@ impl Redis {
         }
         let (family, args) = encode::encode(&op);
         let answer = self.told(sale, family, &args, end).await?;
-        Ok(decode::reply(sale, &op, answer)?)
+        decode::reply(sale, &op, answer).map_err(|fault| self.unread(sale, family, fault))
     }
 
     /// What no script can see: whether the declaration makes sense by itself, and whether another
@@ -169,7 +175,9 @@ impl Redis {
         end: Instant,
     ) -> Result<Answer, StoreError> {
         let answer = match self.run(sale, family, args, end).await {
-            Ok(value) => decode::answer(sale, value)?,
+            Ok(value) => {
+                decode::answer(sale, value).map_err(|fault| self.unread(sale, family, fault))?
+            }
             Err(fault) => return Err(self.blame(sale, fault, end).await),
         };
         if answer.is_changed {
@@ -239,6 +247,17 @@ impl Redis {
             true => wrong_type(keys::SALES, "something else", "set"),
             false => fault.into(),
         }
+    }
+
+    /// An answer that makes no sense: what the script did is done.
+    fn unread(&self, sale: &SaleId, family: Family, fault: Fault) -> StoreError {
+        let error = StoreError::from(fault);
+        self.note_broken(sale, Some(error.to_string()));
+        if family == Family::Read { error } else { StoreError::MaybeApplied }
+    }
+
+    fn broken(&self, sale: &SaleId) -> Option<String> {
+        self.broken.lock().unwrap_or_else(PoisonError::into_inner).get(sale).cloned()
     }
 
     fn note_broken(&self, sale: &SaleId, why: Option<String>) {

@@ -4,6 +4,8 @@
 mod head;
 #[path = "../../fuzz/checks/ids.rs"]
 mod ids;
+#[path = "../../fuzz/checks/outcome.rs"]
+mod outcome;
 #[path = "../../fuzz/checks/settings.rs"]
 mod settings;
 #[path = "../../fuzz/checks/split.rs"]
@@ -34,4 +36,4 @@ macro_rules! targets {
     )*};
 }
 
-targets! { head ids settings split walker }
+targets! { head ids outcome settings split walker }

@@ -236,7 +236,7 @@ fn the_first_source_that_is_present_decides() {
 fn an_address_is_an_identity_only_where_it_is_listed() {
     let identity = Keys::new().activity("user = ['cookie:uid', 'address']").expect("valid");
     assert_eq!(who(&identity, "Cookie: uid=u1\r\n").as_deref(), Some("u1"));
-    assert_eq!(who(&identity, "").as_deref(), Some("address\0192.0.2.7"));
+    assert_eq!(who(&identity, "").as_deref(), Some("address\x00192.0.2.7"));
     assert_eq!(who_at(&identity, "", ClientAddr::Unix), None);
 }
 

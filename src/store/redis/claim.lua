@@ -46,7 +46,7 @@ local function claim_one(now, one)
   if known then return known end
   if is_over(now) then return 'ended' end
   if sale.sold_out then return 'sold_out' end
-  local pool = sale.by_name[one.pool]
+  local pool = pool_of(one.pool)
   if not pool then return 'unknown_pool' end
   if pool.sold_out then return 'sold_out' end
   if now < sale.opens_at then return 'not_started' end

@@ -1,6 +1,7 @@
 -- What all scripts share: reading the sale, the rules at the end of every operation, writing it.
 --
--- KEYS  1 L ledger · 2 U users · 3 D deadlines · 4 F flag · 5 out · 6 want · 7 have · 8 in
+-- KEYS  1 L ledger · 2 U users · 3 D deadlines · 4 F flag · 5 out · 6 want · 7 have · 8 in ·
+--       9 I ids of commands
 -- Every script reads first, then decides, then writes: an error of Redis or a value that makes no
 -- sense comes before the first write, so a script does all or nothing. Times are the server's. All
 -- numbers are integers below 2^53 and are stored as decimal text.
@@ -28,10 +29,17 @@ local function flag(is)
   return is and '1' or '0'
 end
 
--- The sale of this operation, and what of it stood in the ledger when the operation began.
+-- The ledger as it was read: field → text, the flat array that is also the reply, and where a field's
+-- value stands in it.
+local fields = {}
+local flat = {}
+local at = {}
+-- The sale of this operation; nil if it was never declared. Its pools are read when they are needed:
+-- a sale may have 200.
 local sale = nil
-local stored = {}
 local is_new = false
+local pools = {}
+local loaded = {}
 -- Users whose records were looked at: {records, stored text}; and the order in which they changed.
 local users = {}
 local touched = {}
@@ -46,98 +54,82 @@ local function announce(event, pool, text)
   events[#events + 1] = { event, pool, '', '', '', text }
 end
 
--- The pools of a sale: name → pool, beside the list in the order of the names.
-local function index(s)
-  s.by_name = {}
-  for _, pool in ipairs(s.pools) do
-    s.by_name[pool.name] = pool
+-- The pool called `name`, nil if there is none. `said_*` is what the public knows of it.
+local function pool_of(name)
+  if pools[name] or is_new then return pools[name] end
+  local stock = fields['stock:' .. name]
+  if not stock then return nil end
+  local function count(what)
+    return number(fields[what .. ':' .. name], what .. ':' .. name)
   end
+  local pool = {
+    name = name, stock = count('stock'), confirmed = count('confirmed'), held = count('held'),
+    limbo = count('limbo'), sold_out = fields['sold_out:' .. name] == '1',
+  }
+  pool.said_stock, pool.said_sold_out = pool.stock, pool.sold_out
+  pools[name] = pool
+  loaded[#loaded + 1] = pool
+  return pool
 end
 
--- Reads the sale; nil if it was never declared. The looks at the other keys fail here, before any
--- write, where one of them holds something of another type.
+-- Every pool, in the order of the names.
+local function all_pools()
+  local all = {}
+  for name in string.gmatch(sale.names, '[^,]+') do
+    local pool = pool_of(name)
+    if not pool then error('CORRUPT stock:' .. name .. ' is missing') end
+    all[#all + 1] = pool
+  end
+  return all
+end
+
+local NEEDED = { 'epoch', 'version', 'revision', 'applied', 'activity', 'opens_at', 'ends_at',
+  'paused', 'ended', 'sold_out', 'overshoot_permille', 'orders', 'units', 'restock', 'salt',
+  'pools' }
+
+-- Reads the sale. The looks at the other keys fail here, before any write, where one of them holds
+-- something of another type.
 local function load()
   redis.call('HEXISTS', KEYS[2], '')
   redis.call('ZCARD', KEYS[3])
   redis.call('HEXISTS', KEYS[4], '')
   redis.call('XLEN', KEYS[5])
-  local v = redis.call('HMGET', KEYS[1], 'epoch', 'version', 'revision', 'applied', 'activity',
-    'opens_at', 'ends_at', 'paused', 'ended', 'sold_out', 'overshoot_permille', 'orders', 'units',
-    'restock', 'salt', 'pools')
-  if not v[1] then
-    if redis.call('HLEN', KEYS[1]) > 0 then error('CORRUPT epoch is missing') end
-    return nil
-  end
-  for i = 1, 16 do
-    if not v[i] then error('CORRUPT a field of the ledger is missing') end
-  end
-  local s = {
-    epoch = number(v[1], 'epoch'), version = number(v[2], 'version'), revision = v[3],
-    applied = v[4], activity = v[5], opens_at = number(v[6], 'opens_at'),
-    ends_at = v[7] ~= '' and number(v[7], 'ends_at') or nil,
-    paused = v[8] == '1', ended = v[9] == '1', sold_out = v[10] == '1',
-    overshoot = number(v[11], 'overshoot_permille'), orders = number(v[12], 'orders'),
-    units = number(v[13], 'units'), restock = v[14], salt = v[15], pools = {},
-  }
-  for name in string.gmatch(v[16], '[^,]+') do
-    local p = redis.call('HMGET', KEYS[1], 'stock:' .. name, 'confirmed:' .. name,
-      'held:' .. name, 'limbo:' .. name, 'sold_out:' .. name)
-    s.pools[#s.pools + 1] = {
-      name = name, stock = number(p[1], 'stock:' .. name),
-      confirmed = number(p[2], 'confirmed:' .. name), held = number(p[3], 'held:' .. name),
-      limbo = number(p[4], 'limbo:' .. name), sold_out = p[5] == '1',
-    }
-  end
-  index(s)
-  return s
-end
-
--- The sale as pairs of field and text, in a fixed order.
-local function flatten(s)
-  local names = {}
-  for i, pool in ipairs(s.pools) do names[i] = pool.name end
-  local flat = {
-    'epoch', int(s.epoch), 'version', int(s.version), 'revision', s.revision,
-    'applied', s.applied, 'activity', s.activity, 'opens_at', int(s.opens_at),
-    'ends_at', s.ends_at and int(s.ends_at) or '', 'paused', flag(s.paused),
-    'ended', flag(s.ended), 'sold_out', flag(s.sold_out),
-    'overshoot_permille', int(s.overshoot), 'orders', int(s.orders), 'units', int(s.units),
-    'restock', s.restock, 'salt', s.salt, 'pools', table.concat(names, ','),
-  }
-  for _, pool in ipairs(s.pools) do
-    local values = {
-      'stock:' .. pool.name, int(pool.stock), 'confirmed:' .. pool.name, int(pool.confirmed),
-      'held:' .. pool.name, int(pool.held), 'limbo:' .. pool.name, int(pool.limbo),
-      'sold_out:' .. pool.name, flag(pool.sold_out),
-    }
-    for _, value in ipairs(values) do flat[#flat + 1] = value end
-  end
-  return flat
-end
-
--- What raises the version: everything but counters, the version and the memory of declarations.
-local function public(s)
-  local flat, out = flatten(s), {}
+  flat = redis.call('HGETALL', KEYS[1])
+  if #flat == 0 then return nil end
   for i = 1, #flat, 2 do
-    local field = flat[i]
-    if field ~= 'version' and field ~= 'revision' and field ~= 'applied'
-      and not string.match(field, '^confirmed:') and not string.match(field, '^held:')
-      and not string.match(field, '^limbo:') then
-      out[#out + 1] = field .. '=' .. flat[i + 1]
-    end
+    fields[flat[i]] = flat[i + 1]
+    at[flat[i]] = i + 1
   end
-  return table.concat(out, ' ')
+  for _, field in ipairs(NEEDED) do
+    if not fields[field] then error('CORRUPT ' .. field .. ' is missing') end
+  end
+  local function count(field)
+    return number(fields[field], field)
+  end
+  return {
+    epoch = count('epoch'), version = count('version'), revision = fields.revision,
+    applied = fields.applied, activity = fields.activity, opens_at = count('opens_at'),
+    ends_at = fields.ends_at ~= '' and count('ends_at') or nil, paused = fields.paused == '1',
+    ended = fields.ended == '1', sold_out = fields.sold_out == '1',
+    overshoot = count('overshoot_permille'), orders = count('orders'), units = count('units'),
+    restock = fields.restock, salt = fields.salt, names = fields.pools,
+  }
+end
+
+-- What raises the version, apart from pools: everything but the version and the memory of
+-- declarations.
+local function public()
+  return table.concat({ int(sale.epoch), sale.activity, int(sale.opens_at),
+    sale.ends_at and int(sale.ends_at) or '', flag(sale.paused), flag(sale.ended),
+    flag(sale.sold_out), int(sale.overshoot), int(sale.orders), int(sale.units), sale.restock,
+    sale.salt, sale.names }, ' ')
 end
 
 -- Begins an operation: returns the server's time, and sets `sale`.
-local said = ''
+local said, said_names = '', ''
 local function begin()
   sale = load()
-  if sale then
-    local flat = flatten(sale)
-    for i = 1, #flat, 2 do stored[flat[i]] = flat[i + 1] end
-    said = public(sale)
-  end
+  if sale then said, said_names = public(), sale.names end
   return ms()
 end
 
@@ -195,14 +187,14 @@ end
 local function put_user(user, new)
   local known = users[user]
   for _, r in ipairs(known.records) do
-    local pool = sale.by_name[r.pool]
+    local pool = pool_of(r.pool)
     if pool then
       local field = counter(r)
       pool[field] = math.max(0, pool[field] - r.units)
     end
   end
   for _, r in ipairs(new) do
-    local pool = sale.by_name[r.pool]
+    local pool = pool_of(r.pool)
     if pool then
       local field = counter(r)
       pool[field] = pool[field] + r.units
@@ -224,21 +216,33 @@ local function copy(records)
   return out
 end
 
--- The end of every operation: latches, and the version where the public must see a change.
+-- Whether every pool is latched.
+local function are_all_latched()
+  for name in string.gmatch(sale.names, '[^,]+') do
+    local pool = pools[name]
+    local is = fields['sold_out:' .. name] == '1'
+    if pool then is = pool.sold_out end
+    if not is then return false end
+  end
+  return true
+end
+
+-- The end of every operation: latches, and the version where the public must see a change. A pool
+-- that nobody looked at is as it was.
 local function settle()
-  local all = true
-  for _, pool in ipairs(sale.pools) do
+  local is_public, is_latch = false, sale.names ~= said_names
+  for _, pool in ipairs(loaded) do
     if not pool.sold_out and pool.held == 0 and pool.confirmed + pool.limbo >= pool.stock then
       pool.sold_out = true
     end
-    all = all and pool.sold_out
+    if pool.sold_out ~= pool.said_sold_out then is_public, is_latch = true, true end
+    if pool.stock ~= pool.said_stock then is_public = true end
+    pool.said_stock, pool.said_sold_out = pool.stock, pool.sold_out
   end
-  sale.sold_out = all
-  local says = public(sale)
-  if says ~= said and not is_new then
-    sale.version = sale.version + 1
-  end
-  said = says
+  if is_latch then sale.sold_out = are_all_latched() end
+  local says = public()
+  if (is_public or says ~= said) and not is_new then sale.version = sale.version + 1 end
+  said, said_names = says, sale.names
 end
 
 local function write_users()
@@ -266,35 +270,63 @@ local function write_users()
   end
 end
 
-local function write_sale(flat)
-  local left = {}
-  for field in pairs(stored) do left[field] = true end
-  for i = 1, #flat, 2 do
-    local field, value = flat[i], flat[i + 1]
-    left[field] = nil
-    if stored[field] ~= value then redis.call('HSET', KEYS[1], field, value) end
+-- Writes a field of the ledger where it changed, and in the reply.
+local function put(field, value)
+  if fields[field] == value then return end
+  redis.call('HSET', KEYS[1], field, value)
+  fields[field] = value
+  if not at[field] then
+    flat[#flat + 1] = field
+    flat[#flat + 1] = value
+    at[field] = #flat
   end
-  for field in pairs(left) do redis.call('HDEL', KEYS[1], field) end
+  flat[at[field]] = value
 end
 
--- Tells the shop what latched or opened again, beside what the operation told.
-local function compare_latches()
-  for _, pool in ipairs(sale.pools) do
-    local was = stored['sold_out:' .. pool.name]
-    if pool.sold_out and was ~= '1' then announce('sold_out', pool.name, '') end
+local function write_sale()
+  put('epoch', int(sale.epoch))
+  put('version', int(sale.version))
+  put('revision', sale.revision)
+  put('applied', sale.applied)
+  put('activity', sale.activity)
+  put('opens_at', int(sale.opens_at))
+  put('ends_at', sale.ends_at and int(sale.ends_at) or '')
+  put('paused', flag(sale.paused))
+  put('ended', flag(sale.ended))
+  put('sold_out', flag(sale.sold_out))
+  put('overshoot_permille', int(sale.overshoot))
+  put('orders', int(sale.orders))
+  put('units', int(sale.units))
+  put('restock', sale.restock)
+  put('salt', sale.salt)
+  put('pools', sale.names)
+  for _, pool in ipairs(loaded) do
+    put('stock:' .. pool.name, int(pool.stock))
+    put('confirmed:' .. pool.name, int(pool.confirmed))
+    put('held:' .. pool.name, int(pool.held))
+    put('limbo:' .. pool.name, int(pool.limbo))
+    put('sold_out:' .. pool.name, flag(pool.sold_out))
   end
-  if sale.sold_out and stored.sold_out == '0' then announce('sold_out', '', '') end
+end
+
+-- Tells the shop what latched, beside what the operation told.
+local function compare_latches()
+  for _, pool in ipairs(loaded) do
+    if pool.sold_out and fields['sold_out:' .. pool.name] ~= '1' then
+      announce('sold_out', pool.name, '')
+    end
+  end
+  if sale.sold_out and fields.sold_out == '0' then announce('sold_out', '', '') end
 end
 
 -- Writes everything, and returns the reply: time, whether (epoch, version) changed, the sale, result.
 local function finish(now, result)
   if not sale then return { int(now), '0', false, result } end
   settle()
-  local flat = flatten(sale)
-  local changed = stored.version ~= int(sale.version) or stored.epoch ~= int(sale.epoch)
+  local changed = fields.version ~= int(sale.version) or fields.epoch ~= int(sale.epoch)
   compare_latches()
   write_users()
-  write_sale(flat)
+  write_sale()
   if changed then
     redis.call('HSET', KEYS[4], 'epoch', int(sale.epoch), 'version', int(sale.version),
       'activity', sale.activity, 'opens_at', int(sale.opens_at),

@@ -43,9 +43,9 @@ local function once(word, name, units, id)
   if #id < 1 or #id > 128 or string.find(id, '[^\33-\126]') then
     return 'refused', 'id must be 1 to 128 visible ASCII characters'
   end
-  ids = ids or redis.call('HGET', KEYS[1], 'ids') or ''
+  ids = ids or redis.call('HGET', KEYS[9], 'control') or ''
   if string.find(' ' .. ids .. ' ', ' ' .. id .. ' ', 1, true) then return 'unchanged' end
-  local pool = sale.by_name[name]
+  local pool = pool_of(name)
   local run = word == 'add_stock' and add_stock or restock
   local why = run(pool, units)
   if why then return 'refused', why end
@@ -64,14 +64,14 @@ local function control_one(now, word, name, units, id)
   if word == 'pause' then return set('paused', true) end
   if word == 'resume' then return set('paused', false) end
   if word == 'sold_out' then
-    for _, pool in ipairs(sale.pools) do pool.sold_out = true end
+    for _, pool in ipairs(all_pools()) do pool.sold_out = true end
     return set('sold_out', true)
   end
   return once(word, name, units, id)
 end
 
 local function write_ids()
-  if ids then redis.call('HSET', KEYS[1], 'ids', ids) end
+  if ids then redis.call('HSET', KEYS[9], 'control', ids) end
 end
 
 local function control()

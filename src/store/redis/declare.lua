@@ -20,11 +20,16 @@ local function read_declaration()
     overshoot = number(ARGV[7], 'overshoot'), orders = number(ARGV[8], 'orders'),
     units = number(ARGV[9], 'units'), restock = ARGV[10], pools = {},
   }
+  d.by_name = {}
+  local names = {}
   for i = 11, #ARGV, 2 do
-    d.pools[#d.pools + 1] = { name = ARGV[i], stock = number(ARGV[i + 1], 'stock'), confirmed = 0,
-      held = 0, limbo = 0, sold_out = false }
+    local name = ARGV[i]
+    names[#names + 1] = name
+    d.by_name[name] = { name = name, stock = number(ARGV[i + 1], 'stock'), confirmed = 0, held = 0,
+      limbo = 0, sold_out = false }
+    d.pools[#names] = d.by_name[name]
   end
-  index(d)
+  d.names = table.concat(names, ',')
   return d
 end
 
@@ -35,9 +40,9 @@ local function create(d, now)
     epoch = 1, version = 1, revision = d.revision or '0', applied = d.hash,
     activity = d.activity, opens_at = d.opens_at, ends_at = d.ends_at,
     paused = d.opens_at <= now, ended = false, sold_out = false, overshoot = d.overshoot,
-    orders = d.orders, units = d.units, restock = d.restock, salt = d.salt, pools = d.pools,
+    orders = d.orders, units = d.units, restock = d.restock, salt = d.salt, names = d.names,
   }
-  index(sale)
+  pools, loaded = d.by_name, d.pools
   return sale.paused and 'created_paused' or 'applied'
 end
 
@@ -45,24 +50,27 @@ local function knows(hash)
   return string.find(',' .. sale.applied .. ',', ',' .. hash .. ',', 1, true) ~= nil
 end
 
--- Before T0 everything is replaced but what happened.
+-- Before T0 everything is replaced but what happened. Returns the pools that go, or nil.
 local function before_opening(d)
-  for _, old in ipairs(sale.pools) do
+  local gone = {}
+  for _, old in ipairs(all_pools()) do
     local new = d.by_name[old.name]
     if new then
       new.confirmed, new.held, new.limbo = old.confirmed, old.held, old.limbo
       new.sold_out = old.sold_out
+      new.said_stock, new.said_sold_out = old.said_stock, old.said_sold_out
     elseif old.confirmed ~= 0 or old.held ~= 0 or old.limbo ~= 0 then
-      return false
+      return nil
+    else
+      gone[#gone + 1] = old.name
     end
   end
   if sale.sold_out then
     for _, pool in ipairs(d.pools) do pool.sold_out = true end
   end
-  sale.pools = d.pools
-  index(sale)
+  pools, loaded, sale.names = d.by_name, d.pools, d.names
   sale.activity, sale.opens_at = d.activity, d.opens_at
-  return true
+  return gone
 end
 
 -- After T0 only limits tightened and ends_at are taken.
@@ -71,10 +79,9 @@ local function may_change(d)
   if d.overshoot > sale.overshoot then return false end
   if d.orders > sale.orders or d.units > sale.units then return false end
   if sale.restock == 'never' and d.restock ~= 'never' then return false end
-  if #d.pools ~= #sale.pools then return false end
-  for _, pool in ipairs(sale.pools) do
-    local new = d.by_name[pool.name]
-    if not new or new.stock ~= pool.stock then return false end
+  if d.names ~= sale.names then return false end
+  for _, pool in ipairs(all_pools()) do
+    if d.by_name[pool.name].stock ~= pool.stock then return false end
   end
   return true
 end
@@ -90,6 +97,7 @@ local function remember(hash)
   sale.applied = table.concat(kept, ',')
 end
 
+-- Returns the answer, and the pools that go.
 local function change(d, now)
   if d.revision then
     if d.revision == sale.revision and knows(d.hash) then return 'unchanged' end
@@ -98,8 +106,10 @@ local function change(d, now)
     return 'unchanged'
   end
   if is_over(now) or (d.ends_at and d.ends_at <= now) then return 'refused' end
+  local gone = nil
   if now < sale.opens_at then
-    if not before_opening(d) then return 'refused' end
+    gone = before_opening(d)
+    if not gone then return 'refused' end
   elseif not may_change(d) then
     return 'refused'
   end
@@ -107,15 +117,25 @@ local function change(d, now)
   sale.orders, sale.units = d.orders, d.units
   sale.revision = d.revision or sale.revision
   remember(d.hash)
-  return 'applied'
+  return 'applied', gone
 end
 
 local function declare()
   local now = begin()
   local d = read_declaration()
-  local result = sale and change(d, now) or (not sale and create(d, now))
+  local result, gone = nil, nil
+  if sale then
+    result, gone = change(d, now)
+  else
+    result = create(d, now)
+  end
   if result == 'applied' or result == 'created_paused' then
     announce('declared', '', sale.revision)
   end
-  return finish(now, result)
+  local reply = finish(now, result)
+  for _, name in ipairs(gone or {}) do
+    redis.call('HDEL', KEYS[1], 'stock:' .. name, 'confirmed:' .. name, 'held:' .. name,
+      'limbo:' .. name, 'sold_out:' .. name)
+  end
+  return reply
 end

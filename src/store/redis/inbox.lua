@@ -51,11 +51,11 @@ end
 local function inbox()
   local now = begin()
   if not sale then return finish(now, 'no_sale') end
-  if (redis.call('HGET', KEYS[1], 'cursor') or '0-0') ~= ARGV[1] then
+  if (fields.cursor or '0-0') ~= ARGV[1] then
     return finish(now, 'moved')
   end
   local seen, kept = {}, {}
-  for id in string.gmatch(redis.call('HGET', KEYS[1], 'in_ids') or '', '[^ ]+') do
+  for id in string.gmatch(redis.call('HGET', KEYS[9], 'in') or '', '[^ ]+') do
     kept[#kept + 1], seen[id] = id, true
   end
   -- Looked at before anything is written, as all scripts do.
@@ -81,6 +81,7 @@ local function inbox()
   local remembered = table.concat(kept, ' ', from)
   local reply = finish(now, 'applied')
   write_ids()
-  redis.call('HSET', KEYS[1], 'cursor', ARGV[2], 'in_ids', remembered)
+  put('cursor', ARGV[2])
+  redis.call('HSET', KEYS[9], 'in', remembered)
   return reply
 end

@@ -10,6 +10,7 @@
 //! | `ps:{site/sale}:U` | hash | scripts | user → records |
 //! | `ps:{site/sale}:D` | sorted set | scripts | `user\|claim` by the deadline of open records |
 //! | `ps:{site/sale}:F` | hash | scripts | the public flag, for readers that are not nodes |
+//! | `ps:{site/sale}:I` | hash | scripts | ids of commands that were applied |
 //! | `ps:{site/sale}:N` | hash | nodes | heartbeats; reserved |
 //! | `ps:{site/sale}:want` | string | shop | the declaration, JSON |
 //! | `ps:{site/sale}:have` | hash | scripts | what became of it |
@@ -43,11 +44,13 @@ pub enum Part {
     Have,
     /// Commands.
     In,
+    /// Ids of commands that were applied. Apart from the ledger, which every claim reads whole.
+    Ids,
 }
 
 impl Part {
     /// Every part, in the order of `KEYS`.
-    pub const ALL: [Part; 8] = [
+    pub const ALL: [Part; 9] = [
         Part::Ledger,
         Part::Users,
         Part::Deadlines,
@@ -56,6 +59,7 @@ impl Part {
         Part::Want,
         Part::Have,
         Part::In,
+        Part::Ids,
     ];
 
     /// The end of the key.
@@ -69,13 +73,14 @@ impl Part {
             Part::Want => "want",
             Part::Have => "have",
             Part::In => "in",
+            Part::Ids => "I",
         }
     }
 
     /// What `TYPE` must say, if the key exists.
     pub fn type_name(self) -> &'static str {
         match self {
-            Part::Ledger | Part::Users | Part::Flag | Part::Have => "hash",
+            Part::Ledger | Part::Users | Part::Flag | Part::Have | Part::Ids => "hash",
             Part::Deadlines => "zset",
             Part::Out | Part::In => "stream",
             Part::Want => "string",

@@ -8,8 +8,7 @@
 
 local function probe()
   redis.call('TIME')
-  redis.call('HLEN', KEYS[1])
-  redis.call('HMGET', KEYS[1], 'a')
+  redis.call('HGETALL', KEYS[1])
   redis.call('HEXISTS', KEYS[2], 'a')
   redis.call('HGET', KEYS[2], 'a')
   redis.call('ZCARD', KEYS[3])

@@ -7,7 +7,5 @@
 
 local function read()
   local now = begin()
-  local cursor = redis.call('HGET', KEYS[1], 'cursor') or '0-0'
-  if not sale then return { int(now), '0', false, cursor } end
-  return { int(now), '0', flatten(sale), cursor }
+  return { int(now), '0', sale and flat or false, fields.cursor or '0-0' }
 end

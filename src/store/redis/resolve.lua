@@ -34,7 +34,7 @@ local function resolve_one(now, one)
   end
   if not at then
     if one.verdict ~= 'C' then return 'unknown' end
-    if not sale.by_name[one.pool] then return 'conflict' end
+    if not pool_of(one.pool) then return 'conflict' end
     with[#with + 1] = { kind = 'C', claim = one.claim, attempt = one.attempt, pool = one.pool,
       units = one.units, node = '0000000000000000', deadline = 0 }
     put_user(one.user, with)
