@@ -14,8 +14,6 @@ use crate::ledger::Record;
 pub(super) struct Ledger {
     pub(super) sale: Sale,
     pub(super) records: Vec<Record>,
-    /// Key of the users' hashes: ties the shop's orders to claims by their user and key.
-    pub(super) salt: Option<Salt>,
 }
 
 /// `GET /v1/sales/SITE/SALE`.
@@ -27,6 +25,8 @@ pub(super) struct Sale {
     pub(super) overshoot_permille: u64,
     pub(super) per_user: PerUser,
     pub(super) pools: Vec<Pool>,
+    /// Key of the users' hashes: ties the shop's orders to claims by their user and key.
+    pub(super) salt: Salt,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -48,23 +48,21 @@ pub(super) struct Pool {
 struct Page {
     records: Vec<Record>,
     next: Option<UserKey>,
-    salt: Option<Salt>,
 }
 
 impl Ledger {
     /// Reads both.
     pub(super) fn read(client: &AdminClient, sale: &SaleId) -> Result<Ledger, AuditError> {
         let told = Ledger::sale(client, sale)?;
-        let (mut records, mut salt, mut after) = (Vec::new(), None, None);
+        let (mut records, mut after) = (Vec::new(), None);
         loop {
             let from = after.map(|user| format!("after={user}&")).unwrap_or_default();
             let path = format!("/v1/sales/{sale}/records?{from}max={PAGE}");
             let page: Page = get(client, sale, &path)?;
             records.extend(page.records);
-            salt = page.salt.or(salt);
             // A node that repeats itself must not keep us here.
             if page.next.is_none() || page.next <= after {
-                return Ok(Ledger { sale: told, records, salt });
+                return Ok(Ledger { sale: told, records });
             }
             after = page.next;
         }

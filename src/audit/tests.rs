@@ -91,7 +91,7 @@ impl World {
         let units = |kind| self.records.iter().filter(|r| r.kind == kind).count() as u64;
         json!({
             "id": "shop/drop", "epoch": 1, "version": 4, "opens_at_ms": T0,
-            "overshoot_permille": 1000, "per_user": {"orders": 1, "units": 1},
+            "overshoot_permille": 1000, "per_user": {"orders": 1, "units": 1}, "salt": SALT,
             "pools": [{
                 "name": "default", "stock": self.stock,
                 "confirmed": units(RecordKind::Confirmed) + self.astray,
@@ -104,7 +104,7 @@ impl World {
         let mut past = Past::default();
         self.lines.iter().cloned().for_each(|line| past.note(line));
         let sale = serde_json::from_value(self.sale()).unwrap();
-        let ledger = Ledger { sale, records: self.records.clone(), salt: Some(SALT) };
+        let ledger = Ledger { sale, records: self.records.clone() };
         judge(&"shop/drop".parse().unwrap(), &ledger, &past, Some(&self.orders), false)
     }
 
@@ -220,7 +220,7 @@ fn node(dir: &Path, sale: Value, records: Vec<Record>) -> PathBuf {
                 Some("/v1/sales/shop/drop") => sale.to_string(),
                 Some("/v1/sales/shop/drop/records?max=1000") => {
                     let next = records.last().map(|record| record.user);
-                    json!({"records": records, "next": next, "salt": SALT}).to_string()
+                    json!({"records": records, "next": next}).to_string()
                 }
                 Some(path) if path.contains("after=") => {
                     json!({"records": [], "next": null}).to_string()

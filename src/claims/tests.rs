@@ -207,7 +207,7 @@ fn a_store_that_is_down_at_the_start_is_told_when_it_comes() {
 fn the_reaper_sends_what_nobody_resolved_to_limbo_and_a_late_outcome_still_counts() {
     let rig = Setup::new(2).start();
     let sent = rig.admitted(1).begin_send();
-    rig.clock.set_ledger_offset(60_000, 0);
+    rig.clock.set_ledger_offset(700_000, 0);
     wait_until("the reaper", || rig.store.kinds() == [RecordKind::Limbo]);
     wait_until("the journal", || rig.events(1) == [Event::Admitted, Event::Unknown]);
     sent.resolve(outcome(Verdict::Confirmed));
