@@ -240,8 +240,14 @@ fn disguised() -> impl Strategy<Value = String> {
     })
 }
 
+/// Cases are cheap, and a purchase among them is rare.
+fn config() -> ProptestConfig {
+    let usual = ProptestConfig::default();
+    ProptestConfig { cases: usual.cases.max(10_000), failure_persistence: None, ..usual }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 10_000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     #[test]
     fn what_any_lenient_server_reads_as_a_purchase_is_an_alias(path in target(), steps in steps()) {
