@@ -156,7 +156,7 @@ async fn relay(
     let timeouts = Timeouts {
         first_byte: settings.first_byte_timeout.duration(),
         idle: settings.idle_timeout.duration(),
-        total: None,
+        until: None,
     };
     match group.send(request, timeouts).await {
         Ok(answer) => relayed(answer),

@@ -78,8 +78,9 @@ pub struct Timeouts {
     pub first_byte: Duration,
     /// Silence within the answer; and of a server that takes no more of the request.
     pub idle: Duration,
-    /// The whole exchange; `None`: unlimited.
-    pub total: Option<Duration>,
+    /// When the whole exchange must be over, and after which not a byte of the request leaves,
+    /// however starved the process is; `None`: unlimited.
+    pub until: Option<Instant>,
 }
 
 /// A validated answer of the shop: one framing, no hop-by-hop fields, a final status. Our own
@@ -211,13 +212,10 @@ impl Group {
         timeouts: Timeouts,
     ) -> Result<Response, UpstreamError> {
         let trace = Trace::new();
-        let Some(total) = timeouts.total else {
-            return self.attempts(request, timeouts, None, &trace).await;
-        };
-        let deadline = Instant::now() + total;
-        let attempts = self.attempts(request, timeouts, Some(deadline), &trace);
+        let attempts = self.attempts(request, timeouts, &trace);
+        let Some(until) = timeouts.until else { return attempts.await };
         // Dropped when it is late, and its connection with it: then the trace is exact.
-        let result = timeout_at(deadline, attempts).await;
+        let result = timeout_at(until, attempts).await;
         result.unwrap_or_else(|_| {
             let late = UpstreamError::unsent(trace.stage(), true, "the exchange took too long");
             Err(UpstreamError { written: trace.written(), ..late })
@@ -228,7 +226,6 @@ impl Group {
         self: &Rc<Self>,
         request: Request,
         timeouts: Timeouts,
-        deadline: Option<Instant>,
         trace: &Trace,
     ) -> Result<Response, UpstreamError> {
         let spare = Spare::of(&request);
@@ -239,7 +236,7 @@ impl Group {
         loop {
             let conn = self.connection(&mut wish, |stage| trace.at(stage)).await?;
             let is_reused = conn.is_reused;
-            let broken = match self.exchange(conn, outgoing, timeouts, deadline, trace).await {
+            let broken = match self.exchange(conn, outgoing, timeouts, trace).await {
                 Ok(response) => return Ok(response),
                 Err(broken) => broken,
             };

@@ -155,21 +155,21 @@ async fn send(
     permit: Permit,
 ) -> Forwarded {
     let (claim, deadline) = (permit.claim(), permit.deadline());
-    let left = Duration::from_millis(deadline.since(errand.ledger_now()));
-    let total = errand.site.purchase_timeout.min(left);
     let request = errand.request(inner, &pool, &claim, deadline);
-    if total.is_zero() {
+    let now = Instant::now();
+    let until = errand.at_ledger(deadline).min(now + errand.site.purchase_timeout);
+    if until <= now {
         drop(permit);
         tracing::warn!(%claim, "an admission came after its deadline; its units are free again");
         return Reason::Unavailable.into();
     }
     let timeouts = Timeouts {
-        first_byte: errand.site.first_byte_timeout.min(total),
-        idle: errand.site.idle_timeout.min(total),
-        total: Some(total),
+        first_byte: errand.site.first_byte_timeout,
+        idle: errand.site.idle_timeout,
+        until: Some(until),
     };
     let sent = permit.begin_send();
-    let heard = hear(group, request, timeouts, total, inner.shared.answer_bytes_max).await;
+    let heard = hear(group, request, timeouts, until, inner.shared.answer_bytes_max).await;
     let settled = settle(inner, &errand, &pool, heard);
     let outcome = settled.outcome;
     inner.hook.tell(&Report {
@@ -253,10 +253,10 @@ async fn hear(
     group: &std::rc::Rc<Group>,
     request: Request,
     timeouts: Timeouts,
-    total: Duration,
+    until: Instant,
     bytes_max: usize,
 ) -> Heard {
-    let until = Instant::now() + total + GRACE;
+    let until = until + GRACE;
     let lost = |cause: String| Heard::Lost { cause, too_long: false };
     let response = match tokio::time::timeout_at(until, group.send(request, timeouts)).await {
         Ok(Ok(response)) => response,
@@ -305,10 +305,10 @@ async fn collect(mut body: ResponseBody, bytes_max: usize) -> Result<Bytes, Cut>
 }
 
 impl Errand {
-    /// The ledger's clock now, by the request's reading of it and the time since.
-    fn ledger_now(&self) -> UnixMs {
-        let passed = self.started.elapsed().as_millis();
-        self.now.ledger.plus(u64::try_from(passed).unwrap_or(u64::MAX))
+    /// When the ledger's clock shows `at`, by the request's reading of it. One instant for the whole
+    /// way to the socket: a process that is stopped somewhere on it gets no more time.
+    fn at_ledger(&self, at: UnixMs) -> Instant {
+        self.started + Duration::from_millis(at.since(self.now.ledger))
     }
 
     /// The purchase as the shop receives it: a head of our own making.

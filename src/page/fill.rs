@@ -317,7 +317,7 @@ fn timeouts(group: &Group, fill_timeout: Duration) -> Timeouts {
     Timeouts {
         first_byte: fill_timeout,
         idle: group.settings().idle_timeout.duration(),
-        total: None,
+        until: None,
     }
 }
 

@@ -75,13 +75,12 @@ impl Group {
         mut conn: Conn,
         request: Request<SentBody>,
         timeouts: Timeouts,
-        deadline: Option<Instant>,
         trace: &Trace,
     ) -> Result<Response, Broken> {
         let method = request.method().clone();
         let progress = request.body().progress();
         let wire = conn.wire.clone();
-        wire.begin(self.settings().head_bytes_max.in_memory());
+        wire.begin(self.settings().head_bytes_max.in_memory(), timeouts.until);
         trace.begin(&wire);
         let sent = conn.send(request);
         let (error, unsent) = match answer(sent, &wire, &progress, timeouts, trace).await {
@@ -89,7 +88,7 @@ impl Group {
                 Ok(framing) => {
                     let (parts, incoming) = response.into_parts();
                     conn.hears(keeps(&parts.headers));
-                    let times = (timeouts.idle, deadline);
+                    let times = (timeouts.idle, timeouts.until);
                     let tail = Tail::new(incoming, conn, self.clone(), progress, times);
                     return Ok(relayed(parts, tail, framing));
                 }
@@ -111,6 +110,9 @@ impl Group {
     fn failure(&self, error: &hyper::Error, wire: &Wire, trace: &Trace) -> UpstreamError {
         match wire.refused() {
             Some(why) => self.invalid(why),
+            None if wire.was_late() => {
+                UpstreamError::unsent(trace.stage(), true, "the time to send was over")
+            }
             None if error.is_parse() => self.invalid(&in_words(error)),
             None => UpstreamError::unsent(trace.stage(), false, &in_words(error)),
         }

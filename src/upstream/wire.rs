@@ -24,6 +24,9 @@ pub(super) struct Wire {
     written: Cell<u64>,
     read: Cell<u64>,
     wrote_at: Cell<Instant>,
+    /// Not a byte of this exchange leaves from then on.
+    until: Cell<Option<Instant>>,
+    was_late: Cell<bool>,
     sink: Sink,
 }
 
@@ -63,16 +66,21 @@ impl Wire {
             written: Cell::new(0),
             read: Cell::new(0),
             wrote_at: Cell::new(Instant::now()),
+            until: Cell::new(None),
+            was_late: Cell::new(false),
             sink,
         })
     }
 
     /// Begins an exchange: what is counted from here on is of this one. Bytes of the one before that
-    /// hyper still holds would count too, which errs on the safe side.
-    pub(super) fn begin(&self, head_bytes_max: usize) {
+    /// hyper still holds would count too, which errs on the safe side. Nothing leaves after `until`:
+    /// it is looked at before each write, since a process may be stopped at any point before that.
+    pub(super) fn begin(&self, head_bytes_max: usize, until: Option<Instant>) {
         self.written.set(0);
         self.read.set(0);
         self.refused.set(None);
+        self.until.set(until);
+        self.was_late.set(false);
         self.wrote_at.set(Instant::now());
         *self.watch.borrow_mut() = Some(HeadWatch::new(head_bytes_max));
     }
@@ -97,6 +105,11 @@ impl Wire {
         self.refused.get()
     }
 
+    /// Whether bytes were held back because their time was over.
+    pub(super) fn was_late(&self) -> bool {
+        self.was_late.get()
+    }
+
     /// Closes the socket at once.
     pub(super) fn close(&self) {
         self.socket.take();
@@ -109,6 +122,20 @@ impl Wire {
     /// Whether the server is still there and silent, as the kernel knows it.
     pub(super) fn is_quiet(&self) -> bool {
         self.socket.borrow().as_ref().is_some_and(|socket| socket.stream.is_quiet())
+    }
+
+    /// Runs a write, unless the time for it is over.
+    fn write(
+        &self,
+        write: impl FnOnce(Pin<&mut Stream>) -> Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        let mut socket = self.socket.borrow_mut();
+        let Some(socket) = &mut *socket else { return Poll::Ready(Err(closed())) };
+        if self.until.get().is_some_and(|until| Instant::now() >= until) {
+            self.was_late.set(true);
+            return Poll::Ready(Err(io::Error::from(io::ErrorKind::TimedOut)));
+        }
+        self.wrote(write(Pin::new(&mut socket.stream)))
     }
 
     fn heard(&self, bytes: &[u8]) -> io::Result<()> {
@@ -163,11 +190,7 @@ impl AsyncWrite for Tap {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let polled = match &mut *self.0.socket.borrow_mut() {
-            Some(socket) => Pin::new(&mut socket.stream).poll_write(cx, bytes),
-            None => Poll::Ready(Err(closed())),
-        };
-        self.0.wrote(polled)
+        self.0.write(|stream| stream.poll_write(cx, bytes))
     }
 
     fn poll_write_vectored(
@@ -175,11 +198,7 @@ impl AsyncWrite for Tap {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let polled = match &mut *self.0.socket.borrow_mut() {
-            Some(socket) => Pin::new(&mut socket.stream).poll_write_vectored(cx, slices),
-            None => Poll::Ready(Err(closed())),
-        };
-        self.0.wrote(polled)
+        self.0.write(|stream| stream.poll_write_vectored(cx, slices))
     }
 
     fn is_write_vectored(&self) -> bool {

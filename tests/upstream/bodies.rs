@@ -7,9 +7,10 @@ use http::Method;
 use penstock::http::ResponseBody;
 use penstock::http::body::BodyError;
 use penstock::upstream::{Body, Timeouts};
+use tokio::time::Instant;
 
 use crate::origin::{Origin, silence};
-use crate::rig::{OK, PATIENT, SHORT, next, read, request, run, stream, text, to, until};
+use crate::rig::{LONG, OK, PATIENT, SHORT, next, read, request, run, stream, text, to, until};
 
 /// Answers once with `bytes` and closes.
 async fn once(bytes: &'static str) -> Origin {
@@ -180,9 +181,9 @@ fn a_silent_body_times_out_and_a_slow_reader_does_not() {
         })
         .await;
         let stage = to(origin.address);
-        for timeouts in
-            [Timeouts { idle: SHORT, ..PATIENT }, Timeouts { total: Some(SHORT * 3), ..PATIENT }]
-        {
+        for idle in [SHORT, LONG] {
+            let until = (idle == LONG).then(|| Instant::now() + SHORT * 3);
+            let timeouts = Timeouts { idle, until, ..PATIENT };
             let answer = stage.group.send(request(Method::GET, Body::Empty), timeouts).await;
             let mut body = answer.expect("a head").body;
             assert_eq!(next(&mut body).await.expect("data").expect("data"), "half");

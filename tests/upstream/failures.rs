@@ -2,12 +2,14 @@
 //! said of the request and what the server saw of it.
 
 use std::cell::Cell;
+use std::future::poll_fn;
 use std::rc::Rc;
 
 use http::Method;
 use penstock::metrics::Counter;
 use penstock::upstream::{Body, Stage, Timeouts, Written};
 use tokio::net::TcpListener;
+use tokio::time::Instant;
 
 use crate::origin::{Origin, silence};
 use crate::rig::{LONG, OK, PATIENT, SHORT, failed, request, run, stage, stream, text, to, until};
@@ -280,9 +282,9 @@ fn no_answer_in_time_is_unknown() {
         })
         .await;
         let stage = to(origin.address);
-        for timeouts in
-            [Timeouts { first_byte: SHORT, ..PATIENT }, Timeouts { total: Some(SHORT), ..PATIENT }]
-        {
+        for first_byte in [SHORT, LONG] {
+            let until = (first_byte == LONG).then(|| Instant::now() + SHORT);
+            let timeouts = Timeouts { first_byte, until, ..PATIENT };
             let sent = stage.group.send(request(Method::POST, Body::Full("o".into())), timeouts);
             let error = failed(sent.await);
             assert_eq!((error.at, error.written), (Stage::FirstByte, Written::Maybe), "{error}");
@@ -308,7 +310,8 @@ fn a_total_timeout_before_anything_was_sent_is_a_definite_failure() {
             _ = &mut busy => panic!("no answer was sent"),
             () = until(|| origin.requests() == 1) => {}
         }
-        let timeouts = Timeouts { first_byte: LONG, idle: LONG, total: Some(SHORT) };
+        let timeouts =
+            Timeouts { first_byte: LONG, idle: LONG, until: Some(Instant::now() + SHORT) };
         let sent = stage.group.send(request(Method::POST, Body::Full("o".into())), timeouts);
         tokio::select! {
             _ = &mut busy => panic!("no answer was sent"),
@@ -318,6 +321,32 @@ fn a_total_timeout_before_anything_was_sent_is_a_definite_failure() {
                 assert!(error.timed_out);
             }
         }
+    });
+}
+
+#[test]
+fn a_process_that_was_stopped_before_the_write_writes_nothing() {
+    run(|| async {
+        let origin = Origin::constant(OK).await;
+        let stage = to(origin.address);
+        // Now there is an idle connection: the next request is with hyper after one poll.
+        assert_eq!(stage.get_text().await, "ok");
+        let timeouts = Timeouts { until: Some(Instant::now() + SHORT), ..PATIENT };
+        let sent = stage.group.send(request(Method::POST, Body::Full("o".into())), timeouts);
+        tokio::pin!(sent);
+        let mut was_stopped = false;
+        let result = poll_fn(|cx| {
+            let polled = sent.as_mut().poll(cx);
+            if !std::mem::replace(&mut was_stopped, true) {
+                // As SIGSTOP would: no timer of this thread fires before the connection's task runs.
+                std::thread::sleep(SHORT * 2);
+            }
+            polled
+        });
+        let error = failed(result.await);
+        assert_eq!((error.written, error.timed_out), (Written::Nothing, true), "{error}");
+        assert_eq!(origin.requests(), 1);
+        assert_eq!(stage.sink.get(Counter::UpstreamRequests), 1);
     });
 }
 
@@ -365,7 +394,7 @@ fn a_slow_client_is_not_the_servers_fault() {
     run(|| async {
         let origin = Origin::constant(OK).await;
         let stage = to(origin.address);
-        let timeouts = Timeouts { idle: SHORT, first_byte: LONG, total: None };
+        let timeouts = Timeouts { idle: SHORT, first_byte: LONG, until: None };
         let (frames, body) = stream(None);
         let sent = stage.group.send(request(Method::POST, body), timeouts);
         let (result, ()) = tokio::join!(sent, async {

@@ -35,7 +35,7 @@ pub const LONG: Duration = Duration::from_secs(300);
 /// What a test waits for that wants to see a timeout.
 pub const SHORT: Duration = Duration::from_millis(80);
 
-pub const PATIENT: Timeouts = Timeouts { first_byte: LONG, idle: LONG, total: None };
+pub const PATIENT: Timeouts = Timeouts { first_byte: LONG, idle: LONG, until: None };
 
 pub const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
