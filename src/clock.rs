@@ -5,7 +5,7 @@
 //! headers read; the ledger's clock (the store's) decides when a sale opens and ends.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Milliseconds on this process's monotonic clock.
@@ -88,6 +88,8 @@ struct LedgerOffset {
     /// Ledger minus wall clock, in milliseconds.
     offset_ms: AtomicI64,
     err_ms: AtomicU32,
+    /// The ledger's clock is not behind this.
+    least_ms: AtomicU64,
 }
 
 impl Clock {
@@ -100,10 +102,11 @@ impl Clock {
     pub fn now(&self) -> Now {
         let wall = wall();
         let offset = self.ledger.offset_ms.load(Ordering::Relaxed);
+        let least = self.ledger.least_ms.load(Ordering::Relaxed);
         Now {
             mono: self.mono(),
             wall,
-            ledger: UnixMs(wall.0.saturating_add_signed(offset)),
+            ledger: UnixMs(wall.0.saturating_add_signed(offset).max(least)),
             ledger_err_ms: u16::try_from(self.ledger.err_ms.load(Ordering::Relaxed))
                 .unwrap_or(u16::MAX),
         }
@@ -118,6 +121,14 @@ impl Clock {
     pub fn set_ledger_offset(&self, offset_ms: i64, err_ms: u16) {
         self.ledger.offset_ms.store(offset_ms, Ordering::Relaxed);
         self.ledger.err_ms.store(u32::from(err_ms), Ordering::Relaxed);
+    }
+
+    /// Reads the ledger's clock for a ledger that is kept in this process, and whose clock therefore
+    /// never goes back: from now on every reading is this one or later. When the machine's clock is
+    /// set back, the ledger's stands still until it is past again, for everybody alike.
+    pub fn latch_ledger(&self) -> UnixMs {
+        let now = self.now().ledger;
+        UnixMs(self.ledger.least_ms.fetch_max(now.0, Ordering::Relaxed).max(now.0))
     }
 }
 

@@ -184,3 +184,23 @@ async fn an_activity_is_sold_once_at_a_time() {
     let declared = call_of(&store, &second, declare(said)).await;
     assert_eq!(declared, OpResult::Declared(Declared::CreatedPaused));
 }
+
+#[tokio::test]
+async fn a_machines_clock_that_is_set_back_stops_nobody_and_opens_nothing_early() {
+    let (place, clock) = (Place::new(), Clock::system());
+    let settings = Settings::default();
+    let store = Embedded::open(&place.path(), clock.clone(), &settings, Sink::detached());
+    let store = store.expect("the store opens");
+    open_sale(&store, &sale_id(), 2).await;
+    clock.set_ledger_offset(3_600_000, 0);
+    let ahead = store.call(&sale_id(), Op::Read, PATIENT).await.expect("an answer").now;
+    clock.set_ledger_offset(0, 0);
+    // What the node thinks the ledger's clock shows is what it shows: the batch is not too late.
+    assert!(clock.now().ledger >= ahead);
+    let Op::Claim(batch) = claim_of(UserKey([1; 16])) else { panic!("a claim") };
+    let op = Op::Claim(ClaimBatch { not_after: clock.now().ledger.plus(1_000), ..batch });
+    let OpResult::Claimed(claimed) = call(&store, op).await else { panic!("claims") };
+    assert!(matches!(claimed[..], [Claimed::Admitted { .. }]), "{claimed:?}");
+    let now = store.call(&sale_id(), Op::Read, PATIENT).await.expect("an answer").now;
+    assert_eq!(now, ahead, "it stands still until the machine's clock is there again");
+}

@@ -58,7 +58,6 @@ impl Job {
 
 /// Works until the queue is closed and empty.
 pub(super) fn run(file: &File, clock: &Clock, jobs: &Receiver<Job>) {
-    let mut time = LedgerTime { clock, last: UnixMs(0) };
     loop {
         let first = match jobs.recv_timeout(PROBE) {
             Ok(job) => Some(job),
@@ -76,7 +75,7 @@ pub(super) fn run(file: &File, clock: &Clock, jobs: &Receiver<Job>) {
             .chain(jobs.try_iter().take(COMMIT_OPS_MAX))
             .filter(|job| job.ticket.take())
             .collect();
-        turn.run(taken, time.read());
+        turn.run(taken, clock.latch_ledger());
     }
 }
 
@@ -85,19 +84,6 @@ fn refuse(file: &File, jobs: impl Iterator<Item = Job>) {
     let words = file.health().err().unwrap_or_else(|| "it is closing".to_owned());
     for job in jobs.filter(|job| job.ticket.take()) {
         job.answer(Err(StoreError::Refused(words.clone())));
-    }
-}
-
-/// The machine's clock, which never goes back within this process.
-struct LedgerTime<'a> {
-    clock: &'a Clock,
-    last: UnixMs,
-}
-
-impl LedgerTime<'_> {
-    fn read(&mut self) -> UnixMs {
-        self.last = self.last.max(self.clock.now().ledger);
-        self.last
     }
 }
 
