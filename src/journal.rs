@@ -38,6 +38,21 @@ pub enum Event {
     Void,
 }
 
+impl Event {
+    /// Whether this is news of a claim of which `before` was said last. Lines stand in the order in
+    /// which they were written: the reaper's X may stand behind the outcome that came meanwhile, and
+    /// lines of several nodes may come in any order.
+    pub fn is_news_after(self, before: Event) -> bool {
+        match self {
+            Event::Admitted => before == Event::Admitted,
+            Event::Unknown | Event::Pending => {
+                !matches!(before, Event::Confirmed | Event::Failed | Event::Void)
+            }
+            Event::Confirmed | Event::Failed | Event::Void => true,
+        }
+    }
+}
+
 /// One line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Line {

@@ -107,8 +107,7 @@ impl Past {
             claim.admitted_ms.get_or_insert(line.t);
         }
         claim.contradicts |= contradict(claim.last, line.event);
-        // An admission is the first thing that happens: lines of several nodes may come otherwise.
-        if line.event != Event::Admitted || claim.last == Event::Admitted {
+        if line.event.is_news_after(claim.last) {
             if line.event == Event::Void && claim.last != Event::Void {
                 self.voided += units;
             }

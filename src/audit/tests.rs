@@ -181,6 +181,16 @@ fn each_fault_breaks_its_own_invariant() {
 }
 
 #[test]
+fn what_the_reaper_wrote_behind_an_outcome_is_no_news() {
+    let broken = World::broken(|w| {
+        w.lines.insert(5, line(4, T0 + 6, Event::Unknown));
+        w.lines.push(line(1, T0 + 9, Event::Unknown));
+        w.lines.push(line(2, T0 + 9, Event::Pending));
+    });
+    assert_eq!(broken, [""; 0]);
+}
+
+#[test]
 fn a_cancelled_order_was_an_order_and_its_unit_comes_back_by_a_restock() {
     let mut world = World::good();
     world.orders[0].status = Some("cancelled".to_owned());
@@ -242,7 +252,7 @@ fn a_forged_line_in_the_files_is_found() {
     let world = World::good();
     let (clock, sink) = (Clock::system(), Sink::detached());
     let (journal, _) = Journal::open(dir.path(), JournalSync::Batch, clock, sink, drop).unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     runtime.block_on(journal.keep(world.lines.clone())).unwrap();
     let mut records = world.records.clone();
     records.sort_by_key(|record| record.user);

@@ -128,7 +128,10 @@ impl History {
             attempt: line.attempt,
             node: line.node,
             units: line.units,
-            event: line.event,
+            event: match before {
+                Some(before) if !line.event.is_news_after(before.event) => before.event,
+                _ => line.event,
+            },
             admitted_at: match before {
                 Some(before) => before.admitted_at,
                 None => admitted.then_some(UnixMs(line.t)),
@@ -220,6 +223,20 @@ impl Memory {
         let user = self.users.get(user)?;
         let holds = user.sale == *sale && user.until.is_none_or(|until| now < until);
         holds.then_some(user.known)
+    }
+
+    /// The reaper sent a claim to limbo. Returns what is known of it, if its outcome is still open here.
+    pub(super) fn reaped(&self, claim: &ClaimId, now: MonoMs) -> Option<Past> {
+        let past = {
+            let mut open = self.lock();
+            let past = open.get_mut(claim)?;
+            past.event = Event::Unknown;
+            past.clone()
+        };
+        let Past { attempt, order, .. } = past.clone();
+        let known = Known { kind: RecordKind::Limbo, claim: *claim, attempt, order };
+        self.know(&past.sale, past.user, known, now);
+        Some(past)
     }
 
     /// What is remembered of an open claim.

@@ -9,7 +9,6 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::memory::Past;
 use super::shared::{CALL_DEADLINE, Shared};
 use crate::ident::SaleId;
-use crate::journal::Event;
 use crate::ledger::{Op, OpResult, Record, Reply};
 use crate::metrics::Counter;
 
@@ -39,8 +38,7 @@ async fn reap(shared: &Shared, sale: &SaleId) -> bool {
     let epoch = state.map_or(1, |state| state.epoch);
     let mut lines = Vec::new();
     for record in records.iter().filter(|record| shared.is_ours(record)) {
-        let past = limbo(shared, sale, epoch, record);
-        shared.memory.note(record.claim, &past, shared.clock.mono());
+        let Some(past) = limbo(shared, sale, epoch, record) else { continue };
         shared.sink.inc(Counter::OutcomeUnknown);
         lines.push(past.line(record.claim, now));
     }
@@ -55,10 +53,14 @@ async fn reap(shared: &Shared, sale: &SaleId) -> bool {
     u32::try_from(records.len()).is_ok_and(|n| n >= REAP_MAX)
 }
 
-fn limbo(shared: &Shared, sale: &SaleId, epoch: u32, record: &Record) -> Past {
-    let past = shared.memory.open(&record.claim);
-    let past = past.unwrap_or_else(|| Past::of_record(sale, epoch, record));
-    Past { event: Event::Unknown, ..past }
+/// What the journal is told of a record in limbo. Nothing of a claim of this run that is not open any
+/// more: its outcome came meanwhile, or it was never handed out, and the ledger hears of that.
+fn limbo(shared: &Shared, sale: &SaleId, epoch: u32, record: &Record) -> Option<Past> {
+    let past = shared.memory.reaped(&record.claim, shared.clock.mono());
+    past.or_else(|| {
+        let is_of_this_run = record.node == shared.node;
+        (!is_of_this_run).then(|| Past::of_record(sale, epoch, record))
+    })
 }
 
 const EVERY: Duration = Duration::from_secs(1);
