@@ -93,8 +93,14 @@ pub(super) async fn watch(shared: Arc<Shared>) {
 async fn probe(shared: &Shared) {
     let failed = shared.breaker.lock().sale.clone();
     match failed.or_else(|| shared.book.all().first().map(|sale| sale.state.id.clone())) {
-        // An answer mends the breaker.
-        Some(sale) => drop(shared.call(&sale, Op::Read, CALL_DEADLINE).await),
+        // An answer mends the breaker. A refusal is one too: what is wrong with one sale must not
+        // close all others.
+        Some(sale) => {
+            let answer = shared.call(&sale, Op::Read, CALL_DEADLINE).await;
+            if matches!(answer, Err(StoreError::Refused(_))) {
+                shared.breaker.mend();
+            }
+        }
         None => {
             if shared.sales().await.is_ok() {
                 shared.breaker.mend();

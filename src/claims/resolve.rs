@@ -15,6 +15,7 @@ use crate::clock::UnixMs;
 use crate::ident::SaleId;
 use crate::ledger::{Op, OpResult, Reply, Resolved};
 use crate::metrics::Counter;
+use crate::store::StoreError;
 
 /// Journals outcomes and passes them on.
 pub(super) async fn write(
@@ -44,7 +45,7 @@ pub(super) async fn deliver(
     mut due: mpsc::UnboundedReceiver<Due>,
 ) {
     let mut waiting = VecDeque::new();
-    let mut wait = RETRY_FIRST;
+    let (mut wait, mut batch_max) = (RETRY_FIRST, BATCH_MAX);
     loop {
         if waiting.is_empty() {
             match due.recv().await {
@@ -55,25 +56,43 @@ pub(super) async fn deliver(
         while let Ok(next) = due.try_recv() {
             waiting.push_back(next);
         }
-        let batch: Vec<Due> = waiting.drain(..waiting.len().min(BATCH_MAX)).collect();
-        let (left, answered) = send(&shared, &sale, batch).await;
-        let nothing_moved = !left.is_empty();
+        let batch: Vec<Due> = waiting.drain(..waiting.len().min(batch_max)).collect();
+        let was_together = batch.len() > 1;
+        let (left, answer) = send(&shared, &sale, batch).await;
+        let is_left = !left.is_empty();
         // To the end: one that waits for its time must not hold up others.
         waiting.extend(left);
-        wait = if answered { RETRY_FIRST } else { (wait * 2).min(RETRY_LAST) };
-        if nothing_moved {
+        // What the store refuses because of one of them, it takes of the others: each alone at first.
+        batch_max = match answer {
+            Answer::Refused => 1,
+            Answer::Good => (batch_max * 2).min(BATCH_MAX),
+            Answer::None => batch_max,
+        };
+        if answer == Answer::Refused && was_together {
+            continue;
+        }
+        wait = if answer == Answer::Good { RETRY_FIRST } else { (wait * 2).min(RETRY_LAST) };
+        if is_left {
             sleep(wait).await;
         }
     }
 }
 
-/// Returns what must be sent again, and whether the ledger answered at all.
-async fn send(shared: &Shared, sale: &SaleId, batch: Vec<Due>) -> (Vec<Due>, bool) {
+/// What the ledger said to a batch as a whole.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Answer {
+    Good,
+    Refused,
+    None,
+}
+
+/// Returns what must be sent again.
+async fn send(shared: &Shared, sale: &SaleId, batch: Vec<Due>) -> (Vec<Due>, Answer) {
     let op = Op::Resolve(batch.iter().map(|due| due.resolution.clone()).collect());
-    let trouble = match shared.call(sale, op, CALL_DEADLINE).await {
+    let (trouble, answer) = match shared.call(sale, op, CALL_DEADLINE).await {
         Ok(Reply { now, result: OpResult::Resolved(said), .. }) if said.len() == batch.len() => {
             shared.set_trouble(Concern::Outcomes, sale, None);
-            return (acknowledge(shared, sale, batch, said, now), true);
+            return (acknowledge(shared, sale, batch, said, now), Answer::Good);
         }
         Ok(Reply { now, result: OpResult::NoSale, .. }) => {
             // There is nothing to undo in a sale that is not there.
@@ -86,14 +105,15 @@ async fn send(shared: &Shared, sale: &SaleId, batch: Vec<Due>) -> (Vec<Due>, boo
                 );
                 shared.set_trouble(Concern::Outcomes, sale, Some(text));
             }
-            return (left, false);
+            return (left, Answer::None);
         }
-        Ok(_) => "its answer makes no sense".to_owned(),
-        Err(error) => error.to_string(),
+        Ok(_) => ("its answer makes no sense".to_owned(), Answer::None),
+        Err(error @ StoreError::Refused(_)) => (error.to_string(), Answer::Refused),
+        Err(error) => (error.to_string(), Answer::None),
     };
     let text = format!("outcomes of {sale} wait for the store: {trouble}");
     shared.set_trouble(Concern::Outcomes, sale, Some(text));
-    (batch, false)
+    (batch, answer)
 }
 
 /// Returns those that the ledger may still have to hear again.
