@@ -1,6 +1,6 @@
 //! `penstock limbo`: what nobody knows, and what settles it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
@@ -35,7 +35,7 @@ enum Verb {
         /// The list may lack orders: what is not in it stays in limbo.
         #[arg(long)]
         partial: bool,
-        /// When the list was made, with an offset; absent: now.
+        /// When the list was made, with an offset; absent: when its file was last written.
         #[arg(long, value_name = "TIME")]
         made_at: Option<Time>,
         /// How long after an admission's deadline the shop may still make its order. What is not in
@@ -112,7 +112,11 @@ pub fn run(args: Args) -> Exit {
         Verb::List { one } => list(&one),
         Verb::Match { one, orders, partial, made_at, settle: wait, at_rest, dry_run } => {
             // Far enough in the future for every deadline.
-            let made_at_ms = if at_rest { Some(u64::MAX) } else { made_at.map(|time| time.at.0) };
+            let made_at_ms = match made_at {
+                _ if at_rest => Some(u64::MAX),
+                Some(time) => Some(time.at.0),
+                None => written_at_ms(&orders),
+            };
             let settle_ms = wait.ms;
             match orders::read(&orders) {
                 Ok(orders) => {
@@ -134,6 +138,13 @@ pub fn run(args: Args) -> Exit {
         }
     };
     done.unwrap_or_else(|exit| exit)
+}
+
+/// When a file was last written. An old list does not know the newest orders, whenever it is used.
+fn written_at_ms(file: &Path) -> Option<u64> {
+    let written = std::fs::metadata(file).ok()?.modified().ok()?;
+    let ms = written.duration_since(std::time::UNIX_EPOCH).ok()?.as_millis();
+    u64::try_from(ms).ok()
 }
 
 fn list(one: &One) -> Result<Exit, Exit> {
