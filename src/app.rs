@@ -80,6 +80,8 @@ pub fn run(settings: Settings) -> Result<(), AppError> {
         let ended = app.until_end(&mut signals).await;
         app.node.phase.send_replace(Phase::Stopped);
         app.workers.join().await;
+        // What the workers let go of just now should stand in the journal at least.
+        app.node.ledger.claims.drain(LAST_OUTCOMES_LONGEST).await;
         app.node.kit.log.finish();
         ended
     });
@@ -124,6 +126,8 @@ impl App {
             clock.clone(),
             registry.sink(),
         ));
+        let claims = ledger.claims.clone();
+        tasks.spawn(async move { claims.death().await });
         let socket = operator.serve(&context, &mut tasks).map_err(boot("the admin interface"))?;
         ledger.settle(&book).await;
         let (phase, watched) = watch::channel(Phase::Serving);
@@ -222,6 +226,7 @@ fn listening(bound: &[Bound], operator: &Operator) -> String {
 }
 
 const CONTROL_THREADS: usize = 2;
+const LAST_OUTCOMES_LONGEST: std::time::Duration = std::time::Duration::from_millis(500);
 const CONTROL_LONGEST: std::time::Duration = std::time::Duration::from_secs(1);
 const BLOCKING_THREADS_MAX: usize = 32;
 /// Runtimes, journal, ledger, logs, the admin interface.

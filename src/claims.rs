@@ -169,11 +169,10 @@ impl Claims {
         let history = std::mem::take(&mut parts.history);
         let declarations = std::mem::take(&mut parts.declarations);
         let shared = Shared::new(parts, &history);
-        let runtime = &shared.runtime;
-        runtime.spawn(breaker::watch(shared.clone()));
-        runtime.spawn(reap::run(shared.clone()));
+        shared.task("the watch over the store", breaker::watch(shared.clone()));
+        shared.task("the reaper", reap::run(shared.clone()));
         recover::start(&shared, history);
-        runtime.spawn(declare::run(shared.clone(), declarations));
+        shared.task("declarations", declare::run(shared.clone(), declarations));
         Claims { shared }
     }
 
@@ -231,6 +230,12 @@ impl Claims {
             tracing::error!("at the end: {cause}");
         }
         left
+    }
+
+    /// Waits until a task of the claims panicked, and says which: the process should end then, the next
+    /// start finishes what was under way.
+    pub async fn death(&self) -> String {
+        format!("a task of the claims died: {}", self.shared.death().await)
     }
 
     /// Permits and outcomes that are under way.

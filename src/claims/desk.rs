@@ -42,10 +42,10 @@ impl Desk {
         let (outcomes, due) = mpsc::unbounded_channel();
         let (written, deliver) = mpsc::unbounded_channel();
         let desk = Arc::new(Desk { sale, claims, outcomes });
-        let runtime = &shared.runtime;
-        runtime.spawn(batch::run(shared.clone(), desk.clone(), waiting));
-        runtime.spawn(resolve::write(shared.clone(), due, written));
-        runtime.spawn(resolve::deliver(shared.clone(), desk.sale.clone(), deliver));
+        shared.task("batches of claims", batch::run(shared.clone(), desk.clone(), waiting));
+        shared.task("the journal of outcomes", resolve::write(shared.clone(), due, written));
+        let deliver = resolve::deliver(shared.clone(), desk.sale.clone(), deliver);
+        shared.task("the delivery of outcomes", deliver);
         desk
     }
 

@@ -30,7 +30,7 @@ pub(super) fn start(shared: &Arc<Shared>, history: History) {
         let text = format!("{sale}: the ledger does not know yet what the journal says");
         shared.note_recovery(sale, Some(text));
     }
-    shared.runtime.spawn(run(shared.clone(), sales));
+    shared.task("the recovery", run(shared.clone(), sales));
 }
 
 async fn run(shared: Arc<Shared>, mut left: HashMap<SaleId, Claimed>) {

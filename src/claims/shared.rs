@@ -51,6 +51,8 @@ pub(super) struct Shared {
     pub(super) declared: watch::Sender<bool>,
     /// What keeps a sale from being as declared, or from being recovered, in words.
     troubles: Mutex<BTreeMap<(Concern, SaleId), String>>,
+    /// The first task that panicked.
+    died: watch::Sender<Option<&'static str>>,
 }
 
 /// What a trouble with a sale is about.
@@ -83,7 +85,28 @@ impl Shared {
             desks: Mutex::default(),
             declared: watch::Sender::new(false),
             troubles: Mutex::default(),
+            died: watch::Sender::new(None),
         })
+    }
+
+    /// Runs a task that lives as long as the node. If it panics, [`Shared::death`] says so: a sale
+    /// whose claims or outcomes nobody handles any more must not go unnoticed.
+    pub(super) fn task(&self, what: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        let witness = Witness { died: self.died.clone(), what };
+        self.runtime.spawn(async move {
+            let _witness = witness;
+            task.await;
+        });
+    }
+
+    /// Waits until a task panicked; says which.
+    pub(super) async fn death(&self) -> &'static str {
+        let mut died = self.died.subscribe();
+        let died = died.wait_for(Option::is_some).await.ok().and_then(|died| *died);
+        match died {
+            Some(what) => what,
+            None => std::future::pending().await,
+        }
     }
 
     pub(super) fn is_open(&self) -> bool {
@@ -258,6 +281,20 @@ fn clipped(text: String) -> String {
     match text.char_indices().nth(TEXT_CHARS_MAX) {
         Some((at, _)) => text.get(..at).unwrap_or_default().to_owned(),
         None => text,
+    }
+}
+
+/// Is dropped with its task, and sees whether that is by a panic.
+struct Witness {
+    died: watch::Sender<Option<&'static str>>,
+    what: &'static str,
+}
+
+impl Drop for Witness {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.died.send_replace(Some(self.what));
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::task::Poll;
 use rig::{Network, Rig, Setup, ask, block_on, declaration, outcome, sale, wait_for, wait_until};
 
 use super::*;
-use crate::journal::Event;
+use crate::journal::{Event, Line};
 use crate::ledger::{Control, Controlled, Declared, OpResult};
 use crate::metrics::Counter;
 
@@ -160,6 +160,55 @@ fn a_disk_that_fails_admits_nobody_and_what_the_ledger_admitted_is_undone() {
 }
 
 #[test]
+fn a_disk_that_hangs_admits_nobody_and_keeps_nobody_waiting() {
+    let rig = Setup::new(2).start();
+    let open = rig.admitted(1).begin_send();
+    rig.journal.hang_disk(true);
+    assert!(matches!(rig.claim(2), Claim::Unavailable));
+    open.resolve(outcome(Verdict::Confirmed));
+    wait_until("the ledger", || rig.store.kinds() == [RecordKind::Confirmed]);
+    rig.journal.hang_disk(false);
+    rig.drained();
+    assert_eq!(rig.events(1), [Event::Admitted, Event::Confirmed]);
+    assert_eq!(rig.events(2), [Event::Admitted, Event::Failed]);
+    drop(rig.admitted(2));
+}
+
+#[test]
+fn an_outcome_that_the_store_refuses_keeps_no_other_from_it() {
+    let rig = Setup::new(9).start();
+    let sent: Vec<_> = (1..=9).map(|n| rig.admitted(n).begin_send()).collect();
+    rig.store.set(Network::RefusingOne);
+    sent.into_iter().for_each(|sent| sent.resolve(outcome(Verdict::Confirmed)));
+    wait_until("the others", || rig.claims.under_way() == 1);
+    assert_eq!(rig.store.kinds().iter().filter(|k| **k == RecordKind::Confirmed).count(), 8);
+    assert!(!rig.claims.health().is_empty());
+    rig.store.set(Network::Well);
+    rig.drained();
+    assert_eq!(rig.store.kinds(), [RecordKind::Confirmed; 9]);
+}
+
+#[test]
+fn a_refusal_is_an_answer() {
+    let rig = Setup::new(1).start();
+    rig.store.set(Network::Down);
+    assert!(matches!(rig.claim(1), Claim::Unavailable));
+    assert!(!rig.claims.is_open());
+    // What was asked about is broken for good: other sales are not.
+    rig.store.set(Network::Refusing);
+    wait_until("the breaker", || rig.claims.is_open());
+}
+
+#[test]
+fn a_task_that_panics_is_not_silent() {
+    let rig = Setup::new(1).start();
+    rig.store.set(Network::Panicking);
+    assert!(matches!(rig.claim(1), Claim::Unavailable));
+    let said = block_on(rig.claims.death());
+    assert!(said.contains("batches of claims"), "{said}");
+}
+
+#[test]
 fn after_a_kill_what_was_open_is_in_limbo_and_no_outcome_is_lost() {
     let rig = Setup::new(5).start();
     let sold = rig.admitted(1).begin_send();
@@ -189,6 +238,34 @@ fn after_a_kill_what_was_open_is_in_limbo_and_no_outcome_is_lost() {
     wait_until("the recovery", || rig.claims.health().is_empty());
     rig.drained();
     assert_eq!(rig.lines().len(), lines);
+}
+
+#[test]
+fn an_outcome_is_not_lost_behind_the_line_of_a_reaper_that_was_slow() {
+    let rig = Setup::new(1).start();
+    let sold = rig.admitted(1).begin_send();
+    rig.store.set(Network::Down);
+    sold.resolve(outcome(Verdict::Confirmed));
+    wait_until("the journal", || rig.events(1) == [Event::Admitted, Event::Confirmed]);
+    let reaped = Line { event: Event::Unknown, ..rig.lines()[0].clone() };
+    block_on(rig.journal.keep(vec![reaped])).unwrap();
+    let rig = rig.restart(());
+    wait_until("the recovery", || rig.store.kinds() == [RecordKind::Confirmed]);
+}
+
+#[test]
+fn the_reaper_writes_no_line_of_a_claim_that_has_its_outcome() {
+    let rig = Setup::new(1).start();
+    let sent = rig.admitted(1).begin_send();
+    rig.store.set(Network::RefusingOne);
+    sent.resolve(outcome(Verdict::Confirmed));
+    rig.clock.set_ledger_offset(700_000, 0);
+    wait_until("the reaper", || rig.store.kinds() == [RecordKind::Limbo]);
+    rig.store.set(Network::Well);
+    rig.drained();
+    assert_eq!(rig.store.kinds(), [RecordKind::Confirmed]);
+    assert_eq!(rig.events(1), [Event::Admitted, Event::Confirmed]);
+    assert_eq!(rig.claims.known(&sale(), &ask(1).user).unwrap().kind, RecordKind::Confirmed);
 }
 
 #[test]

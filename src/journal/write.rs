@@ -66,6 +66,9 @@ struct State {
     /// Stands for a disk that fails.
     #[cfg(test)]
     disk_fails: AtomicBool,
+    /// Stands for a disk that does not answer.
+    #[cfg(test)]
+    disk_hangs: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -99,7 +102,8 @@ impl Journal {
         Ok((Journal { jobs, state }, found))
     }
 
-    /// Writes the lines of admissions: whether each may be sent. An error says that none was written.
+    /// Writes the lines of admissions: whether each may be sent. After an error none may be: a line may
+    /// stand there all the same, and is followed by one that undoes it.
     pub async fn admit(&self, lines: Vec<Line>) -> Result<(), JournalError> {
         self.job(lines, false, false).await
     }
@@ -127,7 +131,11 @@ impl Journal {
 
     async fn job(&self, lines: Vec<Line>, keep: bool, sync: bool) -> Result<(), JournalError> {
         let (done, written) = oneshot::channel();
-        let gone = || JournalError::Unwritable("its thread has ended".to_owned());
+        let gone = || {
+            let text = "its thread has died; restart Penstock";
+            self.state.stop(text.to_owned());
+            JournalError::Unwritable(text.to_owned())
+        };
         let mut job = Job { lines, keep, sync, done };
         while let Err(refused) = self.jobs.try_send(job) {
             match refused {
@@ -137,7 +145,21 @@ impl Journal {
             // Each sale has one job at a time: only thousands of sales at once come here.
             tokio::time::sleep(JOBS_FULL_WAIT).await;
         }
-        written.await.unwrap_or_else(|_| Err(gone()))
+        match tokio::time::timeout(ANSWER_LONGEST, written).await {
+            Ok(told) => told.unwrap_or_else(|_| Err(gone())),
+            // The job keeps its place: what follows is written behind it.
+            Err(_) => {
+                tracing::error!("the journal's disk has not answered for {ANSWER_LONGEST:?}");
+                Err(JournalError::Unwritable("its disk does not answer".to_owned()))
+            }
+        }
+    }
+}
+
+impl State {
+    fn stop(&self, why: String) {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = why;
+        self.writable.store(false, Ordering::Release);
     }
 }
 
@@ -147,11 +169,19 @@ impl Journal {
     pub(crate) fn fail_disk(&self, fails: bool) {
         self.state.disk_fails.store(fails, Ordering::Release);
     }
+
+    /// From now on the disk does not answer, or does again.
+    pub(crate) fn hang_disk(&self, hangs: bool) {
+        self.state.disk_hangs.store(hangs, Ordering::Release);
+    }
 }
 
 #[cfg(test)]
 impl State {
     fn check_disk(&self) -> io::Result<()> {
+        while self.disk_hangs.load(Ordering::Acquire) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         match self.disk_fails.load(Ordering::Acquire) {
             true => Err(io::Error::new(io::ErrorKind::StorageFull, "no space left on device")),
             false => Ok(()),
@@ -234,6 +264,8 @@ impl Writer {
                 trouble: Mutex::default(),
                 #[cfg(test)]
                 disk_fails: AtomicBool::new(false),
+                #[cfg(test)]
+                disk_hangs: AtomicBool::new(false),
             }),
             _lock: lock,
             file,
@@ -403,9 +435,12 @@ impl Writer {
              disk or repair it, it is tried again each second",
             self.dir.display()
         );
-        *self.state.trouble.lock().unwrap_or_else(PoisonError::into_inner) = cause.to_string();
-        self.state.writable.store(false, Ordering::Release);
-        self.dirty_since = None;
+        self.state.stop(cause.to_string());
+        // What was written before a write failed still has to be synced; after a failed sync nobody
+        // can say of what.
+        if self.sync_failed {
+            self.dirty_since = None;
+        }
         self.retry_at = Some(self.clock.mono().plus(RETRY_MS));
     }
 
@@ -472,6 +507,8 @@ const SYNC_WITHIN_MS: u64 = 100;
 const RETRY_MS: u64 = 1_000;
 /// Jobs that wait for the thread.
 const JOBS_WAITING_MAX: usize = 4_096;
+/// Longest wait for the thread: nobody waits for a disk that hangs.
+const ANSWER_LONGEST: Duration = Duration::from_secs(2);
 const JOBS_FULL_WAIT: Duration = Duration::from_millis(1);
 /// Jobs that share one write.
 const GROUP_JOBS_MAX: usize = 256;

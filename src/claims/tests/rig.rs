@@ -31,6 +31,12 @@ pub enum Network {
     LateClaims,
     /// Calls wait for [`Faulty::go`].
     Slow,
+    /// Every call is refused.
+    Refusing,
+    /// Outcomes of user 1 are refused, and what comes with them.
+    RefusingOne,
+    /// A bug of ours.
+    Panicking,
 }
 
 #[derive(Debug)]
@@ -108,7 +114,12 @@ impl Store for Faulty {
                         return Err(StoreError::MaybeApplied);
                     }
                 }
-                Network::Well | Network::LateClaims => {}
+                Network::Refusing => return Err(StoreError::Refused("CORRUPT".to_owned())),
+                Network::RefusingOne if is_of_user_1(&op) => {
+                    return Err(StoreError::Refused("CORRUPT".to_owned()));
+                }
+                Network::Panicking => panic!("a bug, as the test wants it"),
+                Network::Well | Network::LateClaims | Network::RefusingOne => {}
             }
             Ok(self.apply(sale, &op))
         })
@@ -146,6 +157,10 @@ impl Store for Faulty {
             _ => Ok(()),
         }
     }
+}
+
+fn is_of_user_1(op: &Op) -> bool {
+    matches!(op, Op::Resolve(all) if all.iter().any(|one| one.user == ask(1).user))
 }
 
 pub fn sale() -> SaleId {
