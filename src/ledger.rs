@@ -8,7 +8,7 @@
 //!
 //! The [`SaleState`]; for each user a list of [`Record`]s in the order in which they were made; an
 //! index of the deadlines of all records A and P, in the order (deadline, user, claim); the last
-//! [`IDS_MAX`] ids of applied `AddStock` and `Restock`. The counters of a pool are always the sums of
+//! [`IDS_MAX`] ids of applied `AddStock` and `Restock`; the claims whose records a V took. The counters of a pool are always the sums of
 //! the units of its records: `held` of A and P, `limbo` of L, `confirmed` of C.
 //!
 //! # The end of every operation
@@ -55,7 +55,7 @@
 //!
 //! | | no record | A | P | L | C |
 //! |---|---|---|---|---|---|
-//! | C | `Late` → C | → C | → C | → C | `Repeated` |
+//! | C | `Late` → C; after a V `Repeated` | → C | → C | → C | `Repeated` |
 //! | F | `Unknown` | gone | gone | gone | `Conflict` |
 //! | X | `Unknown` | → L | `Repeated`; at its deadline → L | `Repeated` | `Repeated` |
 //! | P | `Unknown` | → P | `Repeated` | → P if `hold_until > now`, else `Repeated` | `Repeated` |

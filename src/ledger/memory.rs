@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::ops::Bound;
 
 use crate::clock::UnixMs;
-use crate::ident::{SaleId, UserKey};
+use crate::ident::{ClaimId, SaleId, UserKey};
 use crate::ledger::{Due, Op, Record, Reply, Shard, apply};
 use crate::sale::SaleState;
 
@@ -17,12 +17,14 @@ pub struct Memory {
     users: BTreeMap<UserKey, Vec<Record>>,
     due: BTreeSet<Due>,
     ids: Vec<String>,
+    voids: BTreeSet<ClaimId>,
 }
 
 impl Memory {
     /// A ledger that knows nothing of the sale `id` yet.
     pub fn new(id: SaleId) -> Memory {
-        Memory { id, sale: None, users: BTreeMap::new(), due: BTreeSet::new(), ids: Vec::new() }
+        let (users, due, ids, voids) = Default::default();
+        Memory { id, sale: None, users, due, ids, voids }
     }
 
     /// Applies one operation.
@@ -107,6 +109,15 @@ impl Shard for Memory {
 
     fn put_ids(&mut self, ids: &[String]) -> Result<(), Infallible> {
         self.ids = ids.to_vec();
+        Ok(())
+    }
+
+    fn is_void(&mut self, claim: &ClaimId) -> Result<bool, Infallible> {
+        Ok(self.voids.contains(claim))
+    }
+
+    fn put_void(&mut self, claim: &ClaimId) -> Result<(), Infallible> {
+        self.voids.insert(*claim);
         Ok(())
     }
 }

@@ -24,6 +24,10 @@ fn resolve_one<S: Shard>(
         if outcome.verdict != Verdict::Confirmed {
             return Ok(Resolved::Unknown);
         }
+        // A C that comes again, after a restart say, does not bring a cancelled order back.
+        if turn.shard.is_void(&outcome.claim)? {
+            return Ok(Resolved::Repeated);
+        }
         if turn.state.pool(outcome.pool.as_str()).is_none() {
             return Ok(Resolved::Conflict);
         }
@@ -38,6 +42,9 @@ fn resolve_one<S: Shard>(
         }
         Step::Go => {
             with.remove(at);
+            if outcome.verdict == Verdict::Void {
+                turn.shard.put_void(&outcome.claim)?;
+            }
         }
         Step::Stay(resolved) => return Ok(resolved),
     }

@@ -50,4 +50,10 @@ pub trait Shard {
 
     /// Replaces those ids.
     fn put_ids(&mut self, ids: &[String]) -> Result<(), Self::Error>;
+
+    /// Whether a V took the record of this claim. Each order that was cancelled is remembered.
+    fn is_void(&mut self, claim: &ClaimId) -> Result<bool, Self::Error>;
+
+    /// Remembers that a V took the record of this claim.
+    fn put_void(&mut self, claim: &ClaimId) -> Result<(), Self::Error>;
 }

@@ -216,6 +216,9 @@ async fn a_cancelled_order_gives_the_unit_and_the_right_back() {
     story.say("op void user U1 order 2026 id v1").await;
     assert_eq!(story.last_event(), "void 2026");
     assert_eq!(story.pool().await, (3, 0, 0, 0));
+    // A node that starts again tells what its journal says.
+    story.resolve(&order, Verdict::Confirmed).await;
+    assert_eq!(story.pool().await, (3, 0, 0, 0));
     // The same command again must not cancel the user's next order.
     let next = story.admitted("U1").await;
     story.resolve(&next, Verdict::Confirmed).await;

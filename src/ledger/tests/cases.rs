@@ -208,6 +208,18 @@ fn above_overshoot_one_it_closes_although_room_is_left() {
 }
 
 #[test]
+fn a_c_that_comes_again_does_not_bring_a_cancelled_order_back() {
+    let mut case = Case::open(2, |_| {});
+    case.buy(1, 1, Verdict::Confirmed);
+    assert_eq!(case.resolve(1, 1, Verdict::Void), Resolved::Applied);
+    assert_eq!(case.resolve(1, 1, Verdict::Confirmed), Resolved::Repeated);
+    assert_eq!(case.pool("a"), (0, 0, 0, false));
+    // Another claim of the same user is another order.
+    case.buy(1, 2, Verdict::Confirmed);
+    assert_eq!(case.pool("a"), (1, 0, 0, false));
+}
+
+#[test]
 fn an_f_then_a_c_is_counted_and_said() {
     let mut case = Case::open(2, |_| {});
     case.buy(1, 1, Verdict::Failed);

@@ -9,6 +9,7 @@ pub(super) struct Model {
     pub(super) sale: Option<SaleState>,
     pub(super) records: Vec<Record>,
     ids: Vec<String>,
+    voids: Vec<ClaimId>,
 }
 
 impl Model {
@@ -122,6 +123,9 @@ impl Model {
             if o.verdict != Verdict::Confirmed {
                 return Resolved::Unknown;
             }
+            if self.voids.contains(&o.claim) {
+                return Resolved::Repeated;
+            }
             if !self.sale().pools.iter().any(|p| p.name == o.pool) {
                 return Resolved::Conflict;
             }
@@ -135,7 +139,8 @@ impl Model {
         let is_over = r.deadline <= now;
         match (o.verdict.letter(), r.kind) {
             ('F', Confirmed) => return Resolved::Conflict,
-            ('F' | 'V', _) => drop(self.records.remove(at)),
+            ('F', _) => drop(self.records.remove(at)),
+            ('V', _) => self.voids.push(self.records.remove(at).claim),
             (_, Confirmed) | ('X', Limbo) => return Resolved::Repeated,
             ('C', _) => r.kind = Confirmed,
             ('X', Pending) if !is_over => return Resolved::Repeated,

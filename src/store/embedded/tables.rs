@@ -7,6 +7,7 @@
 //! | `records` | `site/sale`, user | the user's records ([`super::form`]) |
 //! | `due` | `site/sale`, deadline, user, claim | nothing |
 //! | `ids` | `site/sale` | ids of commands, JSON |
+//! | `voids` | `site/sale`, claim | nothing |
 
 use redb::{ReadableTable, Table, TableDefinition, WriteTransaction};
 
@@ -26,6 +27,7 @@ pub(super) const RECORDS: TableDefinition<'_, (&str, &[u8; 16]), &[u8]> =
     TableDefinition::new("records");
 const DUE: TableDefinition<'_, DueKey<'_>, ()> = TableDefinition::new("due");
 const IDS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("ids");
+const VOIDS: TableDefinition<'_, (&str, &[u8; 12]), ()> = TableDefinition::new("voids");
 
 type DueKey<'a> = (&'a str, u64, &'a [u8; 16], &'a [u8; 12]);
 
@@ -58,6 +60,7 @@ pub(super) struct Tables<'t> {
     records: Table<'t, (&'static str, &'static [u8; 16]), &'static [u8]>,
     due: Table<'t, DueKey<'static>, ()>,
     ids: Table<'t, &'static str, &'static [u8]>,
+    voids: Table<'t, (&'static str, &'static [u8; 12]), ()>,
 }
 
 impl<'t> Tables<'t> {
@@ -72,6 +75,7 @@ impl<'t> Tables<'t> {
             records: tx.open_table(RECORDS)?,
             due: tx.open_table(DUE)?,
             ids: tx.open_table(IDS)?,
+            voids: tx.open_table(VOIDS)?,
         })
     }
 }
@@ -157,6 +161,15 @@ impl Shard for FileShard<'_, '_> {
     fn put_ids(&mut self, ids: &[String]) -> Result<(), Fault> {
         let json = json(&self.key, ids)?;
         self.tables.ids.insert(self.key.as_str(), json.as_slice())?;
+        Ok(())
+    }
+
+    fn is_void(&mut self, claim: &ClaimId) -> Result<bool, Fault> {
+        Ok(self.tables.voids.get((self.key.as_str(), &claim.0))?.is_some())
+    }
+
+    fn put_void(&mut self, claim: &ClaimId) -> Result<(), Fault> {
+        self.tables.voids.insert((self.key.as_str(), &claim.0), ())?;
         Ok(())
     }
 }

@@ -1,7 +1,7 @@
 -- What all scripts share: reading the sale, the rules at the end of every operation, writing it.
 --
 -- KEYS  1 L ledger · 2 U users · 3 D deadlines · 4 F flag · 5 out · 6 want · 7 have · 8 in ·
---       9 I ids of commands
+--       9 I ids of commands, claims of cancelled orders
 -- Every script reads first, then decides, then writes: an error of Redis or a value that makes no
 -- sense comes before the first write, so a script does all or nothing. Times are the server's. All
 -- numbers are integers below 2^53 and are stored as decimal text.
@@ -43,6 +43,9 @@ local loaded = {}
 -- Users whose records were looked at: {records, stored text}; and the order in which they changed.
 local users = {}
 local touched = {}
+-- Claims whose records a V took in this operation: in order, and by claim.
+local voids = {}
+local is_voided = {}
 -- What to tell the shop.
 local events = {}
 
@@ -327,6 +330,7 @@ local function finish(now, result)
   compare_latches()
   write_users()
   write_sale()
+  for _, claim in ipairs(voids) do redis.call('HSET', KEYS[9], 'void:' .. claim, '1') end
   if changed then
     redis.call('HSET', KEYS[4], 'epoch', int(sale.epoch), 'version', int(sale.version),
       'activity', sale.activity, 'opens_at', int(sale.opens_at),

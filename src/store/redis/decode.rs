@@ -9,7 +9,7 @@ use super::encode;
 use super::fault::{Fault, odd};
 use crate::clock::UnixMs;
 use crate::config::schema::{PerUser, Restock};
-use crate::ident::{Name, SaleId, UserKey};
+use crate::ident::{ClaimId, Name, SaleId, UserKey};
 use crate::ledger::{
     Claimed, Controlled, Declared, Due, Op, OpResult, Record, RecordKind, Reply, Resolved, Shard,
 };
@@ -284,6 +284,14 @@ impl Shard for AsItIs<'_> {
     }
 
     fn put_ids(&mut self, _: &[String]) -> Result<(), Infallible> {
+        Ok(())
+    }
+
+    fn is_void(&mut self, _: &ClaimId) -> Result<bool, Infallible> {
+        Ok(false)
+    }
+
+    fn put_void(&mut self, _: &ClaimId) -> Result<(), Infallible> {
         Ok(())
     }
 }

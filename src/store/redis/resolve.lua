@@ -34,6 +34,9 @@ local function resolve_one(now, one)
   end
   if not at then
     if one.verdict ~= 'C' then return 'unknown' end
+    -- A C that comes again, after a restart say, does not bring a cancelled order back.
+    local is_void = redis.call('HEXISTS', KEYS[9], 'void:' .. one.claim) == 1
+    if is_void or is_voided[one.claim] then return 'repeated' end
     if not pool_of(one.pool) then return 'conflict' end
     with[#with + 1] = { kind = 'C', claim = one.claim, attempt = one.attempt, pool = one.pool,
       units = one.units, node = '0000000000000000', deadline = 0 }
@@ -46,6 +49,11 @@ local function resolve_one(now, one)
   if not kind then return more end
   if kind == 'gone' then
     table.remove(with, at)
+    if one.verdict == 'V' and not is_voided[one.claim] then
+      -- Looked at before anything is written, as all scripts do.
+      redis.call('HEXISTS', KEYS[9], '')
+      voids[#voids + 1], is_voided[one.claim] = one.claim, true
+    end
   else
     record.kind, record.deadline = kind, more
   end
