@@ -17,8 +17,8 @@ demo: ## a whole flash sale on this machine
 test: redis lint doc ## everything that CI runs
 	$(CARGO) test --profile ci
 
-test-long: redis ## the same tests with many more generated cases
-	PROPTEST_CASES=20000 $(CARGO) test --profile ci
+test-long: redis ## the same tests with many more generated cases, and bodies of 1 GiB
+	PROPTEST_CASES=20000 PENSTOCK_TEST_LONG=1 $(CARGO) test --profile ci
 
 lint: ## formatting and clippy, warnings are errors
 	$(CARGO) fmt --check

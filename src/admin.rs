@@ -46,13 +46,16 @@ pub struct Context {
     pub upstream: Arc<upstream::Shared>,
     /// The sites there are.
     pub sites: Vec<Name>,
-    /// Finds the page that a URL names; an error says why it names none.
-    pub locate: Box<dyn Fn(&str) -> Result<Located, String> + Send + Sync>,
+    /// How pages are found by their URLs.
+    pub locate: Locate,
     /// Client connections that are open.
     pub connections: Box<dyn Fn() -> usize + Send + Sync>,
     /// Whether the process is shutting down.
     pub draining: AtomicBool,
 }
+
+/// Finds the page that a URL names; an error says why it names none.
+pub type Locate = Box<dyn Fn(&str) -> Result<Located, String> + Send + Sync>;
 
 /// The page that a URL names.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -281,9 +281,8 @@ const HTML: Form = Form(8);
 /// Most variants (`[[answers.variant]]`).
 const VARIANTS_MAX: usize = 4;
 
-/// The envelope where the setting is absent.
-const ENVELOPE_DEFAULT: &str =
-    r#"{"code":{code},"msg":{msg},"data":{data},"request_id":{request_id}}"#;
+/// The envelope where the setting is absent; the request's id is in `Penstock-Request`.
+const ENVELOPE_DEFAULT: &str = r#"{"code":{code},"msg":{msg},"data":{data}}"#;
 
 /// What scripts of another origin may read.
 pub const EXPOSE: &str = "Retry-After, Penstock-Time, Penstock-Reason";

@@ -28,7 +28,7 @@ use self::ledger::Ledger;
 use self::operator::Operator;
 use self::signals::{Signals, Word};
 use self::workers::{Start, Workers};
-use crate::admin::{self, Located};
+use crate::admin::{self, Locate, Located};
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::edge;
@@ -209,7 +209,7 @@ fn check_files(settings: &Settings) {
 }
 
 /// Finds pages by the routes of the edge.
-fn locate(edge: Arc<edge::Shared>) -> Box<dyn Fn(&str) -> Result<Located, String> + Send + Sync> {
+fn locate(edge: Arc<edge::Shared>) -> Locate {
     Box::new(move |url| {
         let edge::Page { host, path, city } = edge.page(url)?;
         Ok(Located { host, path, city })

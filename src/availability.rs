@@ -147,8 +147,8 @@ impl Availabilities {
 }
 
 impl Variant {
-    /// Packs what the answer depends on. The top bit keeps these keys apart from those of the gate's
-    /// answers in the same memo.
+    /// Packs what the answer depends on. The gate's answers in the same memo have the highest bit set;
+    /// these have not.
     fn memo_key(self) -> u64 {
         let View { availability, hint, is_final, .. } = self.view;
         let hint = match hint {
@@ -163,8 +163,7 @@ impl Variant {
             Availability::SoldOut => 2,
             Availability::Ended => 3,
         };
-        1 << 63
-            | u64::from(self.cache_s != 0) << 7
+        u64::from(self.cache_s != 0) << 7
             | u64::from(self.is_unmodified) << 6
             | u64::from(self.spread) << 5
             | u64::from(is_final) << 4

@@ -156,7 +156,7 @@ fn an_envelope_is_the_shops_own() {
         style = "envelope"
         language = "zh"
         envelope = '{"code":{code},"msg":{msg},"data":{data},"traceId":{request_id}}'
-        [reason.sold_out]
+        [sold_out]
         code = 1001
         msg = "抢\"光\"了"
         "#,
@@ -174,6 +174,10 @@ fn an_envelope_is_the_shops_own() {
     );
     let busy = body(&answers, Reason::Busy, &Facts::default());
     assert_eq!(busy["data"]["retry_after_ms"], 2400);
+    let default = super::tests::answers("style = 'envelope'");
+    let ended = body(&default, Reason::Ended, &Facts::default());
+    let expected = json!({"code":10910,"msg":"The sale has ended","data":{"reason":"ended","retryable":false}});
+    assert_eq!(ended, expected);
 }
 
 #[test]
@@ -200,8 +204,8 @@ fn a_mistake_names_its_setting() {
         ("envelope = '{\"code\":\"{request_id}\"}'", "answers.envelope: what it renders to is not"),
         ("envelope = '{\"code\":{code}'", "answers.envelope: what it renders to is not JSON"),
         ("status = 204", "answers.status: 204 has no body"),
-        ("[reason.soldout]\ncode = 1", "answers.reason.soldout: no such reason"),
-        ("[reason.busy]\nstatus = 600", "answers.reason.busy.status: 600 is not"),
+        ("[soldout]\ncode = 1", "answers.soldout: no such reason"),
+        ("[busy]\nstatus = 600", "answers.busy.status: 600 is not"),
         ("html_dir = '/nonexistent'", "answers.html_dir: `/nonexistent` is not a directory"),
         ("type_base = 'a b'", "answers.type_base"),
         ("[[variant]]\nwhen = { header = 'a b', prefix = '' }\nstyle = 'problem'", "variant[0]"),
@@ -241,7 +245,7 @@ fn a_form_is_chosen_by_what_the_client_sends() {
 
 #[test]
 fn a_cdn_gets_no_503_and_an_own_status_wins() {
-    let answers = answers("behind_cdn = true\n[reason.unavailable]\nstatus = 500\n");
+    let answers = answers("behind_cdn = true\n[unavailable]\nstatus = 500\n");
     let status = |reason| said(&answers, Form(0), reason, &Facts::default()).status().as_u16();
     assert_eq!(status(Reason::Busy), 429);
     assert_eq!(status(Reason::Overloaded), 429);
@@ -252,7 +256,7 @@ fn a_cdn_gets_no_503_and_an_own_status_wins() {
 
 #[test]
 fn texts_cannot_break_out_of_a_page() {
-    let answers = answers("[reason.busy]\nmsg = '<b>&\"'\n");
+    let answers = answers("[busy]\nmsg = '<b>&\"'\n");
     let facts = Facts { detail: Some("<script>alert('x')</script>"), ..Facts::default() };
     let told = said(&answers, HTML, Reason::Busy, &facts);
     assert_eq!(told.headers()["content-type"], "text/html; charset=utf-8");

@@ -38,10 +38,7 @@ pub fn resolve(settings: &schema::Answers) -> Result<Vec<Words>, String> {
         settings.reason.keys().find(|key| !REASONS.iter().any(|row| row.label == key.as_str()))
     {
         let known: Vec<_> = REASONS.iter().map(|row| row.label).collect();
-        return Err(format!(
-            "answers.reason.{unknown}: no such reason; there are {}",
-            known.join(", ")
-        ));
+        return Err(format!("answers.{unknown}: no such reason; there are {}", known.join(", ")));
     }
     REASONS.iter().map(|row| words(settings, row)).collect()
 }
@@ -57,7 +54,7 @@ fn words(settings: &schema::Answers, row: &ReasonRow) -> Result<Words, String> {
     Ok(Words {
         reason: row.reason,
         status: status(
-            &format!("answers.reason.{}.status", row.label),
+            &format!("answers.{}.status", row.label),
             own.and_then(|own| own.status).unwrap_or(usual),
         )?,
         code: own.and_then(|own| own.code).unwrap_or(i64::from(row.code)),

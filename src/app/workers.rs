@@ -21,7 +21,7 @@ pub(super) struct Workers {
     workers: Vec<Worker>,
     /// Acceptors of Unix sockets, on the control runtime.
     acceptors: JoinSet<std::io::Result<()>>,
-    died: mpsc::UnboundedReceiver<usize>,
+    died: mpsc::Receiver<usize>,
 }
 
 /// How many workers there are: as the settings say, or one for each processor we may use.
@@ -83,7 +83,7 @@ impl Workers {
                 Sockets::Unix(socket) => unix.push((listener, socket)),
             }
         }
-        let (dead, died) = mpsc::unbounded_channel();
+        let (dead, died) = mpsc::channel(1);
         let mut workers = Vec::new();
         for (index, tcp) in tcp.into_iter().enumerate() {
             let sink = registry.sink();

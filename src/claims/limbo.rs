@@ -36,6 +36,8 @@ pub struct LimboRecord {
     pub node: NodeId,
     /// When it was admitted, in Unix milliseconds; only the node that claimed knows.
     pub admitted_ms: Option<u64>,
+    /// No byte of the purchase left after this, in Unix milliseconds.
+    pub deadline_ms: u64,
     /// The shop's status, where it answered.
     pub status: Option<u16>,
     /// The shop's code, where a rule read one.
@@ -90,9 +92,12 @@ pub struct MatchRequest {
     /// The list may lack orders: claims that are not in it stay in limbo instead of being F.
     #[serde(default)]
     pub partial: bool,
-    /// Claims admitted after this are left alone: the list was made then, in Unix milliseconds.
+    /// When the list was made, in Unix milliseconds; absent: now.
     #[serde(default)]
     pub made_at_ms: Option<u64>,
+    /// How long after a claim's deadline the shop may still make the order, in milliseconds. A claim
+    /// that is not in the list is F only if the list is younger than that; else it stays in limbo.
+    pub settle_ms: u64,
     /// Only say what would be done.
     #[serde(default)]
     pub dry_run: bool,
@@ -200,7 +205,8 @@ impl Claims {
         let orders = Orders::of(&request.orders, &records, |row| row.ties(&salt));
         let limbo: Vec<LimboRecord> =
             records.iter().filter(|r| r.kind == RecordKind::Limbo).map(|r| self.told(r)).collect();
-        let plan = orders.plan(&limbo, request);
+        let made_at_ms = request.made_at_ms.unwrap_or(self.shared.clock.now().ledger.0);
+        let plan = orders.plan(&limbo, request, made_at_ms);
         Ok(self.settle_limbo(sale, &limbo, plan, request.dry_run).await)
     }
 
@@ -224,6 +230,7 @@ impl Claims {
             units: record.units,
             node: record.node,
             admitted_ms: past.and_then(|past| past.admitted_at).map(|at| at.0),
+            deadline_ms: record.deadline.0,
             status: past.and_then(|past| past.status),
             code: past.and_then(|past| past.code.clone()),
             order: past.and_then(|past| past.order.clone()),
@@ -310,7 +317,7 @@ impl LimboRecord {
             pool: self.pool.clone(),
             units: self.units,
             node: self.node,
-            deadline: crate::clock::UnixMs(0),
+            deadline: crate::clock::UnixMs(self.deadline_ms),
         }
     }
 }
@@ -357,14 +364,21 @@ impl Orders {
         orders
     }
 
-    fn plan(mut self, limbo: &[LimboRecord], request: &MatchRequest) -> Vec<Settled> {
+    /// A purchase that the shop has not seen yet is in no list: it must not be taken for one that the
+    /// shop will never see, or its unit is sold twice.
+    fn plan(
+        mut self,
+        limbo: &[LimboRecord],
+        request: &MatchRequest,
+        made_at_ms: u64,
+    ) -> Vec<Settled> {
         let mut plan = Vec::new();
         for record in limbo {
             let found = self.by_claim.get(&record.claim).cloned();
             let found = found.or_else(|| self.by_attempt.get(&record.attempt).cloned());
             let found = found.or_else(|| self.by_user.get_mut(&record.user)?.pop());
             let LimboRecord { claim, user, .. } = *record;
-            let young = request.made_at_ms.zip(record.admitted_ms).is_some_and(|(m, a)| a > m);
+            let young = record.deadline_ms.saturating_add(request.settle_ms) > made_at_ms;
             match found {
                 Some(order) => {
                     plan.push(Settled { claim, user, truth: Truth::Confirmed, order: Some(order) });

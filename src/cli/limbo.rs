@@ -8,7 +8,7 @@ use super::node::Node;
 use super::table::table;
 use super::{Exit, say};
 use crate::claims::limbo::{MatchRequest, ReclassifyRequest, ResolveRequest, Truth};
-use crate::config::units::Time;
+use crate::config::units::{Span, Time};
 use crate::ident::ClaimId;
 use crate::orders;
 
@@ -35,9 +35,17 @@ enum Verb {
         /// The list may lack orders: what is not in it stays in limbo.
         #[arg(long)]
         partial: bool,
-        /// When the list was made; later admissions are left alone. With an offset.
+        /// When the list was made, with an offset; absent: now.
         #[arg(long, value_name = "TIME")]
         made_at: Option<Time>,
+        /// How long after an admission's deadline the shop may still make its order. What is not in
+        /// the list and was younger when it was made stays in limbo.
+        #[arg(long, default_value = "10s")]
+        settle: Span,
+        /// Nothing of this sale can reach the shop any more: what is not in the list is free, however
+        /// young it is.
+        #[arg(long, conflicts_with = "partial")]
+        at_rest: bool,
         /// Only say what would be done.
         #[arg(long)]
         dry_run: bool,
@@ -102,11 +110,13 @@ struct One {
 pub fn run(args: Args) -> Exit {
     let done = match args.verb {
         Verb::List { one } => list(&one),
-        Verb::Match { one, orders, partial, made_at, dry_run } => {
-            let made_at_ms = made_at.map(|time| time.at.0);
+        Verb::Match { one, orders, partial, made_at, settle: wait, at_rest, dry_run } => {
+            // Far enough in the future for every deadline.
+            let made_at_ms = if at_rest { Some(u64::MAX) } else { made_at.map(|time| time.at.0) };
+            let settle_ms = wait.ms;
             match orders::read(&orders) {
                 Ok(orders) => {
-                    let request = MatchRequest { orders, partial, made_at_ms, dry_run };
+                    let request = MatchRequest { orders, partial, made_at_ms, settle_ms, dry_run };
                     settle(&one, "match", json!(request))
                 }
                 Err(error) => {

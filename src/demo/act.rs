@@ -34,6 +34,7 @@ struct Course {
     returned: u64,
 }
 
+const MATCH_LONGEST: Duration = Duration::from_secs(20);
 const SOLD_OUT_LONGEST: Duration = Duration::from_secs(45);
 const RESTOCK_LONGEST: Duration = Duration::from_secs(20);
 
@@ -210,23 +211,31 @@ impl Stage<'_> {
         Ok(())
     }
 
-    /// What nobody knows is held against the shop's own orders, once the shop is idle.
+    /// What nobody knows is held against the shop's own orders, once the shop is idle. A young one may
+    /// still reach the shop, so that its absence from the list proves nothing yet.
     fn match_limbo(
         &mut self,
         edge: &Edge,
         crowd: &Crowd,
         course: &mut Course,
     ) -> Result<(), DemoError> {
-        while self.shop.stats()?.in_flight > 0 {
-            self.pause("the shop finishes its orders", crowd, Some(edge))?;
-        }
         let before = edge.verbs().sale()?;
         if before.limbo == 0 {
             return Ok(());
         }
-        let orders = self.shop.export_orders()?;
-        edge.verbs().limbo_match(&orders)?;
-        let after = edge.verbs().sale()?;
+        let ends = Instant::now() + MATCH_LONGEST;
+        let after = loop {
+            while self.shop.stats()?.in_flight > 0 {
+                self.pause("the shop finishes its orders", crowd, Some(edge))?;
+            }
+            let orders = self.shop.export_orders()?;
+            edge.verbs().limbo_match(&orders)?;
+            let after = edge.verbs().sale()?;
+            if after.limbo == 0 || Instant::now() >= ends {
+                break after;
+            }
+            self.pause("what is unknown is too young to be matched", crowd, Some(edge))?;
+        };
         let sold = after.confirmed.saturating_sub(before.confirmed);
         let left = before.limbo.saturating_sub(after.limbo);
         let found = Matched { unknown: before.limbo, sold, not_sold: left.saturating_sub(sold) };

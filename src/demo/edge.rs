@@ -15,6 +15,8 @@ use super::place::{Place, SALE, this_binary};
 use super::process::Process;
 use super::stop::Stop;
 
+/// The shop makes or forgets an order within this after the edge gave up on it.
+const SETTLE: &str = "2s";
 const START_LONGEST: Duration = Duration::from_secs(10);
 
 /// The running edge.
@@ -138,7 +140,8 @@ impl Verbs {
 
     /// `penstock limbo match`: holds what nobody knows against the shop's own orders.
     pub fn limbo_match(&self, orders: &Path) -> Result<(), DemoError> {
-        self.run(&["limbo", "match", SALE, &orders.display().to_string()], &[0]).map(drop)
+        let orders = orders.display().to_string();
+        self.run(&["limbo", "match", SALE, &orders, "--settle", SETTLE], &[0]).map(drop)
     }
 
     /// `penstock audit`: exit 5 says that an invariant is broken.

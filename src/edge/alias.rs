@@ -77,8 +77,11 @@ fn matches(reading: &[u8], is_purchase: &impl Fn(&str) -> bool) -> bool {
     is_purchase(&text) || !text.is_ascii() && is_purchase(&text.to_lowercase().to_uppercase())
 }
 
+/// One thing that some servers do to a path.
+type Step = fn(&[u8]) -> Vec<u8>;
+
 /// What servers do to a path, beside decoding it.
-const STEPS: [fn(&[u8]) -> Vec<u8>; 10] = [
+const STEPS: [Step; 10] = [
     backslashes,
     merge_slashes,
     remove_dots,

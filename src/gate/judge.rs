@@ -81,22 +81,20 @@ pub(super) fn judge(inner: &Inner, site: &Arc<SiteGate>, ask: &Purchase<'_>) -> 
     let identity = site.identity.of(head, client, exchange.now.wall);
     let Some(identity) = identity else { return Err(Said::from(Reason::LoginRequired)) };
     let user = UserKey::of_identity(&sale.state.salt, &identity);
-    let keys = shared.limits.keys(&user, client, &shared.trust);
     // Whoever is known here may be told of an earlier attempt, which takes the whole request.
     let is_known =
         shared.repeats.knows(&user) || inner.claims.known(&sale.state.id, &user).is_some();
-    let has_body = head.body != BodyKind::None;
-    let mut order = None;
     if !is_known {
         standing(sale, &exchange.now)?;
-        if !site.order.is_in_body(has_body) {
-            let source = Source { content_type: None, query: head.query, body: &[] };
-            let read = site
-                .order
-                .read(&sale.state, source, |name| single(head.field_all(name.as_str())))?;
-            passes(inner, sale, &read, &keys, &exchange.now)?;
-            order = Some(read);
-        }
+    }
+    let keys = shared.limits.keys(&user, client, &shared.trust);
+    let mut order = None;
+    if !is_known && !site.order.is_in_body(head.body != BodyKind::None) {
+        let source = Source { content_type: None, query: head.query, body: &[] };
+        let header = |name: &HeaderName| single(head.field_all(name.as_str()));
+        let read = site.order.read(&sale.state, source, header)?;
+        passes(inner, sale, &read, &keys, &exchange.now)?;
+        order = Some(read);
     }
     Ok(Open {
         site: site.clone(),

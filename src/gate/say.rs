@@ -127,7 +127,7 @@ impl Voice<'_> {
         let spread = if until_open > 0 { usual_ms } else { 0 };
         let jitter = if said.wait_ms > 0 { jittered(WAIT_JITTER_MS) } else { spread };
         let wait = least.saturating_add(u64::from(jitter)).max(u64::from(usual_ms));
-        u32::try_from(wait).unwrap_or(u32::MAX)
+        u32::try_from(wait).unwrap_or(u32::MAX).min(WAIT_LONGEST_MS)
     }
 }
 
@@ -145,5 +145,7 @@ fn memo_key(said: &Said, is_final: Option<bool>, listener: &Listener) -> u64 {
         | origin
 }
 
+/// Longest advised wait, in milliseconds: a day. Who asks weeks before T0 may look again tomorrow.
+const WAIT_LONGEST_MS: u32 = 86_400_000;
 /// Centre of what is added to the wait of a limit, in milliseconds.
 const WAIT_JITTER_MS: u32 = 300;

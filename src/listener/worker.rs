@@ -38,7 +38,7 @@ pub struct Seat {
     /// How far the process is.
     pub phase: watch::Receiver<Phase>,
     /// Hears when the thread ends by a panic.
-    pub died: mpsc::UnboundedSender<usize>,
+    pub died: mpsc::Sender<usize>,
 }
 
 /// A connection of a Unix socket, on its way to the worker it was dealt to.
@@ -81,14 +81,14 @@ where
 /// Says that a worker's thread panicked.
 struct Obituary {
     worker: usize,
-    died: mpsc::UnboundedSender<usize>,
+    died: mpsc::Sender<usize>,
 }
 
 impl Drop for Obituary {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            // Nobody listens only where the process is ending already.
-            let _ = self.died.send(self.worker);
+            // One death is enough to end the process; where nobody listens it is ending already.
+            let _ = self.died.try_send(self.worker);
         }
     }
 }
@@ -208,3 +208,42 @@ impl Drop for Panicked {
 
 /// Connections on their way to one worker; the kernel's queue holds more.
 const DEALT_MAX: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::schema;
+    use crate::http::{Done, Exchange, Head, Step, Trust};
+    use crate::listener::Phase;
+
+    struct Nobody;
+
+    impl Service for Nobody {
+        fn decide(&self, _: &Head<'_>, _: &Exchange) -> Step {
+            unreachable!("no request is sent")
+        }
+
+        fn finished(&self, _: &Exchange, _: &Done) {}
+    }
+
+    #[test]
+    fn a_worker_that_panics_is_heard_of() {
+        let clock = Clock::system();
+        let (_phase, phase) = watch::channel(Phase::Serving);
+        let (died, mut dead) = mpsc::channel(1);
+        let limits = schema::Limits::default();
+        let seat = Seat {
+            index: 7,
+            tcp: Vec::new(),
+            caps: Caps::new(&limits, Arc::new(Trust::default()), clock.clone(), 1),
+            limits: Limits::default(),
+            clock,
+            sink: Sink::detached(),
+            phase,
+            died,
+        };
+        let worker = spawn::<Nobody, _>(seat, || panic!("on purpose")).unwrap();
+        assert_eq!(dead.blocking_recv(), Some(7));
+        assert!(worker.thread.join().is_err());
+    }
+}

@@ -2,7 +2,7 @@
 
 use serde::{Serialize, Serializer};
 
-/// At most [`TEXT_BYTES_MAX`] bytes of somebody's text. JSON escapes what is special to it; other
+/// At most 256 bytes of somebody's text. JSON escapes what is special to it; other
 /// controls, which terminals obey, are replaced here.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Text(Box<str>);
@@ -48,5 +48,5 @@ fn is_reordering(c: char) -> bool {
 }
 
 /// Longest text of one field.
-pub const TEXT_BYTES_MAX: usize = 256;
+const TEXT_BYTES_MAX: usize = 256;
 const ELLIPSIS: &str = "…";

@@ -195,7 +195,8 @@ impl Fill {
         } else {
             source.into_entry(compress_bytes_min)
         };
-        let record = Record::new(self.filling.key().clone(), What::Page(Box::new(entry)), windows, came);
+        let record =
+            Record::new(self.filling.key().clone(), What::Page(Box::new(entry)), windows, came);
         self.filling.store(record, &self.sink);
     }
 
@@ -210,7 +211,8 @@ impl Fill {
             }
         };
         let now = self.ticks.now().mono;
-        let record = Record::new(self.filling.key().clone(), What::Page(Box::new(page)), windows, now);
+        let record =
+            Record::new(self.filling.key().clone(), What::Page(Box::new(page)), windows, now);
         if let Keep::Page(_) = keep {
             self.filling.store(record.clone(), &self.sink);
         }

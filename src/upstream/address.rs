@@ -137,7 +137,8 @@ impl Names {
             let cause = known.error.clone().unwrap_or_else(|| "no address".to_owned());
             return Some(Err(ConnectError { timed_out: false, cause }));
         }
-        if !known.asking && !(has_good && is_fresh) {
+        let is_enough = has_good && is_fresh;
+        if !known.asking && !is_enough {
             known.asking = true;
             let question = Question { names: self.clone() };
             spawn_local(question.ask(host.to_owned(), port));

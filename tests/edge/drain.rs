@@ -20,7 +20,7 @@ fn a_drain_under_load_loses_no_answer() {
             let mut client = Client::tcp(address);
             let mut lost = 0;
             while !stop.load(Ordering::Relaxed) {
-                let path = if n % 2 == 0 { "/activity/8848" } else { "/cart" };
+                let path = if n.is_multiple_of(2) { "/activity/8848" } else { "/cart" };
                 client.send(get(path));
                 let Some(answer) = client.answer() else {
                     lost += 1;

@@ -38,7 +38,7 @@ fn every_kind_is_sampled_and_every_admission_has_its_line() {
     for user in ["a", "b", "c", "d", "e"] {
         assert_eq!(client.ask(purchase(user)).status, 201);
     }
-    client.ask(format!("GET /x\"\u{1b}[31m HTTP/1.1\r\nHost: shop.example\r\n\r\n"));
+    client.ask("GET /x\"\u{1b}[31m HTTP/1.1\r\nHost: shop.example\r\n\r\n");
     let odd = "GET /odd HTTP/1.1\r\nHost: shop.example\r\nUser-Agent: a\"\\\tb\u{202e}\r\n\r\n";
     node.client().ask(odd);
     node.signal(Signal::TERM);

@@ -118,7 +118,17 @@ impl Place {
     }
 
     pub fn start(self) -> Node {
-        Node::start(self)
+        let command = self.command(&["run"]);
+        Node::start(self, command)
+    }
+
+    /// Starts it with so many file descriptors.
+    pub fn start_with_files(self, files: u32) -> Node {
+        let mut command = Command::new("sh");
+        let script = format!("ulimit -n {files}; exec \"$0\" run -c \"$1\"");
+        command.arg("-c").arg(script).arg(env!("CARGO_BIN_EXE_penstock")).arg(self.config());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Node::start(self, command)
     }
 }
 
@@ -132,8 +142,8 @@ pub struct Node {
 }
 
 impl Node {
-    fn start(place: Place) -> Node {
-        let mut child = place.command(&["run"]).spawn().expect("the node starts");
+    fn start(place: Place, mut command: Command) -> Node {
+        let mut child = command.spawn().expect("the node starts");
         let events: Arc<Mutex<Vec<String>>> = Arc::default();
         let (lines, kept) = (child.stderr.take().expect("stderr"), events.clone());
         // Read to the end, or the node would wait for somebody to read what it says.

@@ -68,7 +68,7 @@ fn pages_are_purged_and_limbo_is_matched() {
     let orders = node.place.path("orders.csv");
     std::fs::write(&orders, "key,order,status\n").unwrap();
     let orders = orders.display().to_string();
-    let said = node.place.good(&["limbo", "match", "drop", &orders]);
+    let said = node.place.good(&["limbo", "match", "drop", &orders, "--at-rest"]);
     assert!(said.starts_with("0 confirmed, 0 failed"), "{said}");
     assert!(node.place.good(&["limbo", "list", "drop"]).starts_with("CLAIM"));
     assert_eq!(code(&node.place, &["limbo", "match", "drop", "/nowhere.csv"]).0, Some(1));

@@ -33,6 +33,11 @@ fn pool_and_quantity_are_claimed_as_they_are_read() {
         ] {
             let (status, reason, told) = buy(user, body).await;
             assert_eq!((status, reason), expected, "{body} {told}");
+            // Until the ledger has the outcome, another attempt of the user is in progress.
+            node.until("the outcome", |node| {
+                node.state().is_some_and(|sale| sale.pools.iter().all(|pool| pool.held == 0))
+            })
+            .await;
         }
         let bodies: Vec<_> = node.shop.received().into_iter().map(|got| got.body).collect();
         assert_eq!(bodies.len(), 2, "{bodies:?}");

@@ -63,7 +63,8 @@ fn stale_stands_in_for_every_kind_of_error() {
         assert_eq!(worker.get(PAGE, 0).await.body, "good");
         worker.quiet().await;
         let never = crate::shop::gate();
-        let scripts: [(&str, Box<dyn Fn() -> Vec<Act>>); 5] = [
+        type Script = Box<dyn Fn() -> Vec<Act>>;
+        let scripts: [(&str, Script); 5] = [
             ("503", Box::new(|| page(503, "", "sorry"))),
             ("429", Box::new(|| page(429, "", "sorry"))),
             ("closed", Box::new(|| vec![Act::Close])),

@@ -47,7 +47,7 @@ fn a_killed_edge_sells_no_unit_twice() {
     assert!(shop.orders <= 60 && shop.users_twice == 0, "{} orders", shop.orders);
     assert_eq!(confirmed.zip(limbo).map(|(c, l)| c + l), Some(60));
     let orders = stage.orders_csv().display().to_string();
-    assert!(edge.verb(&["limbo", "match", SALE, &orders]).status.success());
+    assert!(edge.verb(&["limbo", "match", SALE, &orders, "--at-rest"]).status.success());
     let sale = edge.sale();
     assert_eq!((sale["limbo"].as_u64(), sale["confirmed"].as_u64()), (Some(0), Some(shop.orders)));
     assert_eq!(edge.audit(&stage.orders_csv()), Vec::<String>::new());

@@ -22,7 +22,7 @@ fn an_answer_500_may_be_an_order_and_is_held() {
     let listed = edge.json(&["limbo", "list", SALE, "--json"]);
     assert_eq!(listed["limbo"].as_array().map(Vec::len), Some(4), "{listed}");
     let orders = stage.orders_csv().display().to_string();
-    assert!(edge.verb(&["limbo", "match", SALE, &orders]).status.success());
+    assert!(edge.verb(&["limbo", "match", SALE, &orders, "--at-rest"]).status.success());
     let made = stage.shop.stats().orders;
     let sale = edge.sale();
     assert_eq!((sale["confirmed"].as_u64(), sale["limbo"].as_u64()), (Some(made), Some(0)));

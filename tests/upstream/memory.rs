@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use crate::origin::Origin;
 use crate::proxy::{client, edge};
-use crate::rig::{OK, run};
+use crate::rig::{OK, is_long, run};
 
 /// Resident memory of this process in bytes.
 fn resident() -> usize {
@@ -15,7 +15,7 @@ fn resident() -> usize {
 }
 
 fn size() -> usize {
-    if std::env::var_os("PENSTOCK_TEST_LONG").is_some() { 1 << 30 } else { 256 << 20 }
+    if is_long() { 1 << 30 } else { 256 << 20 }
 }
 
 /// Other tests of this process run beside this one, but none of them holds so much.

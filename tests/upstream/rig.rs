@@ -22,7 +22,13 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::task::LocalSet;
 
 /// A test that hangs fails after this time; nothing else depends on it.
-const HANG: Duration = Duration::from_secs(60);
+const HANG: Duration = Duration::from_secs(120);
+const HANG_LONG: Duration = Duration::from_secs(1_200);
+
+/// Whether the long versions are wanted.
+pub fn is_long() -> bool {
+    std::env::var_os("PENSTOCK_TEST_LONG").is_some()
+}
 
 /// Longer than a test.
 pub const LONG: Duration = Duration::from_secs(300);
@@ -38,7 +44,8 @@ pub fn run<F: Future<Output = ()>>(test: impl FnOnce() -> F) {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
     LocalSet::new().block_on(&runtime, async move {
-        tokio::time::timeout(HANG, test()).await.expect("the test hangs");
+        let hang = if is_long() { HANG_LONG } else { HANG };
+        tokio::time::timeout(hang, test()).await.expect("the test hangs");
     });
 }
 

@@ -96,6 +96,8 @@ fn the_shops_list_settles_what_is_in_it_and_what_is_not() {
     request.made_at_ms = Some(1);
     assert_eq!(matched(&request), (3, 0, 2), "a list from before the claims proves no failure");
     request.made_at_ms = None;
+    assert_eq!(matched(&request), (3, 0, 2), "until their deadlines they may still reach the shop");
+    request.made_at_ms = Some(u64::MAX);
     request.dry_run = false;
     assert_eq!(matched(&request), (3, 2, 0));
     assert_eq!(rig.store.kinds(), [RecordKind::Confirmed; 3]);
