@@ -38,6 +38,22 @@ pub enum Event {
     Void,
 }
 
+impl Event {
+    /// What is known of a claim after `self`, of which `before` was known. "Nobody knows" and "later"
+    /// take nothing back: the reaper's line may come after the outcome that was faster.
+    pub fn after(self, before: Option<Event>) -> Event {
+        match (before, self) {
+            (
+                Some(known @ (Event::Confirmed | Event::Failed | Event::Void)),
+                Event::Admitted | Event::Unknown | Event::Pending,
+            ) => known,
+            // Lines of several nodes are not read in the order of time.
+            (Some(known), Event::Admitted) => known,
+            _ => self,
+        }
+    }
+}
+
 /// One line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Line {
