@@ -1,8 +1,8 @@
 //! The journal: every admission and every outcome, one JSON line each, chained by a keyed hash.
 //!
 //! It is written before an admitted purchase is sent; when it cannot be written, nobody is admitted.
-//! Restart, audit, report and limbo read it. This module is the format, the writer ([`write`]) and the
-//! reader ([`read`]); it knows neither the store nor the network.
+//! Restart, audit, report and limbo read it. This module is the format, the writer ([`mod@write`]) and the
+//! reader ([`mod@read`]); it knows neither the store nor the network.
 //!
 //! Files are `STATE_DIR/journal/NNNNNNNN.jsonl`, from 1; numbers and chain go on from one to the next.
 //! The chain shows that a line was changed, added or taken out by someone without `journal.key`. It
