@@ -25,7 +25,7 @@ lint: ## formatting and clippy, warnings are errors
 	$(CARGO) clippy --profile ci --all-targets -- -D warnings
 
 doc: ## the pages of the code, warnings are errors
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --profile ci --no-deps --document-private-items
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --profile ci --no-deps
 
 bench: bench-mixed ## everything that is measured
 
