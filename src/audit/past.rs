@@ -107,12 +107,11 @@ impl Past {
             claim.admitted_ms.get_or_insert(line.t);
         }
         claim.contradicts |= contradict(claim.last, line.event);
-        if line.event.is_news_after(claim.last) {
-            if line.event == Event::Void && claim.last != Event::Void {
-                self.voided += units;
-            }
-            claim.last = line.event;
+        let last = line.event.after(Some(claim.last));
+        if last == Event::Void && claim.last != Event::Void {
+            self.voided += units;
         }
+        claim.last = last;
         claim.status = line.status.or(claim.status);
         claim.code = line.code.clone().or_else(|| claim.code.take());
         claim.order = line.order.clone().or_else(|| claim.order.take());

@@ -128,10 +128,7 @@ impl History {
             attempt: line.attempt,
             node: line.node,
             units: line.units,
-            event: match before {
-                Some(before) if !line.event.is_news_after(before.event) => before.event,
-                _ => line.event,
-            },
+            event: line.event.after(before.map(|before| before.event)),
             admitted_at: match before {
                 Some(before) => before.admitted_at,
                 None => admitted.then_some(UnixMs(line.t)),
@@ -206,6 +203,23 @@ impl Memory {
         }
     }
 
+    /// The reaper found a claim: what is known of it now, or `None` if its outcome is known and on its
+    /// way to the ledger. `fresh` is what its record says, for claims of earlier runs without a line.
+    pub(super) fn reaped(&self, claim: ClaimId, fresh: Option<Past>, now: MonoMs) -> Option<Past> {
+        let mut open = self.lock();
+        let past = match open.get_mut(&claim) {
+            Some(past) => past,
+            None => open.entry(claim).or_insert(fresh?),
+        };
+        past.event = Event::Unknown;
+        let past = past.clone();
+        drop(open);
+        let kind = RecordKind::Limbo;
+        let known = Known { kind, claim, attempt: past.attempt, order: past.order.clone() };
+        self.know(&past.sale, past.user, known, now);
+        Some(past)
+    }
+
     /// The ledger, or a record of it, says what a user has.
     pub(super) fn know(&self, sale: &SaleId, user: UserKey, mut known: Known, now: MonoMs) {
         if known.order.is_none() {
@@ -223,20 +237,6 @@ impl Memory {
         let user = self.users.get(user)?;
         let holds = user.sale == *sale && user.until.is_none_or(|until| now < until);
         holds.then_some(user.known)
-    }
-
-    /// The reaper sent a claim to limbo. Returns what is known of it, if its outcome is still open here.
-    pub(super) fn reaped(&self, claim: &ClaimId, now: MonoMs) -> Option<Past> {
-        let past = {
-            let mut open = self.lock();
-            let past = open.get_mut(claim)?;
-            past.event = Event::Unknown;
-            past.clone()
-        };
-        let Past { attempt, order, .. } = past.clone();
-        let known = Known { kind: RecordKind::Limbo, claim: *claim, attempt, order };
-        self.know(&past.sale, past.user, known, now);
-        Some(past)
     }
 
     /// What is remembered of an open claim.

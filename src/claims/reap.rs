@@ -9,7 +9,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::memory::Past;
 use super::shared::{CALL_DEADLINE, Shared};
 use crate::ident::SaleId;
-use crate::ledger::{Op, OpResult, Record, Reply};
+use crate::ledger::{Op, OpResult, Reply};
 use crate::metrics::Counter;
 
 /// Reaps in every sale of the book that holds units.
@@ -38,9 +38,14 @@ async fn reap(shared: &Shared, sale: &SaleId) -> bool {
     let epoch = state.map_or(1, |state| state.epoch);
     let mut lines = Vec::new();
     for record in records.iter().filter(|record| shared.is_ours(record)) {
-        let Some(past) = limbo(shared, sale, epoch, record) else { continue };
-        shared.sink.inc(Counter::OutcomeUnknown);
-        lines.push(past.line(record.claim, now));
+        // Every claim that this run handed out and that has no outcome yet is remembered.
+        let is_earlier = record.node != shared.node;
+        let fresh = is_earlier.then(|| Past::of_record(sale, epoch, record));
+        let reaped = shared.memory.reaped(record.claim, fresh, shared.clock.mono());
+        if let Some(past) = reaped {
+            shared.sink.inc(Counter::OutcomeUnknown);
+            lines.push(past.line(record.claim, now));
+        }
     }
     if !records.is_empty() {
         let n = records.len();
@@ -51,16 +56,6 @@ async fn reap(shared: &Shared, sale: &SaleId) -> bool {
         drop(shared.journal.keep(lines).await);
     }
     u32::try_from(records.len()).is_ok_and(|n| n >= REAP_MAX)
-}
-
-/// What the journal is told of a record in limbo. Nothing of a claim of this run that is not open any
-/// more: its outcome came meanwhile, or it was never handed out, and the ledger hears of that.
-fn limbo(shared: &Shared, sale: &SaleId, epoch: u32, record: &Record) -> Option<Past> {
-    let past = shared.memory.reaped(&record.claim, shared.clock.mono());
-    past.or_else(|| {
-        let is_of_this_run = record.node == shared.node;
-        (!is_of_this_run).then(|| Past::of_record(sale, epoch, record))
-    })
 }
 
 const EVERY: Duration = Duration::from_secs(1);
