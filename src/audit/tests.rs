@@ -181,16 +181,6 @@ fn each_fault_breaks_its_own_invariant() {
 }
 
 #[test]
-fn what_the_reaper_wrote_behind_an_outcome_is_no_news() {
-    let broken = World::broken(|w| {
-        w.lines.insert(5, line(4, T0 + 6, Event::Unknown));
-        w.lines.push(line(1, T0 + 9, Event::Unknown));
-        w.lines.push(line(2, T0 + 9, Event::Pending));
-    });
-    assert_eq!(broken, [""; 0]);
-}
-
-#[test]
 fn a_cancelled_order_was_an_order_and_its_unit_comes_back_by_a_restock() {
     let mut world = World::good();
     world.orders[0].status = Some("cancelled".to_owned());
