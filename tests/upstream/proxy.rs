@@ -6,7 +6,9 @@ use std::sync::Arc;
 use penstock::answers::Answers;
 use penstock::clock::Clock;
 use penstock::config::Settings;
-use penstock::http::{Done, Drainer, Exchange, Head, Limits, Peer, Service, Step, Trust, serve};
+use penstock::http::{
+    Done, Drainer, Exchange, Head, Limits, Peer, Route, Service, Step, Trust, serve,
+};
 use penstock::ident::Name;
 use penstock::metrics::{Counter, Sink};
 use penstock::outcome::Reason;
@@ -28,7 +30,7 @@ pub struct Edge {
 
 impl Service for Edge {
     fn decide(&self, head: &Head<'_>, exchange: &Exchange) -> Step {
-        self.proxy.decide(&Name::new("shop").expect("a name"), head, exchange)
+        self.proxy.decide(&Name::new("shop").expect("a name"), Route::Proxy, head, exchange)
     }
 
     fn finished(&self, _: &Exchange, done: &Done) {
