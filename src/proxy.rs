@@ -201,6 +201,8 @@ fn reason_of(error: &UpstreamError) -> (Reason, &'static str) {
         (Stage::Connect, false) => (Reason::BadGateway, "the shop cannot be reached"),
         (Stage::Send, true) => (Reason::GatewayTimeout, "the shop did not take the request"),
         (Stage::Send, false) => (Reason::BadGateway, "the request could not be sent to the shop"),
+        (Stage::Body, true) => (Reason::BadRequest, "the body came too slowly"),
+        (Stage::Body, false) => (Reason::BadRequest, "the body is malformed or broke off"),
         (Stage::FirstByte, true) => (Reason::GatewayTimeout, "the shop did not answer in time"),
         (Stage::FirstByte, false) => (Reason::BadGateway, "the shop closed without an answer"),
         (Stage::Invalid, _) => (Reason::BadGateway, "the shop's answer is not valid HTTP"),

@@ -322,7 +322,7 @@ fn a_total_timeout_before_anything_was_sent_is_a_definite_failure() {
 }
 
 #[test]
-fn a_client_that_breaks_off_is_a_failure_of_sending() {
+fn a_client_that_breaks_off_is_its_own_failure() {
     run(|| async {
         let origin = Origin::new(|mut server| async move { server.gone().await }).await;
         let stage = to(origin.address);
@@ -334,7 +334,8 @@ fn a_client_that_breaks_off_is_a_failure_of_sending() {
             frames.send(Err(cut)).await.expect("taken");
         });
         let error = failed(result);
-        assert_eq!((error.at, error.written), (Stage::Send, Written::Maybe), "{error}");
+        assert_eq!((error.at, error.written), (Stage::Body, Written::Maybe), "{error}");
+        assert_eq!(stage.shared.report()[0].last_error, None);
     });
 }
 

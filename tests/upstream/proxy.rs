@@ -320,6 +320,21 @@ fn failures_have_reasons() {
 }
 
 #[test]
+fn a_body_that_the_client_breaks_is_not_the_shops_fault() {
+    run(|| async {
+        let origin = mirror().await;
+        let edge = to(&origin);
+        let mut client = client(&edge).await;
+        client.send(post_chunked("/", &["x"]).replace("\r\n0\r\n", "\r\nzz\r\n"));
+        let response = client.response().await;
+        assert_eq!(response.status, 400, "{}", response.text());
+        assert_eq!(response.field("penstock-reason"), Some("bad_request"));
+        assert_eq!(response.field("connection"), Some("close"));
+        assert_eq!(edge.shared.report()[0].last_error, None);
+    });
+}
+
+#[test]
 fn a_shop_that_is_not_there_is_a_bad_gateway_and_may_come_later() {
     run(|| async {
         let address = mirror().await.address;
