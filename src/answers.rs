@@ -1,7 +1,7 @@
 //! What clients are told where the edge decides: for every reason one ready-made answer in each form
 //! that the shop chose (`problem` or `envelope`, JSON or a page).
 //!
-//! [`words`] resolves what the settings say about a reason; [`body`] writes JSON with slots;
+//! `words` resolves what the settings say about a reason; [`body`] writes JSON with slots;
 //! [`envelope`] is the shop's own template; [`html`] is for browsers that navigate.
 
 pub mod body;

@@ -6,10 +6,10 @@
 //!                                                     └ dropped: F           └ dropped: X
 //! ```
 //!
-//! Everything here runs on the control runtime; callers may be on any thread. [`batch`] claims,
-//! [`resolve`] delivers outcomes, [`reap`] sends what nobody resolved to limbo, [`recover`] finishes
+//! Everything here runs on the control runtime; callers may be on any thread. `batch` claims,
+//! `resolve` delivers outcomes, `reap` sends what nobody resolved to limbo, `recover` finishes
 //! what an earlier run of this node began, [`declare`] applies the config's sales, [`limbo`] settles
-//! what nobody knows, [`breaker`] refuses at once while the store is down, [`memory`] is what this node
+//! what nobody knows, `breaker` refuses at once while the store is down, `memory` is what this node
 //! remembers of its claims.
 
 mod batch;

@@ -1,8 +1,8 @@
 //! The journal: every admission and every outcome, one JSON line each, chained by a keyed hash.
 //!
 //! It is written before an admitted purchase is sent; when it cannot be written, nobody is admitted.
-//! Restart, audit, report and limbo read it. This module is the format, the writer ([`write`]) and the
-//! reader ([`read`]); it knows neither the store nor the network.
+//! Restart, audit, report and limbo read it. This module is the format, the writer ([`mod@write`]) and the
+//! reader ([`mod@read`]); it knows neither the store nor the network.
 //!
 //! Files are `STATE_DIR/journal/NNNNNNNN.jsonl`, from 1; numbers and chain go on from one to the next.
 //! The chain shows that a line was changed, added or taken out by someone without `journal.key`. It
@@ -36,6 +36,22 @@ pub enum Event {
     Pending,
     /// V.
     Void,
+}
+
+impl Event {
+    /// What is known of a claim after `self`, of which `before` was known. "Nobody knows" and "later"
+    /// take nothing back: the reaper's line may come after the outcome that was faster.
+    pub fn after(self, before: Option<Event>) -> Event {
+        match (before, self) {
+            (
+                Some(known @ (Event::Confirmed | Event::Failed | Event::Void)),
+                Event::Admitted | Event::Unknown | Event::Pending,
+            ) => known,
+            // Lines of several nodes are not read in the order of time.
+            (Some(known), Event::Admitted) => known,
+            _ => self,
+        }
+    }
 }
 
 /// One line.

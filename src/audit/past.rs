@@ -107,13 +107,11 @@ impl Past {
             claim.admitted_ms.get_or_insert(line.t);
         }
         claim.contradicts |= contradict(claim.last, line.event);
-        // An admission is the first thing that happens: lines of several nodes may come otherwise.
-        if line.event != Event::Admitted || claim.last == Event::Admitted {
-            if line.event == Event::Void && claim.last != Event::Void {
-                self.voided += units;
-            }
-            claim.last = line.event;
+        let last = line.event.after(Some(claim.last));
+        if last == Event::Void && claim.last != Event::Void {
+            self.voided += units;
         }
+        claim.last = last;
         claim.status = line.status.or(claim.status);
         claim.code = line.code.clone().or_else(|| claim.code.take());
         claim.order = line.order.clone().or_else(|| claim.order.take());

@@ -203,6 +203,16 @@ fn orders_are_tied_by_claim_id_pass_or_number_where_the_client_sent_no_key() {
     assert!(report.holds, "{report}");
 }
 
+#[test]
+fn the_reapers_line_after_an_outcome_takes_nothing_back() {
+    let mut world = World::good();
+    world.lines.push(line(1, T0 + 20, Event::Unknown));
+    world.lines.push(line(4, T0 + 20, Event::Unknown));
+    let report = world.judge();
+    assert!(report.holds, "{report}");
+    assert_eq!((report.sum.sold, report.sum.failed, report.sum.unknown), (2, 1, 1));
+}
+
 /// Answers like a node, for as many requests as come.
 fn node(dir: &Path, sale: Value, records: Vec<Record>) -> PathBuf {
     let socket = dir.join("admin.sock");

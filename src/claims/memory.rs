@@ -128,7 +128,7 @@ impl History {
             attempt: line.attempt,
             node: line.node,
             units: line.units,
-            event: line.event,
+            event: line.event.after(before.map(|before| before.event)),
             admitted_at: match before {
                 Some(before) => before.admitted_at,
                 None => admitted.then_some(UnixMs(line.t)),
@@ -201,6 +201,23 @@ impl Memory {
                 self.users.remove_if(&past.user, |user| user.known.claim == claim);
             }
         }
+    }
+
+    /// The reaper found a claim: what is known of it now, or `None` if its outcome is known and on its
+    /// way to the ledger. `fresh` is what its record says, for claims of earlier runs without a line.
+    pub(super) fn reaped(&self, claim: ClaimId, fresh: Option<Past>, now: MonoMs) -> Option<Past> {
+        let mut open = self.lock();
+        let past = match open.get_mut(&claim) {
+            Some(past) => past,
+            None => open.entry(claim).or_insert(fresh?),
+        };
+        past.event = Event::Unknown;
+        let past = past.clone();
+        drop(open);
+        let kind = RecordKind::Limbo;
+        let known = Known { kind, claim, attempt: past.attempt, order: past.order.clone() };
+        self.know(&past.sale, past.user, known, now);
+        Some(past)
     }
 
     /// The ledger, or a record of it, says what a user has.

@@ -9,8 +9,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::memory::Past;
 use super::shared::{CALL_DEADLINE, Shared};
 use crate::ident::SaleId;
-use crate::journal::Event;
-use crate::ledger::{Op, OpResult, Record, Reply};
+use crate::ledger::{Op, OpResult, Reply};
 use crate::metrics::Counter;
 
 /// Reaps in every sale of the book that holds units.
@@ -39,10 +38,14 @@ async fn reap(shared: &Shared, sale: &SaleId) -> bool {
     let epoch = state.map_or(1, |state| state.epoch);
     let mut lines = Vec::new();
     for record in records.iter().filter(|record| shared.is_ours(record)) {
-        let past = limbo(shared, sale, epoch, record);
-        shared.memory.note(record.claim, &past, shared.clock.mono());
-        shared.sink.inc(Counter::OutcomeUnknown);
-        lines.push(past.line(record.claim, now));
+        // Every claim that this run handed out and that has no outcome yet is remembered.
+        let is_earlier = record.node != shared.node;
+        let fresh = is_earlier.then(|| Past::of_record(sale, epoch, record));
+        let reaped = shared.memory.reaped(record.claim, fresh, shared.clock.mono());
+        if let Some(past) = reaped {
+            shared.sink.inc(Counter::OutcomeUnknown);
+            lines.push(past.line(record.claim, now));
+        }
     }
     if !records.is_empty() {
         let n = records.len();
@@ -53,12 +56,6 @@ async fn reap(shared: &Shared, sale: &SaleId) -> bool {
         drop(shared.journal.keep(lines).await);
     }
     u32::try_from(records.len()).is_ok_and(|n| n >= REAP_MAX)
-}
-
-fn limbo(shared: &Shared, sale: &SaleId, epoch: u32, record: &Record) -> Past {
-    let past = shared.memory.open(&record.claim);
-    let past = past.unwrap_or_else(|| Past::of_record(sale, epoch, record));
-    Past { event: Event::Unknown, ..past }
 }
 
 const EVERY: Duration = Duration::from_secs(1);

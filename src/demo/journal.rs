@@ -68,7 +68,10 @@ fn count<'a>(lines: impl Iterator<Item = &'a str>) -> Count {
             count.first_ms = if count.first_ms == 0 { t } else { count.first_ms.min(t) };
             count.last_ms = count.last_ms.max(t);
             claims.entry(claim.to_owned()).or_insert(mark);
-        } else {
+        } else if mark != Mark::Unknown
+            || !matches!(claims.get(claim), Some(Mark::Sold | Mark::Failed))
+        {
+            // "Nobody knows" takes nothing back: the reaper's line may come after the outcome's.
             claims.insert(claim.to_owned(), mark);
         }
     }

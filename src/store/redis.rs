@@ -49,6 +49,17 @@ use crate::sale::{SaleBook, SaleState};
 
 pub use self::target::BadStore;
 
+/// Whether a server's reply, in RESP, could be one of our scripts' to a reading of `sale`; and whether
+/// `bytes` are a text of records. What stands under our keys is outside input like any other: for the
+/// fuzz target, which looks for what it would break.
+pub fn understands(sale: &SaleId, bytes: &[u8]) -> (bool, bool) {
+    let reply = ::redis::parse_redis_value(bytes)
+        .ok()
+        .and_then(|value| decode::reply(sale, &Op::Read, decode::answer(sale, value).ok()?).ok());
+    let records = std::str::from_utf8(bytes).map(|text| decode::records(UserKey::default(), text));
+    (reply.is_some(), matches!(records, Ok(Ok(_))))
+}
+
 /// The ledger in one Redis server, for any number of nodes.
 #[derive(Debug)]
 pub struct Redis {

@@ -6,6 +6,8 @@ mod head;
 mod ids;
 #[path = "../../fuzz/checks/outcome.rs"]
 mod outcome;
+#[path = "../../fuzz/checks/redis.rs"]
+mod redis;
 #[path = "../../fuzz/checks/settings.rs"]
 mod settings;
 #[path = "../../fuzz/checks/split.rs"]
@@ -36,4 +38,4 @@ macro_rules! targets {
     )*};
 }
 
-targets! { head ids outcome settings split walker }
+targets! { head ids outcome redis settings split walker }

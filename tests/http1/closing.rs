@@ -189,7 +189,7 @@ fn a_drain_closes_idle_connections_and_lets_busy_ones_finish() {
         drip.send(Ok("one".into())).expect("open");
         under_way.head().await;
         let mut fresh = rig.tcp().await;
-        until(|| rig.script.begun.get() == 3).await;
+        until(|| rig.script.begun.get() == 4).await;
 
         rig.drainer.begin();
         let response = about_to_ask.get("/hot").await;
