@@ -302,10 +302,12 @@ pub fn kept_headers(headers: &HeaderMap, vary: &str, wall: UnixMs) -> HeaderMap 
     for (name, value) in headers {
         let text = name.as_str();
         let is_kept = KEPT.contains(&text) || KEPT_PREFIXES.iter().any(|p| text.starts_with(p));
-        if is_kept && *name != header::CONTENT_LENGTH && *name != header::CONTENT_RANGE {
-            if let Ok(copy) = HeaderValue::from_bytes(value.as_bytes()) {
-                kept.append(name, copy);
-            }
+        let is_ours = *name == header::CONTENT_LENGTH || *name == header::CONTENT_RANGE;
+        if is_kept
+            && !is_ours
+            && let Ok(copy) = HeaderValue::from_bytes(value.as_bytes())
+        {
+            kept.append(name, copy);
         }
     }
     if !kept.contains_key(header::DATE) {
