@@ -169,7 +169,7 @@ impl Edge {
                 (Route::Purchase, self.purchase(site, activity, head, exchange))
             }
             Found::Preflight => (Route::Purchase, self.gate.preflight(&site.name, head, exchange)),
-            Found::Proxied(route) => (route, self.proxy.decide(&site.name, head, exchange)),
+            Found::Proxied(route) => (route, self.proxy.decide(&site.name, route, head, exchange)),
             Found::Refused(route, refusal) => {
                 (route, shared.refusals.step(head, exchange, refusal, &self.sink))
             }
@@ -189,7 +189,7 @@ impl Edge {
             Some(sale) => {
                 Step::Answer(shared.availabilities.answer(&site.name, &sale, head, exchange))
             }
-            None => self.unlisted(site, head, exchange),
+            None => self.unlisted(site, Route::Availability, head, exchange),
         }
     }
 
@@ -200,7 +200,7 @@ impl Edge {
             Some(sale) => {
                 self.gate.decide(Purchase { site: &site.name, head, exchange, sale: &sale })
             }
-            None => self.unlisted(site, head, exchange),
+            None => self.unlisted(site, Route::Purchase, head, exchange),
         }
     }
 
@@ -211,9 +211,9 @@ impl Edge {
     }
 
     /// An activity without a sale.
-    fn unlisted(&self, site: &Site, head: &Head<'_>, exchange: &Exchange) -> Step {
+    fn unlisted(&self, site: &Site, route: Route, head: &Head<'_>, exchange: &Exchange) -> Step {
         if site.proxies_unlisted {
-            return self.proxy.decide(&site.name, head, exchange);
+            return self.proxy.decide(&site.name, route, head, exchange);
         }
         let refusal = Refusal::of(Reason::UnknownActivity);
         self.shared.refusals.step(head, exchange, refusal, &self.sink)

@@ -2,7 +2,8 @@
 //! both ways without any limit but that of silence.
 //!
 //! The request's head is built anew from what may be forwarded. A site without an upstream answers
-//! `bad_gateway`, as one whose servers are all down does.
+//! `bad_gateway`, as one whose servers are all down does. What is proxied on the path of a purchase
+//! goes where its purchases go: one path is one service.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -13,7 +14,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
 use crate::answers::{Answers, Facts, Form};
 use crate::config::Settings;
 use crate::http::head::BodyKind;
-use crate::http::{Exchange, Head, RequestBody, ResponseBody, Step, Trust, forwarded, hop};
+use crate::http::{Exchange, Head, RequestBody, ResponseBody, Route, Step, Trust, forwarded, hop};
 use crate::ident::Name;
 use crate::metrics::{Counter, Sink};
 use crate::outcome::Reason;
@@ -31,6 +32,8 @@ pub struct Proxy {
 #[derive(Debug)]
 struct Site {
     group: Option<Rc<Group>>,
+    /// That of the path of purchases.
+    orders: Option<Rc<Group>>,
     /// Host of a request that named none (HTTP/1.0).
     host: String,
 }
@@ -45,18 +48,21 @@ impl Proxy {
         sink: Sink,
     ) -> Proxy {
         let sites = settings.site.iter().map(|(name, site)| {
-            let group = site.upstream.as_ref().and_then(|upstream| upstreams.group(upstream));
+            let group = |name: Option<&Name>| name.and_then(|name| upstreams.group(name)).cloned();
             let host = site.hosts.first().map(ToString::to_string).unwrap_or_default();
-            (name.clone(), Site { group: group.cloned(), host })
+            let (group, orders) = (group(site.upstream.as_ref()), group(site.purchase_upstream()));
+            (name.clone(), Site { group, orders, host })
         });
         let sites = sites.collect();
         Proxy { answers, trust, sites, sink }
     }
 
-    /// Sends the request of `head` to the upstream of `site` and relays the answer.
-    pub fn decide(&self, site: &Name, head: &Head<'_>, exchange: &Exchange) -> Step {
+    /// Sends the request of `head` to the upstream of `site`, or of its purchases where that is its
+    /// route, and relays the answer.
+    pub fn decide(&self, site: &Name, route: Route, head: &Head<'_>, exchange: &Exchange) -> Step {
         let form = self.answers.form(head);
-        let Some(Site { group: Some(group), host }) = self.sites.get(site) else {
+        let found = self.sites.get(site).and_then(|site| Some((site.group(route)?, &site.host)));
+        let Some((group, host)) = found else {
             return self.refuse(form, "this site has no upstream", exchange);
         };
         if has_looped(head) {
@@ -94,7 +100,10 @@ impl Proxy {
         // Where TLS ends here, the driver will say so; this one speaks plain HTTP.
         let proto = forwarded::proto(head, &exchange.peer, &self.trust, false);
         append(&mut headers, Some(X_FORWARDED_PROTO), proto.as_bytes());
-        append(&mut headers, Some(X_FORWARDED_HOST), self.asked_host(head, exchange));
+        let asked = self.asked_host(head, exchange);
+        if !asked.is_empty() {
+            append(&mut headers, Some(X_FORWARDED_HOST), asked);
+        }
         append(&mut headers, Some(header::VIA), via(head.version).as_bytes());
         headers
     }
@@ -107,6 +116,15 @@ impl Proxy {
             None
         };
         said.unwrap_or(head.host.as_bytes())
+    }
+}
+
+impl Site {
+    fn group(&self, route: Route) -> Option<&Rc<Group>> {
+        match route {
+            Route::Purchase => self.orders.as_ref(),
+            _ => self.group.as_ref(),
+        }
     }
 }
 
@@ -183,6 +201,8 @@ fn reason_of(error: &UpstreamError) -> (Reason, &'static str) {
         (Stage::Connect, false) => (Reason::BadGateway, "the shop cannot be reached"),
         (Stage::Send, true) => (Reason::GatewayTimeout, "the shop did not take the request"),
         (Stage::Send, false) => (Reason::BadGateway, "the request could not be sent to the shop"),
+        (Stage::Body, true) => (Reason::BadRequest, "the body came too slowly"),
+        (Stage::Body, false) => (Reason::BadRequest, "the body is malformed or broke off"),
         (Stage::FirstByte, true) => (Reason::GatewayTimeout, "the shop did not answer in time"),
         (Stage::FirstByte, false) => (Reason::BadGateway, "the shop closed without an answer"),
         (Stage::Invalid, _) => (Reason::BadGateway, "the shop's answer is not valid HTTP"),

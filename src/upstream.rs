@@ -117,6 +117,8 @@ pub enum Stage {
     Connect,
     /// Sending the request.
     Send,
+    /// Reading the request's body from the client, who broke it.
+    Body,
     /// Waiting for the head of the answer.
     FirstByte,
     /// The answer was refused as invalid.
@@ -243,7 +245,9 @@ impl Group {
             let Broken { error, unsent, has_read } = broken;
             let is_unsent = error.written == Written::Nothing;
             let may_repeat = is_idempotent && is_reused && !has_read;
-            let is_final = wish.is_fresh || error.timed_out || error.at == Stage::Invalid;
+            let is_final = wish.is_fresh
+                || error.timed_out
+                || matches!(error.at, Stage::Invalid | Stage::Body);
             let again = unsent.or_else(|| spare.as_ref().and_then(Spare::request));
             match again {
                 Some(request) if !is_final && (is_unsent || may_repeat) => outgoing = request,

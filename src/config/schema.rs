@@ -470,7 +470,7 @@ pub struct Activity {
     /// Path of the purchase: POST is the gate's.
     #[schemars(extend("x-shown" = true, "x-example" = "/activity/{activity}/orders"))]
     pub purchase: Option<String>,
-    /// Upstream of purchases; absent: the site's.
+    /// Upstream of the purchase path, of every method; absent: the site's.
     #[schemars(extend("x-example" = "shop"))]
     pub purchase_upstream: Option<Name>,
     /// Where the city is read, in order: `path`, `query:NAME`, `cookie:NAME`, `header:NAME`.

@@ -98,10 +98,9 @@ impl Notes {
         if due == Due::Never {
             return;
         }
-        let cache = match &done.cache {
-            Some(status) => Some(Text::new(status)),
-            None => (route == Route::Page && done.reason.is_none()).then(|| Text::new("hit")),
-        };
+        // Of a proxied answer it is what caches behind us say.
+        let is_cached = route == Route::Page && done.reason.is_none();
+        let cache = is_cached.then(|| done.cache.as_ref().map_or(Text::new("hit"), Text::new));
         self.log.write(Line {
             route: route.label(),
             status: done.status,

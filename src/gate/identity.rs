@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::fields::{Single, cookies, single};
+use super::fields::{Single, single};
 use super::jwt::Verifier;
 use crate::clock::UnixMs;
 use crate::config::schema;
@@ -130,7 +130,7 @@ impl Source {
 fn value_of<'a>(part: &'a Part, head: &'a Head<'a>) -> Single<'a> {
     match part {
         Part::Header(name) => single(head.field_all(name)),
-        Part::Cookie(name) => single(cookies(head, name)),
+        Part::Cookie(name) => single(head.cookie_all(name)),
         // A user is never read from the query: it stands in every log.
         Part::Query(_) => Single::Absent,
     }

@@ -56,12 +56,18 @@ impl<'a> Head<'a> {
             .map(|f| f.value)
     }
 
-    /// The value of cookie `name`, from all `Cookie` lines.
+    /// The first value of cookie `name`.
     pub fn cookie(&self, name: &str) -> Option<&'a [u8]> {
-        self.field_all("cookie").flat_map(|line| line.split(|b| *b == b';')).find_map(|pair| {
+        self.cookie_all(name).next()
+    }
+
+    /// All values of cookie `name`, from all `Cookie` lines.
+    pub fn cookie_all<'s>(&'s self, name: &'s str) -> impl Iterator<Item = &'a [u8]> + 's {
+        let pairs = self.field_all("cookie").flat_map(|line| line.split(|b| *b == b';'));
+        pairs.filter_map(move |pair| {
             let pair = pair.trim_ascii();
             let eq = pair.iter().position(|b| *b == b'=')?;
-            (&pair[..eq] == name.as_bytes()).then_some(&pair[eq + 1..])
+            (pair[..eq].trim_ascii() == name.as_bytes()).then_some(&pair[eq + 1..])
         })
     }
 

@@ -150,6 +150,42 @@ fn a_disk_that_is_full_drops_and_counts() {
 }
 
 #[test]
+fn a_write_that_breaks_off_within_a_line_spoils_no_other_line() {
+    use std::io::Read;
+    use std::os::fd::OwnedFd;
+
+    let (mut reader, writes) = io::pipe().expect("a pipe");
+    rustix::io::ioctl_fionbio(&writes, true).expect("not blocking");
+    let target = Target::File("pipe".into(), fs::File::from(OwnedFd::from(writes)));
+    let (queue, entries) = sync_channel(10_000);
+    let sink = Sink::detached();
+    let writer = Writer::new(target, entries, 10_000, Arc::default(), sink.clone());
+    let mut sent = 0;
+    let mut send = |path: &str| {
+        sent += 1;
+        queue.send(Entry::Line(Box::new(line(path)))).expect("it is read");
+    };
+    // More than a pipe holds, and nobody reads: the first write gets only part of its bytes out.
+    (0..1_000).for_each(|_| send(&"x".repeat(200)));
+    let thread = std::thread::spawn(move || writer.run());
+    until(|| sink.get(Counter::LogDropped) > 0);
+    let reading = std::thread::spawn(move || {
+        let mut text = String::new();
+        reader.read_to_string(&mut text).expect("text");
+        text
+    });
+    // All that can be written from now on comes out whole.
+    (0..1_000).for_each(|_| send("/after"));
+    drop(queue);
+    thread.join().expect("no panic");
+    let text = reading.join().expect("no panic");
+    let whole = |text: &&str| serde_json::from_str::<Value>(text).is_ok();
+    let lines = text.lines().filter(whole).count() as u64;
+    assert_eq!(lines + sink.get(Counter::LogDropped), sent);
+    assert!(text.lines().count() as u64 > lines, "no write broke off");
+}
+
+#[test]
 fn a_log_that_is_off_takes_everything() {
     let log = AccessLog::start(&schema::Log::default(), Sink::detached()).expect("no log");
     assert!(!log.is_on());

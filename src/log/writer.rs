@@ -75,6 +75,8 @@ pub(super) struct Writer {
     lines: u64,
     /// Whether the last write failed, so that it is said once.
     fails: bool,
+    /// Whether it ended within a line: the next one must not go on there.
+    is_torn: bool,
 }
 
 impl Writer {
@@ -86,7 +88,8 @@ impl Writer {
         sink: Sink,
     ) -> Writer {
         let buffer = Vec::with_capacity(BUFFER_BYTES);
-        Writer { target, entries, queue_max, orders, sink, buffer, lines: 0, fails: false }
+        let (lines, fails, is_torn) = (0, false, false);
+        Writer { target, entries, queue_max, orders, sink, buffer, lines, fails, is_torn }
     }
 
     /// Writes until told to finish, or until nobody can send any more. Lines are collected while there
@@ -143,7 +146,7 @@ impl Writer {
         if self.buffer.is_empty() {
             return;
         }
-        let result = self.target.write_all(&self.buffer).and_then(|()| self.target.flush());
+        let result = self.end_torn_line().and_then(|()| self.write_lines());
         match &result {
             Ok(()) if self.fails => tracing::warn!("the access log is written again"),
             Ok(()) => {}
@@ -159,13 +162,43 @@ impl Writer {
         self.lines = 0;
     }
 
+    fn end_torn_line(&mut self) -> io::Result<()> {
+        if self.is_torn {
+            self.target.write_all(b"\n")?;
+            self.is_torn = false;
+        }
+        Ok(())
+    }
+
+    /// Writes the buffer. Where that fails halfway, what got out as whole lines is not lost.
+    fn write_lines(&mut self) -> io::Result<()> {
+        let mut rest = self.buffer.as_slice();
+        while !rest.is_empty() {
+            let written = match self.target.write(rest) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => written,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            };
+            let (out, left) = rest.split_at(written);
+            let whole = out.iter().filter(|byte| **byte == b'\n').count() as u64;
+            self.lines = self.lines.saturating_sub(whole);
+            self.is_torn = out.last() != Some(&b'\n');
+            rest = left;
+        }
+        self.target.flush()
+    }
+
     fn obey(&mut self) {
         if !self.orders.reopen.swap(false, Ordering::AcqRel) {
             return;
         }
         if let Target::File(path, file) = &mut self.target {
             match append_to(path) {
-                Ok(new) => *file = new,
+                Ok(new) => {
+                    self.is_torn &= new.metadata().is_ok_and(|new| new.len() > 0);
+                    *file = new;
+                }
                 Err(error) => tracing::error!(
                     path = %path.display(), %error,
                     "the access log cannot be opened anew; the old file stays in use"

@@ -4,6 +4,7 @@
 //! first and removes entries afterwards, so that a fill that began before a purge can never store
 //! after it: the flight's own identity is the generation.
 
+use std::cell::Cell;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -34,6 +35,8 @@ pub struct Cache {
     evictions: AtomicU64,
     /// Turns at making codings: more at once would only take the processors from the workers.
     encoders: Semaphore,
+    /// Pages that wait for a turn.
+    encoder_waits: AtomicUsize,
 }
 
 /// What a purge is about.
@@ -143,6 +146,7 @@ impl Cache {
             fills: AtomicUsize::new(0),
             evictions: AtomicU64::new(0),
             encoders: Semaphore::new(ENCODERS),
+            encoder_waits: AtomicUsize::new(0),
             settings,
         })
     }
@@ -237,8 +241,10 @@ impl Cache {
         found
     }
 
-    /// A turn at making codings, which takes a processor for a while.
+    /// A turn at making codings, which takes a processor for a while. `None`: so many pages wait for
+    /// one that this is stored as it came.
     pub async fn encoding_turn(&self) -> Option<SemaphorePermit<'_>> {
+        let _waits = Waits::enter(&self.encoder_waits, ENCODER_WAITS_MAX)?;
         // The semaphore is never closed.
         self.encoders.acquire().await.ok()
     }
@@ -261,7 +267,7 @@ impl Cache {
             return None;
         }
         let flight = Flight::new(self.entry_bytes_max.max(WINDOW_BYTES_MIN));
-        Some(Filling { cache: self.clone(), key, flight, old })
+        Some(Filling { cache: self.clone(), key, flight, old, asks: Cell::new(true) })
     }
 }
 
@@ -279,9 +285,18 @@ pub struct Filling {
     flight: Arc<Flight>,
     /// What is stored under the key, a stale page perhaps.
     old: Option<Arc<Record>>,
+    /// Whether it counts as a fill under way.
+    asks: Cell<bool>,
 }
 
 impl Filling {
+    /// The shop has answered whole: what is left to do is ours, and another fill may begin.
+    pub fn answered(&self) {
+        if self.asks.replace(false) {
+            self.cache.fills.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
     /// What was stored when it began.
     pub fn old(&self) -> Option<&Arc<Record>> {
         self.old.as_ref()
@@ -334,7 +349,23 @@ impl Drop for Filling {
         self.old.iter().for_each(|record| record.release());
         self.flight.land(super::flight::Landing::Failed(crate::outcome::Reason::Internal));
         self.flight.end(false);
-        self.cache.fills.fetch_sub(1, Ordering::Relaxed);
+        self.answered();
+    }
+}
+
+/// One that waits, counted until it is dropped.
+struct Waits<'a>(&'a AtomicUsize);
+
+impl Waits<'_> {
+    fn enter(count: &AtomicUsize, max: usize) -> Option<Waits<'_>> {
+        let waits = Waits(count);
+        (count.fetch_add(1, Ordering::Relaxed) < max).then_some(waits)
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -392,6 +423,9 @@ const ENTRY_BYTES_TYPICAL: u64 = 16 * 1024;
 
 /// Bodies that are encoded at once, in the whole process.
 const ENCODERS: usize = 2;
+
+/// Pages that wait to be encoded, in the whole process: about a second's work for small ones.
+const ENCODER_WAITS_MAX: usize = 256;
 
 /// Least window of a body that is not stored.
 const WINDOW_BYTES_MIN: usize = 256 * 1024;

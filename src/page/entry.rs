@@ -295,14 +295,19 @@ fn tag_for(tag: &HeaderValue, coding: Coding) -> Option<HeaderValue> {
 
 /// The fields of a shop's answer that are kept and relayed: those that describe the content, its
 /// freshness and how a browser may use it. `vary` gets what decides between our codings and cities;
-/// where the shop sent no `date`, the time of its arrival.
+/// where the shop sent no `date`, the time of its arrival. Values are copies: those of the shop's
+/// answer are pieces of the buffer that it was read into.
 pub fn kept_headers(headers: &HeaderMap, vary: &str, wall: UnixMs) -> HeaderMap {
     let mut kept = HeaderMap::with_capacity(headers.len());
     for (name, value) in headers {
         let text = name.as_str();
         let is_kept = KEPT.contains(&text) || KEPT_PREFIXES.iter().any(|p| text.starts_with(p));
-        if is_kept && *name != header::CONTENT_LENGTH && *name != header::CONTENT_RANGE {
-            kept.append(name, value.clone());
+        let is_ours = *name == header::CONTENT_LENGTH || *name == header::CONTENT_RANGE;
+        if is_kept
+            && !is_ours
+            && let Ok(copy) = HeaderValue::from_bytes(value.as_bytes())
+        {
+            kept.append(name, copy);
         }
     }
     if !kept.contains_key(header::DATE) {

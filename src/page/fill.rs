@@ -180,13 +180,21 @@ impl Fill {
         }
     }
 
-    /// Makes the entry and stores it. Until it is there, who comes joins the flight.
+    /// Makes the entry and stores it. Until it is there, who comes joins the flight. Where more pages
+    /// come than can be encoded, they are stored without codings: better large than not at all.
     async fn store(&self, source: Source, windows: Windows) {
         let came = self.ticks.now().mono;
         let cache = self.filling.cache();
-        let compress_bytes_min = cache.settings().compress_bytes_min.in_memory();
+        self.filling.answered();
+        let mut compress_bytes_min = cache.settings().compress_bytes_min.in_memory();
+        let mut turn = None;
+        if source.is_expensive(compress_bytes_min) {
+            turn = cache.encoding_turn().await;
+            if turn.is_none() {
+                compress_bytes_min = usize::MAX;
+            }
+        }
         let entry = if source.is_expensive(compress_bytes_min) {
-            let _turn = cache.encoding_turn().await;
             let made = tokio::task::spawn_blocking(move || source.into_entry(compress_bytes_min));
             match made.await {
                 Ok(entry) => entry,
@@ -195,6 +203,7 @@ impl Fill {
         } else {
             source.into_entry(compress_bytes_min)
         };
+        drop(turn);
         let record =
             Record::new(self.filling.key().clone(), What::Page(Box::new(entry)), windows, came);
         self.filling.store(record, &self.sink);

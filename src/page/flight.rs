@@ -158,12 +158,10 @@ impl Flight {
         .await
     }
 
-    /// The body so far, where all of it is kept.
+    /// The body so far, where all of it is kept. Always a copy: a chunk is a piece of a larger buffer,
+    /// which it would keep in memory as long as the page is stored.
     pub fn body(&self) -> Bytes {
         let state = self.lock();
-        if state.chunks.len() == 1 {
-            return state.chunks[0].clone();
-        }
         let mut body = Vec::with_capacity(state.kept_bytes);
         state.chunks.iter().for_each(|chunk| body.extend_from_slice(chunk));
         body.into()

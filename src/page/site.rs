@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use super::judge::Route;
 use super::key::Fields;
 use crate::config::schema;
+use crate::config::source::{CitySource, Part};
 use crate::upstream::{Body, Group, Request, Upstreams};
 
 /// A site as one worker's pages know it.
@@ -18,17 +19,8 @@ pub struct Site {
     pub route: Route,
     /// `Vary` of every page: what decides between our codings, and between cities.
     pub vary: String,
-    city: City,
-}
-
-/// How the shop is told the city: the way of the first source.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum City {
-    /// It is in the path already.
-    Path,
-    Query(String),
-    Cookie(String),
-    Header(HeaderName),
+    /// How the shop is told the city: the way of the first source. `None`: it is in the path already.
+    city: Option<Part>,
 }
 
 impl Site {
@@ -38,15 +30,22 @@ impl Site {
         let activity = site.activity.as_ref();
         let page = activity.and_then(|a| a.page.as_ref()).map(schema::PageRoute::settings);
         let sources = activity.map_or(&[][..], |a| &a.city);
-        let cities: Vec<_> = sources.iter().filter_map(|source| City::parse(source)).collect();
+        // They were checked with the routes.
+        let cities: Vec<CitySource> = sources.iter().filter_map(|text| text.parse().ok()).collect();
         let mut vary = "accept-encoding".to_owned();
         for city in &cities {
             match city {
-                City::Cookie(_) if !vary.contains(", cookie") => vary.push_str(", cookie"),
-                City::Header(name) => vary.extend([", ", name.as_str()]),
+                CitySource::Part(Part::Cookie(_)) if !vary.contains(", cookie") => {
+                    vary.push_str(", cookie");
+                }
+                CitySource::Part(Part::Header(name)) => vary.extend([", ", name.as_str()]),
                 _ => {}
             }
         }
+        let city = match cities.into_iter().next() {
+            Some(CitySource::Part(part)) => Some(part),
+            Some(CitySource::Path) | None => None,
+        };
         Site {
             group,
             route: Route {
@@ -56,7 +55,7 @@ impl Site {
                 error_hold_ms: cache.error_hold.ms,
             },
             vary,
-            city: cities.into_iter().next().unwrap_or(City::Path),
+            city,
         }
     }
 
@@ -76,18 +75,19 @@ impl Site {
             headers.insert(name, value.clone());
         }
         let mut target = fields.path.to_owned();
-        match (&self.city, fields.city) {
-            (City::Path, _) | (_, None) => {}
-            (City::Query(name), Some(city)) => target.extend(["?", name, "=", city]),
-            (City::Cookie(name), Some(city)) => {
-                if let Ok(value) = HeaderValue::from_str(&format!("{name}={city}")) {
-                    headers.insert(header::COOKIE, value);
+        if let (Some(part), Some(city)) = (&self.city, fields.city) {
+            let told = match part {
+                Part::Query(name) => {
+                    target.extend(["?", name, "=", city]);
+                    None
                 }
-            }
-            (City::Header(name), Some(city)) => {
-                if let Ok(value) = HeaderValue::from_str(city) {
-                    headers.insert(name.clone(), value);
-                }
+                Part::Cookie(name) => Some((header::COOKIE, format!("{name}={city}"))),
+                Part::Header(name) => name.parse().ok().map(|name| (name, city.to_owned())),
+            };
+            if let Some((name, text)) = told
+                && let Ok(value) = HeaderValue::from_str(&text)
+            {
+                headers.insert(name, value);
             }
         }
         Request {
@@ -96,19 +96,6 @@ impl Site {
             host: fields.host.to_owned(),
             headers,
             body: Body::Empty,
-        }
-    }
-}
-
-impl City {
-    /// Reads a source that was checked with the routes.
-    fn parse(source: &str) -> Option<City> {
-        match source.split_once(':') {
-            None if source == "path" => Some(City::Path),
-            Some(("query", name)) => Some(City::Query(name.to_owned())),
-            Some(("cookie", name)) => Some(City::Cookie(name.to_owned())),
-            Some(("header", name)) => name.parse().ok().map(City::Header),
-            _ => None,
         }
     }
 }

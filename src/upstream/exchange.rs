@@ -17,6 +17,7 @@ use super::tail::Tail;
 use super::validate::{Framing, validate};
 use super::wire::Wire;
 use super::{Group, Response, Stage, Timeouts, UpstreamError, Written};
+use crate::http::body::BodyError;
 use crate::http::hop;
 use crate::metrics::Counter;
 
@@ -96,13 +97,22 @@ impl Group {
             },
             Some(Err(mut failed)) => {
                 let unsent = failed.take_message();
-                (self.failure(&failed.into_error(), &wire, trace), unsent)
+                let error = match progress.broken.get() {
+                    Some(broken) => {
+                        let timed_out = broken == BodyError::TimedOut;
+                        UpstreamError::unsent(Stage::Body, timed_out, &broken.to_string())
+                    }
+                    None => self.failure(&failed.into_error(), &wire, trace),
+                };
+                (error, unsent)
             }
             None => (UpstreamError::unsent(trace.stage(), true, "the server is silent"), None),
         };
         // After this not a byte more leaves, and what was written is known for sure.
         wire.close();
-        self.server(conn.at).failed(&error.cause);
+        if error.at != Stage::Body {
+            self.server(conn.at).failed(&error.cause);
+        }
         let error = UpstreamError { written: trace.written(), ..error };
         Err(Broken { error, unsent, has_read: wire.has_read() })
     }

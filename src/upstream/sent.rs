@@ -22,11 +22,18 @@ pub(super) struct Progress {
     pub moved_at: Cell<Instant>,
     /// Whether it is the client that we wait for.
     pub waits: Cell<bool>,
+    /// How the client broke it, if it did.
+    pub broken: Cell<Option<BodyError>>,
 }
 
 impl Progress {
     fn moved(&self) {
         self.moved_at.set(Instant::now());
+    }
+
+    fn breaks(&self, error: BodyError) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.broken.set(Some(error));
+        Poll::Ready(Some(Err(error)))
     }
 
     fn done(&self) {
@@ -53,6 +60,7 @@ impl SentBody {
             done_at: Cell::new(None),
             moved_at: Cell::new(Instant::now()),
             waits: Cell::new(false),
+            broken: Cell::new(None),
         });
         let body = match body {
             Body::Empty => Source::Bytes(Bytes::new()),
@@ -104,13 +112,13 @@ impl http_body::Body for SentBody {
             let frame = match polled {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(None) if left.is_some_and(|left| left > 0) => {
-                    return Poll::Ready(Some(Err(BodyError::Cut)));
+                    return progress.breaks(BodyError::Cut);
                 }
                 Poll::Ready(None) => {
                     progress.done();
                     return Poll::Ready(None);
                 }
-                Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error))),
+                Poll::Ready(Some(Err(error))) => return progress.breaks(error),
                 Poll::Ready(Some(Ok(frame))) => frame,
             };
             // Trailers are dropped.

@@ -161,6 +161,26 @@ fn activities_without_a_sale_are_refused_or_proxied() {
 }
 
 #[test]
+fn the_path_of_purchases_is_one_service_for_every_method() {
+    let (shop, orders) = (quick_shop(), quick_shop());
+    let server = orders.address();
+    let config = Config {
+        more: format!("[upstream.orders]\nservers = [\"{server}\"]\noutcome = \"status\"\n"),
+        activity: "unlisted = \"proxy\"\npurchase_upstream = \"orders\"\n".to_owned(),
+        ..Config::default()
+    };
+    let node = Place::new(shop.address(), &config).start();
+    let mut client = node.client();
+    client.ask(get("/activity/8848/orders"));
+    client.ask(purchase("u").replace("8848", "77"));
+    client.ask(get("/activity/77/availability"));
+    client.ask(get("/cart"));
+    let (shop, orders) = (shop.stats(), orders.stats());
+    assert_eq!((orders.others, orders.posts), (1, 1));
+    assert_eq!((shop.others, shop.posts), (2, 0));
+}
+
+#[test]
 fn until_the_ledger_was_heard_nothing_is_unknown() {
     let shop = quick_shop();
     // Nobody listens there.

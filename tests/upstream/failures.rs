@@ -351,7 +351,7 @@ fn a_process_that_was_stopped_before_the_write_writes_nothing() {
 }
 
 #[test]
-fn a_client_that_breaks_off_is_a_failure_of_sending() {
+fn a_client_that_breaks_off_is_its_own_failure() {
     run(|| async {
         let origin = Origin::new(|mut server| async move { server.gone().await }).await;
         let stage = to(origin.address);
@@ -363,7 +363,8 @@ fn a_client_that_breaks_off_is_a_failure_of_sending() {
             frames.send(Err(cut)).await.expect("taken");
         });
         let error = failed(result);
-        assert_eq!((error.at, error.written), (Stage::Send, Written::Maybe), "{error}");
+        assert_eq!((error.at, error.written), (Stage::Body, Written::Maybe), "{error}");
+        assert_eq!(stage.shared.report()[0].last_error, None);
     });
 }
 

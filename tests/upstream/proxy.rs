@@ -6,7 +6,9 @@ use std::sync::Arc;
 use penstock::answers::Answers;
 use penstock::clock::Clock;
 use penstock::config::Settings;
-use penstock::http::{Done, Drainer, Exchange, Head, Limits, Peer, Service, Step, Trust, serve};
+use penstock::http::{
+    Done, Drainer, Exchange, Head, Limits, Peer, Route, Service, Step, Trust, serve,
+};
 use penstock::ident::Name;
 use penstock::metrics::{Counter, Sink};
 use penstock::outcome::Reason;
@@ -28,7 +30,7 @@ pub struct Edge {
 
 impl Service for Edge {
     fn decide(&self, head: &Head<'_>, exchange: &Exchange) -> Step {
-        self.proxy.decide(&Name::new("shop").expect("a name"), head, exchange)
+        self.proxy.decide(&Name::new("shop").expect("a name"), Route::Proxy, head, exchange)
     }
 
     fn finished(&self, _: &Exchange, done: &Done) {
@@ -315,6 +317,21 @@ fn failures_have_reasons() {
             assert_eq!(edge.done.borrow()[0].reason, Some(reason));
         });
     }
+}
+
+#[test]
+fn a_body_that_the_client_breaks_is_not_the_shops_fault() {
+    run(|| async {
+        let origin = mirror().await;
+        let edge = to(&origin);
+        let mut client = client(&edge).await;
+        client.send(post_chunked("/", &["x"]).replace("\r\n0\r\n", "\r\nzz\r\n"));
+        let response = client.response().await;
+        assert_eq!(response.status, 400, "{}", response.text());
+        assert_eq!(response.field("penstock-reason"), Some("bad_request"));
+        assert_eq!(response.field("connection"), Some("close"));
+        assert_eq!(edge.shared.report()[0].last_error, None);
+    });
 }
 
 #[test]

@@ -213,3 +213,36 @@ fn one_refill_at_a_time_and_none_is_lost() {
     assert!(cache.refill(&record, now).is_none(), "held after an error");
     assert!(cache.refill(&record, MonoMs(1_600)).is_some());
 }
+
+#[test]
+fn a_page_that_is_being_encoded_holds_no_place_of_a_fill() {
+    let cache = cache(|c| c.fills_max = 1);
+    let (filling, _waiter) = begin(&cache, fields("1", None));
+    let (mut one, mut two) = (Vec::new(), Vec::new());
+    assert!(matches!(cache.join(fields("2", None).key(&mut one), None), Joined::Full));
+    filling.answered();
+    let (_other, _) = begin(&cache, fields("2", None));
+    assert_eq!(cache.report().fills, 1);
+    drop(filling);
+    assert_eq!(cache.report().fills, 1, "a place is given back once");
+    assert!(matches!(cache.join(fields("3", None).key(&mut two), None), Joined::Full));
+}
+
+#[tokio::test]
+async fn so_many_pages_wait_to_be_encoded_and_no_more() {
+    let cache = cache(|_| {});
+    let mut turns = Vec::new();
+    for _ in 0..ENCODERS {
+        turns.push(cache.encoding_turn().await.expect("a turn"));
+    }
+    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    let mut waiting: Vec<_> =
+        (0..ENCODER_WAITS_MAX).map(|_| Box::pin(cache.encoding_turn())).collect();
+    for waits in &mut waiting {
+        assert!(waits.as_mut().poll(&mut cx).is_pending());
+    }
+    assert!(cache.encoding_turn().await.is_none(), "it is stored as it came");
+    turns.clear();
+    waiting.clear();
+    assert!(cache.encoding_turn().await.is_some());
+}

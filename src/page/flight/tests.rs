@@ -1,7 +1,10 @@
 use std::pin::pin;
 use std::task::Waker;
 
+use http::HeaderValue;
+
 use super::*;
+use crate::page::entry::kept_headers;
 
 /// One poll, by nobody in particular.
 fn poll<F: Future>(future: F) -> Option<F::Output> {
@@ -150,4 +153,19 @@ fn wakers_cross_threads() {
     }
     flight.end(true);
     threads.into_iter().for_each(|t| t.join().expect("no panic"));
+}
+
+#[test]
+fn what_is_stored_keeps_no_larger_buffer_alive() {
+    let flight = Flight::new(1_000);
+    let buffer = Bytes::from(vec![b'a'; 64_000]);
+    flight.push(buffer.slice(..10));
+    assert_eq!(flight.body(), "aaaaaaaaaa");
+    assert_ne!(flight.body().as_ptr(), buffer.as_ptr());
+    let mut shops = HeaderMap::new();
+    let value = HeaderValue::from_maybe_shared(buffer.slice(..4)).expect("valid");
+    shops.insert(http::header::ETAG, value.clone());
+    let kept = kept_headers(&shops, "accept-encoding", crate::clock::UnixMs(0));
+    assert_eq!(kept["etag"], value);
+    assert_ne!(kept["etag"].as_bytes().as_ptr(), buffer.as_ptr());
 }
