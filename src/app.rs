@@ -103,7 +103,7 @@ impl App {
         let operator = Operator::bind(&settings)?;
         check_files(&settings);
         let said = listening(&bound, &operator);
-        let ledger = Ledger::open(&settings, &book, &clock, &registry)?;
+        let ledger = Ledger::open(&settings, &book, &clock, &registry).await?;
         let caps = Caps::new(&settings.limits, kit.trust.clone(), clock.clone(), count);
         let open = caps.clone();
         let context = Arc::new(admin::Context {

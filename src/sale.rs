@@ -7,6 +7,7 @@
 pub mod book;
 pub mod declare;
 pub mod memo;
+mod news;
 pub mod snapshot;
 pub mod state;
 

@@ -97,8 +97,15 @@ fn built_in(words: &Words, facts: &Facts<'_>) -> (Vec<u8>, Vec<Slot>) {
         page.extend(std::iter::repeat_n(' ', kind.width()));
     };
     if words.is_retryable(facts) {
-        if words.reason.row().retry_after_ms > 0 {
-            page.push_str(&format!("<p>{}", texts.wait));
+        // Before T0 the moment says more than a number of seconds that may be days.
+        if let Some(opens_at) = facts.opens_at {
+            page.push_str(&format!(
+                "<script>document.write('<p>{}'+new Date({}).toLocaleString()+'</p>')</script>",
+                texts.opens, opens_at.0
+            ));
+        } else if words.reason.row().retry_after_ms > 0 {
+            let is_sold_out = words.reason == Reason::SoldOut;
+            page.push_str(&format!("<p>{}", if is_sold_out { texts.returns } else { texts.wait }));
             slot(&mut page, SlotKind::RetryAfter);
             page.push_str(&format!("{}</p>", texts.seconds));
         }
@@ -116,6 +123,8 @@ fn built_in(words: &Words, facts: &Facts<'_>) -> (Vec<u8>, Vec<Slot>) {
 
 struct Texts {
     lang: &'static str,
+    opens: &'static str,
+    returns: &'static str,
     wait: &'static str,
     seconds: &'static str,
     again: &'static str,
@@ -126,6 +135,8 @@ fn texts(language: Language) -> Texts {
     match language {
         Language::En => Texts {
             lang: "en",
+            opens: "It opens at ",
+            returns: "Units may come back. Look again in about ",
             wait: "Please wait about ",
             seconds: " s.",
             again: "Try again",
@@ -133,6 +144,8 @@ fn texts(language: Language) -> Texts {
         },
         Language::Zh => Texts {
             lang: "zh-CN",
+            opens: "开始时间：",
+            returns: "可能会有退回的库存。下次查看请等待约 ",
             wait: "请等待约 ",
             seconds: " 秒。",
             again: "重试",

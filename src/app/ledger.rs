@@ -28,7 +28,7 @@ pub(super) struct Ledger {
 impl Ledger {
     /// Opens the journal and the store and starts claiming. A store in another process need not
     /// answer: the node starts all the same.
-    pub(super) fn open(
+    pub(super) async fn open(
         settings: &Settings,
         book: &Arc<SaleBook>,
         clock: &Clock,
@@ -41,7 +41,7 @@ impl Ledger {
         let lines = |line| history.note(line);
         let (journal, _) = Journal::open(&dir, sync, clock.clone(), registry.sink(), lines)
             .map_err(|error| AppError::Boot(error.to_string()))?;
-        let store = store(settings, clock, registry)?;
+        let store = store(settings, clock, registry).await?;
         let claims = Claims::start(claims::Parts {
             store: store.clone(),
             journal,
@@ -72,7 +72,7 @@ impl Ledger {
     }
 }
 
-fn store(
+async fn store(
     settings: &Settings,
     clock: &Clock,
     registry: &Registry,
@@ -86,7 +86,10 @@ fn store(
         }
         StoreKind::Redis => {
             let store = Redis::open(&settings.store, clock.clone(), sink);
-            Ok(store.map_err(|error| AppError::Config(error.to_string()))?)
+            let store = store.map_err(|error| AppError::Config(error.to_string()))?;
+            // What it finds is in its health; one that hangs is not waited for.
+            let _ = tokio::time::timeout(SETTLE_LONGEST, store.tried()).await;
+            Ok(store)
         }
     }
 }

@@ -260,7 +260,9 @@ impl Shared {
     }
 
     pub(super) fn health(&self) -> Vec<String> {
-        let store = self.breaker.trouble().map(|text| format!("store: {text}"));
+        // The store may be there and admit nobody, such as a Redis that evicts: calls do not fail then.
+        let store = self.breaker.trouble().or_else(|| self.store.health().err());
+        let store = store.map(|text| format!("store: {text}"));
         let journal = self.journal.trouble().map(|text| format!("journal: {text}"));
         let others = self.troubles(|concern| concern != Concern::Declaration);
         store.into_iter().chain(journal).chain(others).collect()

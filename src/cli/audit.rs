@@ -32,8 +32,8 @@ pub struct Args {
 
 /// Runs the verb.
 pub fn run(args: Args) -> Exit {
-    let settings = match args.config.load() {
-        Ok(loaded) => loaded.settings,
+    let settings = match args.config.settings() {
+        Ok(settings) => settings,
         Err(exit) => return exit,
     };
     let Some(sale) = sale_of(&args.sale, &settings) else {

@@ -52,8 +52,8 @@ pub fn run(args: Args) -> Exit {
     if args.response.is_none() && args.status.is_none() && !args.explain {
         return usage("give --response FILE, or --status N with --body and --header, or --explain");
     }
-    let settings = match args.config.load() {
-        Ok(loaded) => loaded.settings,
+    let settings = match args.config.settings() {
+        Ok(settings) => settings,
         Err(exit) => return exit,
     };
     let (name, outcome) = match rules_of(&settings, args.upstream.as_ref()) {
@@ -212,8 +212,13 @@ fn fix(name: &Name, why: Unread, reading: &Reading) -> String {
     let outcome = format!("upstream.{name}.outcome");
     match (why, &reading.code) {
         (Unread::Unlisted, Some(code)) => format!(
-            "put {} into confirmed, failed, sold_out, already or pending of {outcome}",
-            code.escape_debug()
+            "put {}{} into confirmed, failed, sold_out, already or pending of {outcome}",
+            code.escape_debug(),
+            // A code in quotes is another one than the number, which may stand in a list already.
+            match code.parse::<i64>() {
+                Ok(number) => format!(" (\"{number}\", if the answer has it in quotes)"),
+                Err(_) => String::new(),
+            }
         ),
         (Unread::Redirect, _) => {
             format!(

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::config::{self, Loaded, Problem};
+use crate::config::{self, Loaded, Problem, Settings};
 
 use super::Exit;
 
@@ -18,6 +18,14 @@ impl ConfigFile {
     /// The file's path.
     pub fn path(&self) -> PathBuf {
         self.file.clone().unwrap_or_else(config::default_path)
+    }
+
+    /// Reads the config; only mistakes are shown: whoever asks about a running node knows the warnings.
+    pub fn settings(&self) -> Result<Settings, Exit> {
+        config::load(&self.path()).map(|loaded| loaded.settings).map_err(|problems| {
+            show(&problems);
+            Exit::Config
+        })
     }
 
     /// Reads the config; mistakes and warnings are shown on standard error.

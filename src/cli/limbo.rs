@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::node::Node;
+use super::sale::spare;
 use super::table::table;
 use super::{Exit, say};
 use crate::claims::limbo::{MatchRequest, ReclassifyRequest, ResolveRequest, Truth};
@@ -170,7 +171,7 @@ fn list(one: &One) -> Result<Exit, Exit> {
 fn settle(one: &One, how: &str, body: Value) -> Result<Exit, Exit> {
     let asking = one.node.ask()?;
     let id = asking.sale(&one.sale)?;
-    let told = asking.json("POST", &format!("/v1/sales/{id}/limbo/{how}"), Some(body))?;
+    let told = asking.json("POST", &format!("/v1/sales/{id}/limbo/{how}"), Some(body.clone()))?;
     if one.json {
         return Ok(say(&format!("{told:#}\n")));
     }
@@ -195,6 +196,15 @@ fn settle(one: &One, how: &str, body: Value) -> Result<Exit, Exit> {
     let strangers = told["not_in_limbo"].as_array().map_or(0, Vec::len);
     if strangers > 0 {
         said.push_str(&format!("{strangers} of the claims named are not in limbo\n"));
+    }
+    if how == "match" && number("left") > 0 && body["partial"] != true {
+        said.push_str(
+            "what is left was too young when the list was made, its order may still come: make a new \
+             list in a minute, or say --at-rest\n",
+        );
+    }
+    if number("failed") > 0 && body["dry_run"] != true {
+        said.push_str(&spare(&asking.json("GET", &format!("/v1/sales/{id}"), None)?));
     }
     Ok(say(&said))
 }

@@ -46,7 +46,9 @@ enum Verb {
     End(One),
     /// More units of a pool that is not sold out.
     AddStock(Stock),
-    /// Units come back after the sale was sold out: a new epoch.
+    /// Sells again after a pool was sold out, as a new epoch: what is free in it, and `--units` more.
+    /// Limbo that failed is free already, so it takes `--units 0`; orders that were cancelled are not,
+    /// so it takes their units.
     Restock(Stock),
 }
 
@@ -70,7 +72,7 @@ struct Stock {
     /// The pool; absent: the only one.
     #[arg(long)]
     pool: Option<String>,
-    /// How many units.
+    /// How many units are added to the stock.
     #[arg(long)]
     units: u64,
     /// A name for this change: with it, asking twice changes the stock once.
@@ -207,6 +209,30 @@ fn describe(sale: &Value) -> String {
     });
     let heading = ["POOL", "STOCK", "CONFIRMED", "HELD", "LIMBO", "ROOM", "SOLD OUT"];
     out.push_str(&table(heading, &pools.collect::<Vec<_>>()));
+    out.push_str(&spare(sale));
+    out
+}
+
+/// A line for each pool that is sold out and has units that nobody has: limbo that failed does not sell
+/// itself again.
+pub(super) fn spare(sale: &Value) -> String {
+    let pools: Vec<_> = sale["pools"].as_array().into_iter().flatten().collect();
+    let (id, is_one) = (text(&sale["id"]), pools.len() == 1);
+    let is_open = sale["state"] != "ended" && sale["restock"] != "never";
+    let mut out = String::new();
+    for pool in pools.iter().filter(|pool| is_open && pool["sold_out"] == true) {
+        let number = |name: &str| pool[name].as_u64().unwrap_or(0);
+        let taken = number("confirmed") + number("held") + number("limbo");
+        let free = number("stock").saturating_sub(taken);
+        if free > 0 {
+            let name = text(&pool["name"]);
+            let which = if is_one { String::new() } else { format!(" --pool {name}") };
+            out.push_str(&format!(
+                "pool {name} is sold out and {free} of its units are free: `penstock sale restock \
+                 {id}{which} --units 0` sells them\n"
+            ));
+        }
+    }
     out
 }
 

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 
+use super::news;
 use super::snapshot::SaleSnapshot;
 use super::state::SaleState;
 use crate::clock::MonoMs;
@@ -94,10 +95,13 @@ impl SaleBook {
                 return false;
             }
             let moved = old.state.activity != state.activity || old.state.ended != state.ended;
-            cell.snapshot.store(Arc::new(old.next(state)));
+            let next = Arc::new(old.next(state));
+            cell.snapshot.store(next.clone());
             if moved {
                 self.index(&by_id);
             }
+            drop(by_id);
+            news::tell(&old.state, &next.state);
             return true;
         }
         let id = state.id.clone();

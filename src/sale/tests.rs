@@ -15,7 +15,7 @@ fn name(text: &str) -> Name {
     Name::new(text).expect("valid")
 }
 
-fn state(sale: &str, epoch: u32, version: u64) -> SaleState {
+pub(super) fn state(sale: &str, epoch: u32, version: u64) -> SaleState {
     SaleState {
         id: SaleId { site: name("shop"), sale: name(sale) },
         activity: name("8848"),

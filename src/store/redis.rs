@@ -102,6 +102,12 @@ impl Redis {
         }))
     }
 
+    /// Resolves when the first attempt to connect has ended, well or not: before that, "not connected"
+    /// is no news.
+    pub async fn tried(&self) {
+        self.link.tried().await;
+    }
+
     async fn apply(&self, sale: &SaleId, op: Op, end: Instant) -> Result<Reply, StoreError> {
         // Outcomes and reads pass: they admit nobody.
         let is_closed = matches!(op, Op::Claim(_) | Op::Declare(_) | Op::Control(_));

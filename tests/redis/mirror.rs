@@ -3,6 +3,7 @@
 use penstock::config::units::Span;
 use penstock::ledger::{Control, Op};
 use penstock::sale::Availability;
+use penstock::store::{Store, StoreError};
 
 use crate::rig::{Node, declaration, key, name, one, opened, sale, until};
 use crate::server::Server;
@@ -125,4 +126,18 @@ async fn the_servers_clock_is_followed() {
     let now = node.clock.now();
     assert!(now.ledger_err_ms > 0, "the clock was compared");
     assert!(now.ledger.0.abs_diff(reply.now.0) < 1_000, "{now:?} {:?}", reply.now);
+}
+
+#[tokio::test]
+async fn a_sale_whose_ledger_is_lost_is_shown_as_last_known_and_admits_nobody() {
+    let server = Server::start(&[]);
+    let node = Node::mirroring(&server).await;
+    opened(&node, 5).await;
+    until("the sale is known", async || node.book.sale(&sale()).is_some()).await;
+    server.shop().run(&["FLUSHALL"]);
+    let is_gone = |why: String| why.contains("shop/drop") && why.contains("gone from Redis");
+    until("the loss is said", async || node.store.health().is_err_and(is_gone)).await;
+    let refused = node.try_call(Op::Claim(node.batch(vec![one(1)]))).await;
+    assert!(matches!(refused, Err(StoreError::Refused(why)) if why.contains("gone from Redis")));
+    assert!(node.book.sale(&sale()).is_some(), "clients are told what was known last, not 404");
 }

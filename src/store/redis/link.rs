@@ -33,6 +33,8 @@ pub(super) struct Link {
     trouble: Mutex<Option<String>>,
     /// Wakes the one that waits for a connection: the mirror.
     connected: tokio::sync::Notify,
+    /// Cancelled when the first attempt to connect has ended, well or not.
+    tried: CancellationToken,
 }
 
 /// A connection that was checked.
@@ -47,8 +49,8 @@ struct Live {
 impl Link {
     pub(super) fn new(target: Target, clock: Clock, sink: Sink) -> Link {
         let trouble = Mutex::new(Some(format!("Redis at {target}: not connected yet")));
-        let (live, connected) = Default::default();
-        Link { target, clock, sink, live, trouble, connected }
+        let (live, connected, tried) = Default::default();
+        Link { target, clock, sink, live, trouble, connected, tried }
     }
 
     /// Sends one command and waits for its answer until `end`.
@@ -85,6 +87,11 @@ impl Link {
     /// Resolves at the next connection.
     pub(super) fn connected(&self) -> impl Future<Output = ()> + '_ {
         self.connected.notified()
+    }
+
+    /// Resolves when the first attempt to connect has ended, well or not.
+    pub(super) async fn tried(&self) {
+        self.tried.cancelled().await;
     }
 
     /// Keeps a connection for as long as it is polled.
@@ -223,6 +230,7 @@ impl Link {
             }
             *held = trouble;
         }
+        self.tried.cancel();
     }
 
     fn at(&self, why: &str) -> String {

@@ -88,11 +88,16 @@ impl Mirror {
     async fn pass(&mut self) -> Result<(), StoreError> {
         let sales = self.redis.members(Instant::now() + READ_TIMEOUT).await?;
         let is_complete = self.look(&sales).await?;
-        let now: BTreeSet<SaleId> = sales.into_iter().collect();
-        for gone in self.known.difference(&now) {
-            self.book.remove(gone);
-            self.judged.remove(gone);
-            self.redis.note_broken(gone, None);
+        let mut now: BTreeSet<SaleId> = sales.into_iter().collect();
+        let gone: Vec<SaleId> = self.known.difference(&now).cloned().collect();
+        for sale in gone {
+            if self.is_lost(&sale).await? {
+                now.insert(sale);
+                continue;
+            }
+            self.book.remove(&sale);
+            self.judged.remove(&sale);
+            self.redis.note_broken(&sale, None);
         }
         self.known = now;
         // A sale that cannot be read might be the one that is asked for: better no answer than 404.
@@ -100,6 +105,26 @@ impl Mirror {
             self.book.set_synced();
         }
         Ok(())
+    }
+
+    /// Whether a sale that nobody lists any more was lost with its ledger, and not taken off the list.
+    async fn is_lost(&self, sale: &SaleId) -> Result<bool, StoreError> {
+        let end = Instant::now() + READ_TIMEOUT;
+        let read = self.redis.told(sale, Family::Read, &[], end).await?;
+        Ok(read.state.is_none() && self.note_lost(sale))
+    }
+
+    /// Says that Redis forgot a sale which this node serves: clients are told what was known last, and
+    /// nobody is admitted. Whether it was so; a sale that is over may be removed with its ledger.
+    fn note_lost(&self, sale: &SaleId) -> bool {
+        let is_lost = self
+            .book
+            .sale(sale)
+            .is_some_and(|known| !known.state.is_ended_at(self.clock.now().ledger));
+        if is_lost {
+            self.redis.note_broken(sale, Some(LOST.to_owned()));
+        }
+        is_lost
     }
 
     /// Reads some sales, and does what the shop asks for in `want` and `in`. Returns whether each of
@@ -144,8 +169,10 @@ impl Mirror {
             }
             Err(error) => return Err(error),
         };
-        if let Some(state) = answer.state.clone() {
-            self.book.apply(Update { state, heard });
+        match answer.state.clone() {
+            Some(state) => drop(self.book.apply(Update { state, heard })),
+            None if self.note_lost(sale) => return Ok(true),
+            None => {}
         }
         let cursor = match &answer.result {
             Said::Word(cursor) => cursor.parse().unwrap_or_default(),
@@ -184,6 +211,10 @@ fn good(value: Value) -> Result<Value, Fault> {
 fn jittered(poll: Duration) -> Duration {
     poll.mul_f64(rand::random_range(0.8..=1.2))
 }
+
+const LOST: &str = "its ledger is gone from Redis: nobody is admitted. Restore the data of Redis; if it \
+                    is lost, declare the units that are left with `penstock sale put` and start every \
+                    node again";
 
 /// Messages of the bus that wait.
 const WORDS_MAX: usize = 1_024;
