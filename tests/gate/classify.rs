@@ -56,8 +56,8 @@ fn an_answer_is_read_as_the_gate_would() {
             &["--status", "200", "--body", "odd.json"][..],
             "verdict  unknown: nobody knows, its units wait in limbo\n\
              decided  no rule: the code is in no list\ncode     1007\n\
-             fix      put 1007 into confirmed, failed, sold_out, already or pending of \
-             upstream.shop.outcome\n",
+             fix      put 1007 (\"1007\", if the answer has it in quotes) into confirmed, failed, \
+             sold_out, already or pending of upstream.shop.outcome\n",
         ),
         (
             &["--status", "500", "--header", "Penstock-Outcome: pending"][..],
