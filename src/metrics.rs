@@ -79,6 +79,10 @@ counters! {
     OutcomeConflicts, "outcome_conflicts", None, "Outcomes that contradict the ledger's record.";
     StoreErrors, "store_errors", None, "Store calls that failed or came too late.";
     StoreCalls, "store_calls", None, "Calls to the store.";
+    StoreReconnects, "store_reconnects", None, "Connections to the store that were made anew.";
+    StoreRedirects, "store_redirects", None, "Calls that a cluster sent to another master; they were followed.";
+    StoreRetries, "store_retries", None, "Calls sent again because the store said that it had done nothing.";
+    StoreRoleChanges, "store_role_changes", None, "Times that another server became the store's master.";
     JournalLines, "journal_lines", None, "Lines written to the journal.";
     JournalErrors, "journal_errors", None, "Journal writes that failed; nobody is admitted meanwhile.";
     RateTableEvictions, "rate_table_evictions", None, "Live keys pushed out of the rate table.";

@@ -373,15 +373,26 @@ pub enum Otherwise {
 pub struct Store {
     /// `embedded` for one node, `redis` for a fleet.
     pub kind: StoreKind,
-    /// `redis://host:6379/0`.
+    /// Where Redis is: `redis://host:6379/0` one server, `redis+sentinel://s1:26379,s2:26379/mymaster`
+    /// the master that Sentinel names, `redis+cluster://a:6379,b:6379` a cluster by some of its nodes,
+    /// `redis+unix:///run/redis.sock` a socket; `rediss` in place of `redis` is TLS. `user:password@`
+    /// may stand before the hosts, percent-encoded; better in the settings below.
     #[schemars(extend("x-example" = "redis://10.0.0.5:6379"))]
     pub url: Option<String>,
     /// Redis user, for ACLs. Default: Redis's own `default`.
     #[schemars(extend("x-example" = "penstock"))]
     pub username: Option<String>,
-    /// File that holds the password.
+    /// File that holds the password; read anew for every connection, so that it may change.
     #[schemars(extend("x-example" = "redis.password"))]
     pub password_file: Option<String>,
+    /// User of the Sentinels, where they have ACLs. Default: none, or their own `default`.
+    #[schemars(extend("x-example" = "penstock"))]
+    pub sentinel_username: Option<String>,
+    /// File that holds the password of the Sentinels. Default: they want none.
+    #[schemars(extend("x-example" = "sentinel.password"))]
+    pub sentinel_password_file: Option<String>,
+    /// Certificates, where the URL begins with `rediss`. Sentinels are reached the same way.
+    pub tls: StoreTls,
     /// How many nodes share the ledger; the embedded store on a public listener needs `nodes = 1`.
     #[schemars(range(min = 1, max = 1000))]
     #[schemars(extend("x-example" = 1))]
@@ -411,6 +422,9 @@ impl Default for Store {
             url: None,
             username: None,
             password_file: None,
+            sentinel_username: None,
+            sentinel_password_file: None,
+            tls: StoreTls::default(),
             nodes: None,
             claim_deadline: None,
             connect_timeout: Span::from_ms(250),
@@ -429,6 +443,25 @@ impl Store {
             StoreKind::Redis => Span::from_ms(20),
         })
     }
+}
+
+/// TLS to Redis. The files are read anew for every connection, so that they may be renewed.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct StoreTls {
+    /// Whom to trust, in PEM. Default: the certificate authorities of this machine.
+    #[schemars(extend("x-example" = "redis-ca.pem"))]
+    pub ca_file: Option<String>,
+    /// Our own certificate and those that lead to its authority, in PEM, where Redis asks for it.
+    #[schemars(extend("x-example" = "redis-client.pem"))]
+    pub cert_file: Option<String>,
+    /// The key of `cert_file`, in PEM.
+    #[schemars(extend("x-example" = "redis-client.key"))]
+    pub key_file: Option<String>,
+    /// The name that the certificates of all servers must have. Default: the host in the URL, or what
+    /// Sentinel or the cluster calls the server.
+    #[schemars(extend("x-example" = "redis.internal"))]
+    pub server_name: Option<String>,
 }
 
 /// Kinds of store.

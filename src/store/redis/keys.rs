@@ -93,9 +93,10 @@ pub fn of(sale: &SaleId, part: Part) -> String {
     format!("ps:{{{sale}}}:{}", part.suffix())
 }
 
-/// The key of one part of what is no sale: rights are tried on it.
-pub(super) fn of_probe(part: Part) -> String {
-    format!("ps:{{probe}}:{}", part.suffix())
+/// The key of one part of what is no sale: rights are tried on it. The hash tag leads to the server
+/// that is meant.
+pub(super) fn of_probe(tag: &str, part: Part) -> String {
+    format!("ps:{{{tag}}}:{}", part.suffix())
 }
 
 /// A message on [`BUS`].

@@ -69,8 +69,8 @@ pub(super) fn by_text(family: Family, sale: &SaleId, args: &[String]) -> Cmd {
 }
 
 /// The call that tries every command on keys that no sale has.
-pub(super) fn probe() -> Cmd {
-    let keys = Part::ALL.map(keys::of_probe);
+pub(super) fn probe(tag: &str) -> Cmd {
+    let keys = Part::ALL.map(|part| keys::of_probe(tag, part));
     command("EVAL", SCRIPTS[Family::Probe as usize].text, &keys, &[])
 }
 
