@@ -12,6 +12,7 @@ use tempfile::TempDir;
 pub struct Server {
     dir: TempDir,
     port: u16,
+    /// `{port}` and `{dir}` stand for the server's own.
     options: Vec<String>,
     child: Option<Child>,
 }
@@ -35,10 +36,15 @@ impl Server {
 
     /// Runs it, on what it wrote to its disk before.
     pub fn run(&mut self) {
+        let (port, dir) = (self.port.to_string(), self.dir.path().display().to_string());
+        let own = |option: &String| option.replace("{port}", &port).replace("{dir}", &dir);
+        let is_sentinel = self.options.iter().any(|option| option == "--sentinel");
+        let is_tls = self.options.iter().any(|option| option == "--tls-port");
+        let plain = if is_tls { "0" } else { &port };
+        let usual = ["--port", plain, "--bind", "127.0.0.1", "--save", "", "--dir", &dir];
         let child = Command::new("redis-server")
-            .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--save", ""])
-            .args(["--dir", &self.dir.path().display().to_string()])
-            .args(&self.options)
+            .args(self.options.iter().map(own))
+            .args(usual.iter().filter(|_| !is_sentinel))
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn();
@@ -68,15 +74,52 @@ impl Server {
         assert!(done.expect("kill").success());
     }
 
+    /// A Sentinel of the master `drop`, with more lines of its file.
+    pub fn sentinel(master: &Server, quorum: u32, more: &[&str]) -> Server {
+        let mut server = Server::stopped(&["{dir}/sentinel.conf", "--sentinel"]);
+        let mut lines = vec![
+            format!("port {}", server.port),
+            "bind 127.0.0.1".to_owned(),
+            format!("dir {}", server.dir.path().display()),
+            format!("sentinel monitor drop 127.0.0.1 {} {quorum}", master.port),
+            "sentinel down-after-milliseconds drop 500".to_owned(),
+            "sentinel failover-timeout drop 3000".to_owned(),
+        ];
+        lines.extend(more.iter().map(|line| (*line).to_owned()));
+        std::fs::write(server.dir().join("sentinel.conf"), lines.join("\n")).expect("written");
+        server.run();
+        server
+    }
+
+    /// A server that follows this one.
+    pub fn replica(&self) -> Server {
+        Server::start(&[
+            "--replicaof",
+            &format!("127.0.0.1 {}", self.port),
+            "--repl-diskless-sync-delay",
+            "0",
+        ])
+    }
+
+    /// `host:port`.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// What stands behind an option.
+    pub fn option(&self, name: &str) -> String {
+        let at = self.options.iter().position(|option| option == name).expect("the option");
+        self.options[at + 1].clone()
+    }
+
+    /// Its port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// `[store]` for this server.
     pub fn settings(&self) -> schema::Store {
-        schema::Store {
-            kind: schema::StoreKind::Redis,
-            url: Some(format!("redis://127.0.0.1:{}", self.port)),
-            connect_timeout: Span::from_ms(1_000),
-            poll: Span::from_ms(100),
-            ..schema::Store::default()
-        }
+        settings(format!("redis://{}", self.address()))
     }
 
     /// A directory for files of the test.
@@ -97,6 +140,17 @@ impl Server {
     }
 }
 
+/// `[store]` for a URL.
+pub fn settings(url: String) -> schema::Store {
+    schema::Store {
+        kind: schema::StoreKind::Redis,
+        url: Some(url),
+        connect_timeout: Span::from_ms(1_000),
+        poll: Span::from_ms(100),
+        ..schema::Store::default()
+    }
+}
+
 impl Drop for Server {
     fn drop(&mut self) {
         self.kill();
@@ -111,6 +165,13 @@ impl Shop {
     pub fn ask<T: redis::FromRedisValue>(&mut self, words: &[&str]) -> T {
         let (verb, args) = words.split_first().expect("a command");
         redis::cmd(verb).arg(args).query(&mut self.0).unwrap_or_else(|e| panic!("{words:?}: {e}"))
+    }
+
+    /// Runs a command; what the server says against it.
+    pub fn refusal(&mut self, words: &[&str]) -> Option<String> {
+        let (verb, args) = words.split_first().expect("a command");
+        let said = redis::cmd(verb).arg(args).query::<redis::Value>(&mut self.0);
+        said.err().map(|error| error.to_string())
     }
 
     /// Runs a command.
