@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::fault::{self, Fault};
 use super::target::{Peer, Server, Target};
+use super::tls;
 
 /// A connection and the token of its end: cancelled when it is lost, and ends it when cancelled, so
 /// that a server that hangs does not keep it.
@@ -32,7 +33,10 @@ pub(super) async fn open(
                 stream.set_nodelay(true).map_err(|e| format!("TCP_NODELAY: {e}"))?;
                 match &target.tls {
                     None => drive(login, stream, config).await,
-                    Some(tls) => drive(login, tls.connect(&host.name, stream).await?, config).await,
+                    Some(tls) => {
+                        let stream = tls.connect(&host.name, stream).await?;
+                        drive(login, stream, config).await.map_err(tls::after)
+                    }
                 }
             }
             Server::Unix(path) => {
@@ -44,6 +48,9 @@ pub(super) async fn open(
     };
     match timeout(target.connect_timeout, connecting).await {
         Ok(result) => result,
+        Err(_) if target.tls.is_some() => {
+            Err("cannot connect: no answer in time; is this the port for TLS?".into())
+        }
         Err(_) => Err("cannot connect: no answer in time".into()),
     }
 }

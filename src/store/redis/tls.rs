@@ -89,6 +89,12 @@ fn machine() -> Result<Arc<RootCertStore>, String> {
     }
 }
 
+/// What to do about a login that failed: a server says that it wants our certificate only after the
+/// handshake.
+pub(super) fn after(why: String) -> String {
+    if why.contains("fatal alert") { format!("TLS: {REFUSED} ({why})") } else { why }
+}
+
 /// What to do about a handshake that failed.
 fn advice(name: &str, error: &std::io::Error) -> String {
     let of_tls = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
@@ -103,11 +109,11 @@ fn advice(name: &str, error: &std::io::Error) -> String {
             why if why.contains("Expired") => "its certificate has expired: renew it",
             _ => "its certificate is refused",
         },
-        Some(Error::AlertReceived(_)) => {
-            "it refuses us: does it want store.tls.cert_file and key_file?"
-        }
+        Some(Error::AlertReceived(_)) => REFUSED,
         Some(Error::InvalidMessage(_)) => "it does not speak TLS here: is the port right?",
         _ => "no handshake: is this the port for TLS?",
     };
     format!("TLS: {what_to_do} ({error})")
 }
+
+const REFUSED: &str = "it refuses us: does it want store.tls.cert_file and key_file?";
