@@ -22,13 +22,7 @@ impl Cluster {
     async fn start(options: &[&str]) -> Cluster {
         let mut masters: Vec<Server> = Vec::new();
         for _ in 0..3 {
-            let bus = Server::stopped(&[]).port().to_string();
-            let mut all = vec!["--cluster-enabled", "yes", "--cluster-port", &bus];
-            all.extend(["--cluster-node-timeout", "1000", "--cluster-require-full-coverage", "no"]);
-            all.extend(options);
-            let mut server = Server::stopped(&all);
-            server.run();
-            masters.push(server);
+            masters.push(member(options));
         }
         let mut ids = Vec::new();
         for (n, (master, slots)) in masters.iter().zip(RANGES).enumerate() {
@@ -38,7 +32,7 @@ impl Cluster {
             ids.push(shop.ask::<String>(&["CLUSTER", "MYID"]));
         }
         for other in &masters[1..] {
-            let (port, bus) = (other.port().to_string(), other.option("--cluster-port"));
+            let (port, bus) = (other.port().to_string(), other.option(BUS));
             masters[0].shop().run(&["CLUSTER", "MEET", "127.0.0.1", &port, &bus]);
         }
         for master in &masters {
@@ -92,6 +86,18 @@ impl Cluster {
         }
     }
 }
+
+/// A server that may be a member of a cluster.
+fn member(options: &[&str]) -> Server {
+    let bus = Server::stopped(&[]).port().to_string();
+    let mut all = vec!["--cluster-enabled", "yes", BUS, &bus];
+    all.extend(["--cluster-node-timeout", "1000", "--cluster-require-full-coverage", "no"]);
+    all.extend(["--repl-diskless-sync-delay", "0"]);
+    all.extend(options);
+    Server::start(&all)
+}
+
+const BUS: &str = "--cluster-port";
 
 const RANGES: [(&str, &str); 3] = [("0", "5460"), ("5461", "10922"), ("10923", "16383")];
 
@@ -195,8 +201,8 @@ async fn a_master_that_is_killed_closes_its_own_sales_until_it_is_back() {
     let (lost, other) = (cluster.sale_of(1), cluster.sale_of(2));
     open(&node, &lost, 1_000_000).await;
     open(&node, &other, 1_000_000).await;
-    let on_lost = Load::start(&node, &lost, 0, Duration::from_millis(100));
-    let on_other = Load::start(&node, &other, 0, Duration::from_millis(500));
+    let on_lost = Load::start(&node, &lost, 0, Duration::from_secs(2));
+    let on_other = Load::start(&node, &other, 0, DEADLINE);
     until("both admit", async || on_lost.admitted() > 20 && on_other.admitted() > 20).await;
     cluster.masters[1].kill();
     until("the loss is said", async || node.store.health().is_err()).await;
@@ -214,6 +220,43 @@ async fn a_master_that_is_killed_closes_its_own_sales_until_it_is_back() {
     let tally = on_other.stop().await;
     tally.check_kept(&records(&node, &other).await);
     assert!(tally.unknown.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_of_a_master_that_is_killed_takes_over() {
+    let mut cluster = Cluster::start(&[]).await;
+    let replica = member(&[]);
+    let (port, bus) = (cluster.masters[0].port().to_string(), cluster.masters[0].option(BUS));
+    replica.shop().run(&["CLUSTER", "MEET", "127.0.0.1", &port, &bus]);
+    until("it is a replica", async || {
+        replica.shop().refusal(&["CLUSTER", "REPLICATE", &cluster.ids[0]]).is_none()
+    })
+    .await;
+    for member in cluster.masters.iter().chain([&replica]) {
+        until("all know it", async || {
+            let nodes: String = member.shop().ask(&["CLUSTER", "NODES"]);
+            nodes.lines().count() == 4 && nodes.contains("slave")
+        })
+        .await;
+    }
+    until("it is in sync", async || {
+        let info: String = replica.shop().ask(&["INFO", "replication"]);
+        info.contains("master_link_status:up")
+    })
+    .await;
+    let node = connected(&cluster).await;
+    let sale = cluster.sale_of(0);
+    open(&node, &sale, 1_000_000).await;
+    let load = Load::start(&node, &sale, 0, Duration::from_secs(2));
+    until("some are admitted", async || load.admitted() > 50).await;
+    cluster.masters[0].kill();
+    until("the loss is said", async || node.store.health().is_err()).await;
+    let before = load.admitted();
+    until("the replica admits", async || load.admitted() > before + 20).await;
+    until("the node is healthy", async || node.store.health().is_ok()).await;
+    let tally = load.stop().await;
+    tally.check(&records(&node, &sale).await);
+    assert!(tally.unknown.len() <= 2, "only what was on its way: {:?}", tally.unknown.len());
 }
 
 /// For as long as `make test-long` allows: to and fro under load.

@@ -321,7 +321,7 @@ async fn a_master_that_is_demoted_admits_nobody_until_it_is_one_again() {
     // At first the server says it, then the node knows.
     for n in 0..20 {
         let op = Op::Claim(node.batch(vec![one(n)]));
-        let error = node.store.call(&sale(), op, Duration::from_millis(20)).await;
+        let error = node.store.call(&sale(), op, DEADLINE).await;
         match error.expect_err("a replica admits nobody") {
             StoreError::NotSent(_) | StoreError::Refused(_) => {}
             StoreError::MaybeApplied => panic!("a refusal is not unknown"),
@@ -349,11 +349,11 @@ async fn a_server_busy_with_another_script_refuses_and_is_never_unknown() {
         let op = Op::Claim(node.batch(vec![one(n)]));
         node.store.call(&sale(), op, Duration::from_millis(deadline)).await
     };
-    let error = claim(1, 30).await.expect_err("busy");
+    let error = claim(1, 1_000).await.expect_err("busy");
     assert!(matches!(error, StoreError::NotSent(_)), "{error:?}");
     killer.borrow_mut().run(&["SCRIPT", "KILL"]);
     assert!(blocked.join().expect("a thread").is_some());
-    until("it admits again", async || claim(2, 1_000).await.is_ok()).await;
+    until("it admits again", async || claim(2, 5_000).await.is_ok()).await;
     assert_eq!(node.records().await.len(), 1);
 }
 

@@ -71,7 +71,7 @@ async fn a_master_that_is_killed_under_load_is_followed_by_its_replica() {
     let node = Arc::new(node);
     healthy(&node).await;
     opened(&node, 1_000_000).await;
-    let load = Load::start(&node, &sale(), 0, Duration::from_millis(100));
+    let load = Load::start(&node, &sale(), 0, Duration::from_secs(2));
     until("some are admitted", async || load.admitted() > 100).await;
     pair.master.kill();
     until("the loss is said", async || node.store.health().is_err()).await;
@@ -113,7 +113,7 @@ async fn an_old_master_that_is_demoted_is_left_and_nothing_is_unknown_for_it() {
     let node = Arc::new(Node::open(&settings));
     healthy(&node).await;
     opened(&node, 1_000_000).await;
-    let load = Load::start(&node, &sale(), 0, Duration::from_millis(100));
+    let load = Load::start(&node, &sale(), 0, Duration::from_secs(2));
     until("some are admitted", async || load.admitted() > 50).await;
     let mut operator = pair.sentinels[0].shop_with("operator:op@");
     operator.run(&["SENTINEL", "FAILOVER", "drop"]);

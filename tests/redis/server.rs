@@ -2,6 +2,7 @@
 
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use penstock::config::schema;
@@ -27,8 +28,7 @@ impl Server {
 
     /// Only takes a port.
     pub fn stopped(options: &[&str]) -> Server {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let port = listener.local_addr().expect("an address").port();
+        let port = free_port();
         let dir = tempfile::tempdir().expect("a directory");
         let options = options.iter().map(|o| (*o).to_owned()).collect();
         Server { dir, port, options, child: None }
@@ -57,6 +57,11 @@ impl Server {
             assert!(Instant::now() < deadline, "redis-server does not answer");
             std::thread::sleep(Duration::from_millis(5));
         }
+        let has_ended = self
+            .child
+            .as_mut()
+            .is_some_and(|child| child.try_wait().is_ok_and(|end| end.is_some()));
+        assert!(!has_ended, "redis-server ended at once: is {} taken?", self.port);
     }
 
     /// kill -9.
@@ -138,6 +143,17 @@ impl Server {
         let client = redis::Client::open(url).expect("a URL");
         Shop(client.get_connection().expect("a connection"))
     }
+}
+
+/// A port that no connection gets by itself, as those of higher numbers may between a look and a bind;
+/// other runs of the tests begin elsewhere.
+fn free_port() -> u16 {
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+    let first = (std::process::id() % 20_000) * 97;
+    let next = || 12_000 + (first + TAKEN.fetch_add(1, Ordering::Relaxed)) % 20_000;
+    let ports = std::iter::repeat_with(next).take(20_000);
+    let mut ports = ports.filter_map(|port| u16::try_from(port).ok());
+    ports.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).expect("a free port")
 }
 
 /// `[store]` for a URL.

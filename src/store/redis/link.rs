@@ -55,11 +55,12 @@ pub(super) enum Seat {
     /// This master of a cluster.
     Master(Host),
     /// The master that the Sentinels name.
-    Named(Sentinels),
+    Named(Box<Sentinels>),
 }
 
 /// A connection that was checked.
 struct Live {
+    context: Arc<Context>,
     server: Server,
     connection: MultiplexedConnection,
     /// Cancelled when the connection is lost, from either side.
@@ -121,10 +122,10 @@ impl Link {
         both.cmd("ASKING");
         both.add_command(cmd.clone());
         let mut answers = self.send_all(&both, end).await?.into_iter();
+        // Refused the first, it may have done the second all the same: the slot may be its own by now.
         match (answers.next(), answers.next()) {
-            (Some(Err(fault)), _) | (_, Some(Err(fault))) => Err(fault),
-            (_, Some(Ok(value))) => Ok(value),
-            (_, None) => Err(Fault::Maybe),
+            (Some(Err(fault)), Some(Err(_))) => Err(fault),
+            (_, answer) => answer.unwrap_or(Err(Fault::Maybe)),
         }
     }
 
@@ -193,12 +194,10 @@ impl Link {
         let opened = open(target, &server, Peer::Redis, ProtocolVersion::RESP2, config).await;
         let (connection, closed) = opened.map_err(|why| at(&server, &why))?;
         let (refusal, offsets, offset_ms) = Default::default();
-        let live = Live { server, connection, closed, refusal, offsets, offset_ms };
-        self.prove(&live).await.map_err(|end| {
-            self.context.set_clock(&live.server, None);
-            match end {
-                End::Lost(why) | End::Astray(why) => at(&live.server, &why),
-            }
+        let context = self.context.clone();
+        let live = Live { context, server, connection, closed, refusal, offsets, offset_ms };
+        self.prove(&live).await.map_err(|end| match end {
+            End::Lost(why) | End::Astray(why) => at(&live.server, &why),
         })?;
         Ok(Arc::new(live))
     }
@@ -264,8 +263,8 @@ impl Link {
                     return end;
                 }
                 self.note(live.refusal.load().as_ref().map(|why| why.to_string()));
-                // Its name may lead to the master by now.
-                if live.is_replica() && (is_asked || was_replica) {
+                // Its name may lead to the master by now: looked at when it became one, and now and then.
+                if live.is_replica() && is_asked != was_replica {
                     return End::Astray(check::REPLICA.into());
                 }
             }
@@ -286,7 +285,6 @@ impl Link {
     fn leave(&self, live: &Live, end: End) {
         self.live.store(None);
         live.closed.cancel();
-        self.context.set_clock(&live.server, None);
         self.context.astray.notify_one();
         match end {
             End::Lost(why) | End::Astray(why) => self.note(Some(at(&live.server, &why))),
@@ -407,10 +405,11 @@ impl Live {
     }
 }
 
-/// Whoever gives a connection up ends it, even one that hangs.
+/// Whoever gives a connection up ends it, even one that hangs, and its clock counts no more.
 impl Drop for Live {
     fn drop(&mut self) {
         self.closed.cancel();
+        self.context.set_clock(&self.server, None);
     }
 }
 

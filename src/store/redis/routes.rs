@@ -33,7 +33,7 @@ pub(super) struct Routes {
 
 #[derive(Debug)]
 enum Way {
-    Link(Link),
+    Link(Box<Link>),
     Cluster(Cluster),
 }
 
@@ -42,12 +42,12 @@ impl Routes {
     pub(super) fn new(target: Target, clock: Clock, sink: Sink) -> Routes {
         let place = target.place.clone();
         let context = Arc::new(Context::new(target.clone(), clock, sink));
-        let link = |seat| Way::Link(Link::new(context.clone(), seat));
+        let link = |seat| Way::Link(Box::new(Link::new(context.clone(), seat)));
         let way = match place {
             Place::Server(host) => link(Seat::Fixed(Server::Tcp(host))),
             Place::Socket(path) => link(Seat::Fixed(Server::Unix(path))),
             Place::Sentinel { sentinels, master } => {
-                link(Seat::Named(Sentinels::new(target, sentinels, master)))
+                link(Seat::Named(Box::new(Sentinels::new(target, sentinels, master))))
             }
             Place::Cluster(seeds) => Way::Cluster(Cluster::new(context.clone(), seeds)),
         };
@@ -88,11 +88,13 @@ impl Routes {
                 }
             }
             hops += 1;
-            if is_later || hops > HOPS_AT_ONCE {
-                let wait = pause.mul_f64(rand::random_range(0.5..=1.0));
-                if Instant::now() + wait >= end {
-                    return Err(self.last(fault));
-                }
+            let is_paused = is_later || hops > HOPS_AT_ONCE;
+            let wait = if is_paused { pause.mul_f64(rand::random_range(0.5..=1.0)) } else { ZERO };
+            // What is sent too late to be answered would be unknown, and it is known now.
+            if Instant::now() + wait + ANSWER_MIN > end {
+                return Err(self.last(fault));
+            }
+            if is_paused {
                 tokio::time::sleep(wait).await;
                 pause = (pause * 2).min(PAUSE_MAX);
             }
@@ -261,3 +263,7 @@ const HOPS_AT_ONCE: u32 = 2;
 /// Pauses before a command is sent again: doubled each time, with jitter.
 const PAUSE_MIN: Duration = Duration::from_millis(1);
 const PAUSE_MAX: Duration = Duration::from_millis(50);
+const ZERO: Duration = Duration::ZERO;
+
+/// Time that an answer gets: nothing is sent again with less.
+const ANSWER_MIN: Duration = Duration::from_millis(4);

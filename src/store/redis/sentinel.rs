@@ -40,8 +40,8 @@ impl Sentinels {
     /// The master that most Sentinels have had time to speak about, or why nobody says.
     pub(super) async fn master(&self) -> Result<Host, String> {
         let mut asked = JoinSet::new();
-        for host in self.hosts.iter().cloned() {
-            let all = self.clone();
+        for host in &self.hosts {
+            let (all, host) = (self.clone(), host.clone());
             asked.spawn(async move {
                 let said = all.one(&host).await;
                 said.map_err(|why| format!("the Sentinel at {host}: {why}"))
@@ -70,14 +70,21 @@ impl Sentinels {
 
     /// Resolves when another master is named than `known`.
     pub(super) async fn moved_from(&self, known: &Host) -> Host {
-        let mut backoff = Backoff::default();
+        let (mut backoff, mut is_deaf) = (Backoff::default(), false);
         loop {
+            let (mut was_heard, mut last) = (false, String::new());
             for host in &self.hosts {
-                match self.watch(host, known).await {
+                match self.watch(host, known, &mut was_heard).await {
                     Ok(master) => return master,
-                    Err(why) => tracing::debug!(sentinel = %host, %why, "not watched"),
+                    Err(why) => last = format!("the Sentinel at {host}: {why}"),
                 }
             }
+            if was_heard {
+                backoff.reset();
+            } else if !is_deaf {
+                tracing::warn!("no Sentinel answers, so a failover is not heard of: {last}");
+            }
+            is_deaf = !was_heard;
             tokio::time::sleep(backoff.next()).await;
         }
     }
@@ -106,7 +113,7 @@ impl Sentinels {
 
     /// Listens to one Sentinel and asks it every second, since a message may be lost. What it says is
     /// believed when the others do not know better.
-    async fn watch(&self, host: &Host, known: &Host) -> Result<Host, String> {
+    async fn watch(&self, host: &Host, known: &Host, was_heard: &mut bool) -> Result<Host, String> {
         let (switched, mut heard) = mpsc::channel(1);
         let config = AsyncConnectionConfig::new().set_response_timeout(None).set_push_sender(
             move |push: PushInfo| {
@@ -123,7 +130,9 @@ impl Sentinels {
         let subscribed = timeout(self.target.connect_timeout, connection.subscribe(SWITCHED)).await;
         subscribed.map_err(|_| "no answer to SUBSCRIBE")?.map_err(|error| error.to_string())?;
         loop {
-            if self.ask(&mut connection).await?.master != *known
+            let said = self.ask(&mut connection).await?;
+            *was_heard = true;
+            if said.master != *known
                 && let Ok(master) = self.master().await
                 && master != *known
             {
