@@ -7,6 +7,8 @@
 //! There is one type and there are two writers: [`Answer::write_h1`] for the HTTP/1.1 driver's hot
 //! path and [`Answer::response`] for hyper.
 
+mod local;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -14,6 +16,8 @@ use http::{HeaderName, HeaderValue, StatusCode};
 
 use crate::clock::{Now, UnixMs};
 use crate::ident::RequestId;
+
+pub use local::Local;
 
 /// What a slot shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

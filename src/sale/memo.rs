@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use crate::answer::Answer;
+use crate::answer::{Answer, Local};
 
 /// Most answers of one memo; beyond it they are made for each request.
 const ENTRIES_MAX: usize = 4096;
@@ -19,10 +19,10 @@ pub struct Memo {
 
 impl Memo {
     /// The answer under `key`, made by `make` the first time.
-    pub fn get(&self, key: u64, make: impl FnOnce() -> Arc<Answer>) -> Arc<Answer> {
+    pub fn get(&self, key: u64, make: impl FnOnce() -> Arc<Answer>) -> Local {
         let answers = self.answers.load();
         if let Some(answer) = answers.get(&key) {
-            return answer.clone();
+            return Local::of(answer);
         }
         let answer = make();
         if answers.len() < ENTRIES_MAX {
@@ -32,7 +32,7 @@ impl Memo {
                 answers
             });
         }
-        answer
+        answer.into()
     }
 }
 
@@ -47,6 +47,6 @@ mod tests {
         let make = || AnswerBuilder::new(http::StatusCode::OK).build();
         let first = memo.get(7, make);
         let second = memo.get(7, || unreachable!("made twice"));
-        assert!(Arc::ptr_eq(&first, &second));
+        assert!(first.is_same(&second));
     }
 }
