@@ -7,6 +7,9 @@
 //! There is one type and there are two writers: [`Answer::write_h1`] for the HTTP/1.1 driver's hot
 //! path and [`Answer::response`] for hyper.
 
+#[cfg(test)]
+pub(crate) mod agree;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -398,7 +401,7 @@ mod tests {
             .slot("age", SlotKind::Age)
             .body(Bytes::from_static(b"gone"))
             .build();
-        let response = answer.response(&fill());
+        let response = agree::response(&answer, &fill());
         assert_eq!(response.status(), 409);
         assert_eq!(response.headers()["age"], "7");
         assert_eq!(response.headers()["cache-control"], "no-store");
