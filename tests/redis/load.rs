@@ -51,7 +51,7 @@ impl Load {
                             count.fetch_add(1, Ordering::Relaxed);
                         }
                         other => {
-                            tally.whys.insert(format!("{other:?}"));
+                            tally.note(format!("{other:?}"));
                             tally.refused.insert(mine.user);
                         }
                     },
@@ -59,7 +59,7 @@ impl Load {
                         tally.unknown.insert(mine.user);
                     }
                     Err(error) => {
-                        tally.whys.insert(error.to_string());
+                        tally.note(error.to_string());
                         tally.refused.insert(mine.user);
                     }
                 }
@@ -83,6 +83,14 @@ impl Load {
 }
 
 impl Tally {
+    /// Remembers what was said, and says it where the test fails.
+    fn note(&mut self, why: String) {
+        if !self.whys.contains(&why) {
+            eprintln!("a claim: {why}");
+            self.whys.insert(why);
+        }
+    }
+
     /// The ledger has nobody of whom the store said that nothing was done.
     pub fn check(&self, records: &[Record]) {
         for record in records {

@@ -34,6 +34,8 @@ pub struct Node {
 impl Node {
     /// A node that may not be connected yet.
     pub fn open(settings: &schema::Store) -> Node {
+        // Shown with a test that fails: what an operator would have read.
+        let _ = tracing_subscriber::fmt().with_test_writer().without_time().try_init();
         let clock = Clock::system();
         let store = Redis::open(settings, clock.clone(), Sink::detached()).expect("good settings");
         let book = Arc::new(SaleBook::new());

@@ -73,6 +73,7 @@ async fn a_master_that_is_killed_under_load_is_followed_by_its_replica() {
     opened(&node, 1_000_000).await;
     let load = Load::start(&node, &sale(), 0, Duration::from_secs(2));
     until("some are admitted", async || load.admitted() > 100).await;
+    pair.replica.follows().await;
     pair.master.kill();
     until("the loss is said", async || node.store.health().is_err()).await;
     let before = load.admitted();
@@ -115,6 +116,7 @@ async fn an_old_master_that_is_demoted_is_left_and_nothing_is_unknown_for_it() {
     opened(&node, 1_000_000).await;
     let load = Load::start(&node, &sale(), 0, Duration::from_secs(2));
     until("some are admitted", async || load.admitted() > 50).await;
+    pair.replica.follows().await;
     let mut operator = pair.sentinels[0].shop_with("operator:op@");
     operator.run(&["SENTINEL", "FAILOVER", "drop"]);
     until("the replica is master", async || {

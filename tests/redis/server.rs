@@ -106,6 +106,15 @@ impl Server {
         ])
     }
 
+    /// Until a replica has the keys of a sale. One that is online may yet be waited for by its master,
+    /// and would be promoted without what was written meanwhile.
+    pub async fn follows(&self) {
+        crate::rig::until("the replica has the sale", async || {
+            self.shop().ask::<u64>(&["DBSIZE"]) >= 3
+        })
+        .await;
+    }
+
     /// `host:port`.
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
