@@ -22,6 +22,7 @@ mod write;
 
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -221,8 +222,7 @@ where
             }
             left = left.saturating_sub(cost);
             if left == 0 {
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
+                return give_way(cx);
             }
         }
     }
@@ -484,6 +484,14 @@ impl<IO, S: Service> Drop for Conn<IO, S> {
 
 fn later(what: Later) -> Poll<Next> {
     Poll::Ready(Next::Later(Box::new(what)))
+}
+
+/// Has the task run again when the runtime has looked at all sockets. A plain wake would not do: a
+/// worker runs dozens of tasks that are awake, or one of them as often, before it looks.
+fn give_way<T>(cx: &mut Context<'_>) -> Poll<T> {
+    // It is for this call that the first poll of this future puts the waker off.
+    let _ = pin!(tokio::task::yield_now()).poll(cx);
+    Poll::Pending
 }
 
 /// What is left to do behind an answer that is out.
