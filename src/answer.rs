@@ -7,6 +7,8 @@
 //! There is one type and there are two writers: [`Answer::write_h1`] for the HTTP/1.1 driver's hot
 //! path and [`Answer::response`] for hyper.
 
+#[cfg(test)]
+pub(crate) mod agree;
 mod local;
 
 use std::sync::Arc;
@@ -406,7 +408,7 @@ mod tests {
             .slot("age", SlotKind::Age)
             .body(Bytes::from_static(b"gone"))
             .build();
-        let response = answer.response(&fill());
+        let response = agree::response(&answer, &fill());
         assert_eq!(response.status(), 409);
         assert_eq!(response.headers()["age"], "7");
         assert_eq!(response.headers()["cache-control"], "no-store");
