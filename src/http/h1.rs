@@ -207,8 +207,8 @@ where
         let mut left = TURN_BYTES_MAX;
         loop {
             let decided = match ready!(self.poll_heard(cx)) {
-                Ok(Heard::Decided(decided)) => decided,
-                Ok(Heard::Refused(refusal)) => return later(Later::Refused(refusal)),
+                Ok(Ok(decided)) => decided,
+                Ok(Err(refusal)) => return later(Later::Refused(refusal)),
                 Err(reason) => return Poll::Ready(Next::Closed(reason)),
             };
             let (ready, refused) = match &decided.step {
@@ -273,9 +273,7 @@ where
             (self.waits, self.since) = (Waits::Head, Instant::now());
         }
         let (due, next) = match (self.waits, self.door.drain.since()) {
-            (Waits::Head, _) => {
-                (self.since + limits.head_timeout, Ok(Heard::Refused(Refusal::HeadTimeout)))
-            }
+            (Waits::Head, _) => (self.since + limits.head_timeout, Ok(Err(Refusal::HeadTimeout))),
             // Not even a drain cuts a connection that has not had its first answer: its request may
             // be on its way.
             (Waits::First, _) => {

@@ -26,14 +26,11 @@ pub struct Door<S> {
     pub(super) drain: DrainSignal,
 }
 
-/// What came of the bytes that a client has sent.
-pub(super) enum Heard {
-    /// A whole head, and what was decided about it. Boxed where it has to wait, never before.
-    Decided(Decided),
-    Refused(Refusal),
-}
+/// What came of the bytes that a client has sent: a whole head and what was decided about it, or why
+/// it was refused.
+pub(super) type Heard = Result<Decided, Refusal>;
 
-/// One request, decided.
+/// One request, decided. It is boxed where it has to wait, and never before.
 pub(super) struct Decided {
     pub exchange: Exchange,
     pub step: std::thread::Result<Step>,
@@ -68,7 +65,7 @@ impl<S: Service> Door<S> {
     pub(super) fn judge(&self, peer: &Peer, bytes: &[u8]) -> Option<(usize, Heard)> {
         scratch::with_fields(|fields| match read_head(bytes, &self.limits, fields) {
             Ok(None) => None,
-            Err(refusal) => Some((0, Heard::Refused(refusal))),
+            Err(refusal) => Some((0, Err(refusal))),
             Ok(Some(request)) => {
                 let heard = Instant::now();
                 let exchange = self.exchange(peer, heard);
@@ -77,7 +74,7 @@ impl<S: Service> Door<S> {
                     self.service.decide(&request.head, &exchange)
                 }));
                 let decided = Decided { exchange, step, ask, heard };
-                Some((request.bytes, Heard::Decided(decided)))
+                Some((request.bytes, Ok(decided)))
             }
         })
     }
