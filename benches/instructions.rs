@@ -19,7 +19,7 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::rc::Rc;
 
 use penstock::config::schema;
-use penstock::http::{Drainer, Limits, Peer, serve};
+use penstock::http::{Door, Drainer, Limits, Peer, serve};
 use penstock::outcome::CloseReason;
 use tokio::task::LocalSet;
 
@@ -167,8 +167,9 @@ fn serve_some(name: &str, count: &str) -> Outcome<()> {
         let limits = Rc::new(Limits::from(&schema::Http::default()));
         let drainer = Drainer::new();
         let peer = Peer::Tcp("203.0.113.7:4711".parse()?);
-        let connection =
-            serve(client, peer, entrance, limits, node.clock.clone(), sink, drainer.signal());
+        tokio::task::spawn_local(drainer.keep_time());
+        let door = Door::new(entrance, limits, node.clock.clone(), sink, drainer.signal());
+        let connection = serve(client, peer, door, ());
         // As a task of its own, since that is what a worker makes of it.
         let close = tokio::task::spawn_local(connection).await?;
         if close != CloseReason::ClientClosed || answered.get() != count {

@@ -84,7 +84,7 @@ pub struct Fill {
 #[derive(Debug)]
 pub struct Answer {
     status: StatusCode,
-    /// Header lines without status line and without the empty line, each ended by CRLF; holds
+    /// The whole head as HTTP/1.1 writes it, status line and empty line included; holds
     /// `content-length`, never `connection`.
     head: Bytes,
     head_slots: Vec<Slot>,
@@ -125,16 +125,12 @@ impl Answer {
 
     /// Appends status line and fields, with the empty line that ends them.
     pub fn write_h1_head(&self, fill: &Fill, close: bool, out: &mut Vec<u8>) {
-        out.extend_from_slice(b"HTTP/1.1 ");
-        out.extend_from_slice(self.status.as_str().as_bytes());
-        out.push(b' ');
-        out.extend_from_slice(self.status.canonical_reason().unwrap_or("Unknown").as_bytes());
-        out.extend_from_slice(b"\r\n");
         append(&self.head, &self.head_slots, fill, out);
         if close {
-            out.extend_from_slice(b"connection: close\r\n");
+            // In front of the empty line that ends the head.
+            out.truncate(out.len() - 2);
+            out.extend_from_slice(b"connection: close\r\n\r\n");
         }
-        out.extend_from_slice(b"\r\n");
     }
 
     /// Appends the body with its slots filled.
@@ -162,6 +158,7 @@ impl Answer {
         *response.status_mut() = self.status;
         for line in head.split(|b| *b == b'\n') {
             let line = line.strip_suffix(b"\r").unwrap_or(line);
+            // The status line has none.
             let Some(colon) = line.iter().position(|b| *b == b':') else { continue };
             let value = line[colon + 1..].trim_ascii();
             if let (Ok(name), Ok(value)) =
@@ -200,9 +197,15 @@ impl AnswerBuilder {
     }
 
     fn undated(status: StatusCode) -> AnswerBuilder {
+        let mut head = Vec::with_capacity(256);
+        head.extend_from_slice(b"HTTP/1.1 ");
+        head.extend_from_slice(status.as_str().as_bytes());
+        head.push(b' ');
+        head.extend_from_slice(status.canonical_reason().unwrap_or("Unknown").as_bytes());
+        head.extend_from_slice(b"\r\n");
         AnswerBuilder {
             status,
-            head: Vec::with_capacity(256),
+            head,
             head_slots: Vec::new(),
             body: Bytes::new(),
             body_slots: Vec::new(),
@@ -276,6 +279,7 @@ impl AnswerBuilder {
         if let Some(length) = length {
             self = self.field("content-length", length.to_string());
         }
+        self.head.extend_from_slice(b"\r\n");
         Arc::new(Answer {
             status: self.status,
             head: self.head.into(),
