@@ -7,6 +7,10 @@
 //! There is one type and there are two writers: [`Answer::write_h1`] for the HTTP/1.1 driver's hot
 //! path and [`Answer::response`] for hyper.
 
+#[cfg(test)]
+pub(crate) mod agree;
+mod local;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -14,6 +18,8 @@ use http::{HeaderName, HeaderValue, StatusCode};
 
 use crate::clock::{Now, UnixMs};
 use crate::ident::RequestId;
+
+pub use local::Local;
 
 /// What a slot shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -398,7 +404,7 @@ mod tests {
             .slot("age", SlotKind::Age)
             .body(Bytes::from_static(b"gone"))
             .build();
-        let response = answer.response(&fill());
+        let response = agree::response(&answer, &fill());
         assert_eq!(response.status(), 409);
         assert_eq!(response.headers()["age"], "7");
         assert_eq!(response.headers()["cache-control"], "no-store");
