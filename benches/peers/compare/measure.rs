@@ -1,6 +1,7 @@
 //! Measuring one row: rounds in which every entrant has its turn, so that they share the machine's
 //! moods.
 
+use std::io::IsTerminal;
 use std::time::Duration;
 
 use super::Outcome;
@@ -106,8 +107,11 @@ pub fn measure(
         });
     }
     let mut samples = vec![Vec::new(); ready.len()];
+    let is_watched = std::io::stderr().is_terminal();
     for round in 0..pace.rounds {
-        eprint!("\r  round {} of {} ", round + 1, pace.rounds);
+        if is_watched {
+            eprint!("\r  round {} of {} ", round + 1, pace.rounds);
+        }
         for (ready, samples) in ready.iter().zip(&mut samples) {
             samples.push(
                 turn(row, ready, place, pace)
@@ -115,7 +119,9 @@ pub fn measure(
             );
         }
     }
-    eprint!("\r                      \r");
+    if is_watched {
+        eprint!("\r                      \r");
+    }
     Ok(Measured { entrants: entrants.to_vec(), samples })
 }
 
@@ -133,8 +139,8 @@ fn turn(row: &Row, ready: &Ready<'_>, place: &Place, pace: Pace) -> Outcome<Samp
     }
     let answers = tally.answers.max(1) as f64;
     Ok(Sample {
-        cpu_us: (after.cpu_ns - before.cpu_ns) as f64 / 1_000.0 / answers,
-        user_ticks: after.user_ticks - before.user_ticks,
+        cpu_us: after.cpu_ns_since(&before) as f64 / 1_000.0 / answers,
+        user_ticks: after.user_ticks_since(&before),
         answers: tally.answers,
         rate: answers / tally.took.as_secs_f64(),
         p50_us: tally.latencies.value_at_quantile(0.50) as f64 / 1_000.0,

@@ -1,6 +1,8 @@
 //! A server's processes: where they run, what they cost, and that they end.
 
+use std::collections::HashMap;
 use std::fs;
+use std::hash::Hash;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -44,12 +46,28 @@ pub struct Running {
 }
 
 /// CPU time of a server up to now.
-#[derive(Clone, Copy, Default)]
+#[derive(Default)]
 pub struct Cost {
-    /// Run time of all threads of all processes, in nanoseconds.
-    pub cpu_ns: u64,
-    /// The part of it outside the kernel, in clock ticks of 10 ms.
-    pub user_ticks: u64,
+    /// Run time of each thread of all processes, in nanoseconds, by its id.
+    threads: HashMap<String, u64>,
+    /// The time of each process outside the kernel, in clock ticks of 10 ms.
+    user_ticks: HashMap<u32, u64>,
+}
+
+impl Cost {
+    /// Nanoseconds since `before`. What a thread did that has ended since is lost, not taken off.
+    pub fn cpu_ns_since(&self, before: &Cost) -> u64 {
+        since(&self.threads, &before.threads)
+    }
+
+    /// Clock ticks outside the kernel since `before`.
+    pub fn user_ticks_since(&self, before: &Cost) -> u64 {
+        since(&self.user_ticks, &before.user_ticks)
+    }
+}
+
+fn since<K: Eq + Hash>(after: &HashMap<K, u64>, before: &HashMap<K, u64>) -> u64 {
+    after.iter().map(|(key, now)| now.saturating_sub(before.get(key).copied().unwrap_or(0))).sum()
 }
 
 impl Running {
@@ -73,13 +91,14 @@ impl Running {
     pub fn cost(&self) -> Outcome<Cost> {
         let mut cost = Cost::default();
         for pid in self.pids() {
-            for task in fs::read_dir(format!("/proc/{pid}/task"))? {
-                // A thread may end between being listed and being read.
-                let Ok(text) = fs::read_to_string(task?.path().join("schedstat")) else { continue };
-                cost.cpu_ns += text.split(' ').next().unwrap_or_default().parse::<u64>()?;
+            // A thread may end between being listed and being read.
+            for task in fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
+                let Ok(text) = fs::read_to_string(task.path().join("schedstat")) else { continue };
+                let ran = text.split(' ').next().unwrap_or_default().parse()?;
+                cost.threads.insert(task.file_name().to_string_lossy().into_owned(), ran);
             }
-            let ticks = stat(pid).and_then(|fields| fields.get(UTIME)?.parse::<u64>().ok());
-            cost.user_ticks += ticks.unwrap_or(0);
+            let ticks = stat(pid).and_then(|fields| fields.get(UTIME)?.parse().ok());
+            cost.user_ticks.insert(pid, ticks.unwrap_or(0));
         }
         Ok(cost)
     }

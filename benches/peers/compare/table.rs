@@ -2,7 +2,7 @@
 
 use super::measure::Measured;
 use super::memory::After;
-use super::row::{Against, Bound, Entrant, Row, Work};
+use super::row::{Against, Entrant, Row, Work};
 
 /// What was printed, as far as the end needs it.
 #[derive(Default)]
@@ -14,15 +14,14 @@ impl Table {
     /// The heading of the requests.
     pub fn begin(&self) {
         println!(
-            "{:<16} {:>7} {:>6} {:>7} {:>7} {:>8} {:>13}  targets of CPU per request",
+            "{:<16} {:>7} {:>6} {:>7} {:>7} {:>8} {:>13}",
             "", "µs/req", "user", "× floor", "× best", "req/s", "p50/p99 µs"
         );
     }
 
     /// One row: a line for each entrant, and below ours the targets.
     pub fn row(&mut self, row: &Row, measured: &Measured) {
-        let title = title(row);
-        println!("{title}");
+        println!("{}", title(row));
         let floor = measured.place(Entrant::Floor);
         let best = measured.best_peer();
         for (place, entrant) in measured.entrants.iter().enumerate() {
@@ -33,7 +32,7 @@ impl Table {
             let p50 = measured.median(place, |sample| sample.p50_us);
             let p99 = measured.median(place, |sample| sample.p99_us);
             println!(
-                "  {:<14} {:>7.2} {:>6.2} {:>7} {:>7} {:>8.0} {:>13}  {}",
+                "  {:<14} {:>7.2} {:>6.2} {:>7} {:>7} {:>8.0} {:>13}",
                 name(*entrant, row.work),
                 measured.median(place, |sample| sample.cpu_us),
                 measured.user_us(place),
@@ -41,12 +40,10 @@ impl Table {
                 ratio(best),
                 measured.median(place, |sample| sample.rate),
                 format!("{p50:.0}/{p99:.0}"),
-                if entrant.is_ours() {
-                    self.targets(&title, row, measured, place)
-                } else {
-                    String::new()
-                },
             );
+            if entrant.is_ours() {
+                self.targets(row, measured, place);
+            }
         }
     }
 
@@ -77,32 +74,26 @@ impl Table {
     /// What misses its target, the last word.
     pub fn end(self) -> bool {
         if self.above.is_empty() {
-            println!("\nevery target is kept");
+            println!("\nevery target of these rows is kept");
         } else {
             println!("\nabove target: {}", self.above.join("; "));
         }
         self.above.is_empty()
     }
 
-    fn targets(&mut self, title: &str, row: &Row, measured: &Measured, place: usize) -> String {
-        let mut texts = Vec::new();
+    /// A line for each target of ours.
+    fn targets(&mut self, row: &Row, measured: &Measured, ours: usize) {
         for bound in row.bounds {
-            let Some(figure) = figure(bound.against, measured, place) else { continue };
-            let mut text = format!("{} must ≤ {:.2}", against(bound), bound.must);
-            if let Some(goal) = bound.goal {
-                text.push_str(&format!(", goal {goal:.2}"));
-            }
-            // Those without a column of their own.
-            if matches!(bound.against, Against::Varnish | Against::Hyper) {
-                text = format!("{text}: {figure:.2}");
-            }
+            let Some(figure) = figure(bound.against, measured, ours) else { continue };
+            let against = against(bound.against);
+            let goal = bound.goal.map_or(String::new(), |goal| format!(", goal {goal:.2}"));
+            let mut verdict = "";
             if is_above(figure, bound.must) {
-                text.push_str(" above target");
-                self.above.push(format!("{title}, {}", against(bound)));
+                verdict = "   above target";
+                self.above.push(format!("{}, {against}", title(row)));
             }
-            texts.push(text);
+            println!("    {against:<13} {figure:>5.2}  must ≤ {:.2}{goal}{verdict}", bound.must);
         }
-        texts.join(" · ")
     }
 }
 
@@ -123,12 +114,12 @@ fn is_above(figure: f64, must: f64) -> bool {
     figure > must * 1.05
 }
 
-fn against(bound: &Bound) -> &'static str {
-    match bound.against {
-        Against::Floor => "floor",
-        Against::BestPeer => "best peer",
-        Against::Varnish => "Varnish",
-        Against::Hyper => "plain hyper",
+fn against(against: Against) -> &'static str {
+    match against {
+        Against::Floor => "× floor",
+        Against::BestPeer => "× best peer",
+        Against::Varnish => "× Varnish",
+        Against::Hyper => "× plain hyper",
         Against::UserTime => "user µs",
     }
 }
