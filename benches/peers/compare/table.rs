@@ -76,7 +76,7 @@ impl Table {
         if self.above.is_empty() {
             println!("\nevery target of these rows is kept");
         } else {
-            println!("\nabove target: {}", self.above.join("; "));
+            println!("\nabove target:\n  {}", self.above.join("\n  "));
         }
         self.above.is_empty()
     }
