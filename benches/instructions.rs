@@ -13,6 +13,8 @@
 mod client;
 #[path = "common/node.rs"]
 mod node;
+#[path = "common/request.rs"]
+mod request;
 
 use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
@@ -29,10 +31,8 @@ use node::{Node, Outcome};
 /// One kind of request.
 struct Kind {
     name: &'static str,
+    request: fn() -> String,
     status: u16,
-    /// Request line and fields that only this kind has.
-    request: &'static str,
-    body: &'static str,
     /// Whether the sale is sold out.
     sold_out: bool,
     /// Instructions that one request may need, on x86-64. It stands some 5 % above what was counted
@@ -41,35 +41,26 @@ struct Kind {
 }
 
 const KINDS: &[Kind] = &[
-    kind("hit", 200, "GET /activity/8848?city=bj HTTP/1.1", 100_000),
-    kind("hit_plain", 200, "GET /activity/8848?city=bj HTTP/1.1\r\nX-Plain: 1", 100_000),
-    kind("hit_100k", 200, "GET /activity/large?city=bj HTTP/1.1\r\nX-Plain: 1", 100_000),
-    kind("hit_head", 200, "HEAD /activity/8848?city=bj HTTP/1.1", 100_000),
-    kind("hit_304", 304, "GET /activity/8848?city=bj HTTP/1.1\r\nIf-None-Match: *", 100_000),
-    kind("poll", 200, "GET /activity/8848/availability HTTP/1.1", 100_000),
-    kind("poll_304", 304, "GET /activity/8848/availability HTTP/1.1\r\nIf-None-Match: *", 100_000),
-    Kind {
-        sold_out: true,
-        body: r#"{"sku":"1001","quantity":1,"address_id":"5f2c9d","note":"","channel":"app","coupon":null}"#,
-        ..kind("refusal", 409, "POST /activity/8848/orders HTTP/1.1", 100_000)
-    },
-    kind("cold", 200, "GET /product/1001 HTTP/1.1", 1_000_000),
+    kind("hit", || request::get("GET /activity/8848?city=bj HTTP/1.1"), 200, 100_000),
+    kind("hit_plain", || request::get_plain("GET /activity/8848?city=bj HTTP/1.1"), 200, 100_000),
+    kind("hit_100k", || request::get_plain("GET /activity/large?city=bj HTTP/1.1"), 200, 100_000),
+    kind("hit_head", || request::get("HEAD /activity/8848?city=bj HTTP/1.1"), 200, 100_000),
+    kind("hit_304", || request::get(PAGE_KNOWN), 304, 100_000),
+    kind("poll", || request::get("GET /activity/8848/availability HTTP/1.1"), 200, 100_000),
+    kind("poll_304", || request::get(POLL_KNOWN), 304, 100_000),
+    Kind { sold_out: true, ..kind("refusal", request::purchase, 409, 100_000) },
+    kind("cold", || request::get("GET /product/1001 HTTP/1.1"), 200, 1_000_000),
 ];
 
-const fn kind(name: &'static str, status: u16, request: &'static str, ceiling: u64) -> Kind {
-    Kind { name, status, request, body: "", sold_out: false, ceiling }
+const PAGE_KNOWN: &str = "GET /activity/8848?city=bj HTTP/1.1\r\nIf-None-Match: *";
+const POLL_KNOWN: &str = "GET /activity/8848/availability HTTP/1.1\r\nIf-None-Match: *";
+
+const fn kind(name: &'static str, request: fn() -> String, status: u16, ceiling: u64) -> Kind {
+    Kind { name, request, status, sold_out: false, ceiling }
 }
 
 /// Requests of the shorter run; the longer serves twice as many.
 const COUNT: u64 = 1_000;
-
-/// What a phone sends besides, about 430 bytes.
-const FIELDS: &str = "Host: shop.example\r\n\
-    User-Agent: Mozilla/5.0 (iPhone; CPU iPhone OS 18_5 like Mac OS X) AppleWebKit/605.1.15 \
-    (KHTML, like Gecko) Version/18.5 Mobile/15E148 Safari/604.1\r\n\
-    Accept: text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8\r\n\
-    Accept-Language: zh-CN,zh-Hans;q=0.9\r\n\
-    Cookie: sid=3f9a1c07d2b84e6591aa; uid=u00000000; theme=dark\r\n";
 
 fn main() -> ExitCode {
     // `cargo bench` adds `--bench`; `cargo test --benches` does not, and there is nothing to do then.
@@ -162,7 +153,7 @@ fn serve_some(name: &str, count: &str) -> Outcome<()> {
     let worker = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     LocalSet::new().block_on(&worker, async {
         let (entrance, sink) = node.worker()?;
-        let client = Client::new(&request(kind), kind.status, count);
+        let client = Client::new(&(kind.request)(), kind.status, count);
         let answered = client.answered();
         let limits = Rc::new(Limits::from(&schema::Http::default()));
         let drainer = Drainer::new();
@@ -176,14 +167,4 @@ fn serve_some(name: &str, count: &str) -> Outcome<()> {
         }
         Ok(())
     })
-}
-
-fn request(kind: &Kind) -> String {
-    let encoding = if kind.request.contains("X-Plain") { "identity" } else { "gzip, deflate, br" };
-    let mut text = format!("{}\r\n{FIELDS}Accept-Encoding: {encoding}\r\n", kind.request);
-    if !kind.body.is_empty() {
-        let length = kind.body.len();
-        text += &format!("Content-Type: application/json\r\nContent-Length: {length}\r\n");
-    }
-    text + "\r\n" + kind.body
 }

@@ -95,6 +95,11 @@ impl Node {
         Ok(())
     }
 
+    /// Where requests find the sale.
+    pub fn book(&self) -> &SaleBook {
+        &self.book
+    }
+
     /// One worker's edge and its counters; on the thread that uses it.
     pub fn worker(&self) -> Outcome<(Rc<Entrance>, Sink)> {
         let sink = self.registry.sink();
