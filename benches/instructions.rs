@@ -21,7 +21,9 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::rc::Rc;
 
 use penstock::config::schema;
+use penstock::edge::Entrance;
 use penstock::http::{Drainer, Limits, Peer, serve};
+use penstock::metrics::Sink;
 use penstock::outcome::CloseReason;
 use tokio::task::LocalSet;
 
@@ -35,6 +37,8 @@ struct Kind {
     status: u16,
     /// Whether the sale is sold out.
     sold_out: bool,
+    /// Whether the answer is ready-made.
+    is_hot: bool,
     /// Instructions that one request may need, on x86-64. It stands some 5 % above what was counted
     /// when it was set, and is lowered when the edge gets faster.
     ceiling: u64,
@@ -49,14 +53,17 @@ const KINDS: &[Kind] = &[
     kind("poll", || request::get("GET /activity/8848/availability HTTP/1.1"), 200, 100_000),
     kind("poll_304", || request::get(POLL_KNOWN), 304, 100_000),
     Kind { sold_out: true, ..kind("refusal", request::purchase, 409, 100_000) },
-    kind("cold", || request::get("GET /product/1001 HTTP/1.1"), 200, 1_000_000),
+    Kind {
+        is_hot: false,
+        ..kind("cold", || request::get("GET /product/1001 HTTP/1.1"), 200, 1_000_000)
+    },
 ];
 
 const PAGE_KNOWN: &str = "GET /activity/8848?city=bj HTTP/1.1\r\nIf-None-Match: *";
 const POLL_KNOWN: &str = "GET /activity/8848/availability HTTP/1.1\r\nIf-None-Match: *";
 
 const fn kind(name: &'static str, request: fn() -> String, status: u16, ceiling: u64) -> Kind {
-    Kind { name, request, status, sold_out: false, ceiling }
+    Kind { name, request, status, sold_out: false, is_hot: true, ceiling }
 }
 
 /// Requests of the shorter run; the longer serves twice as many.
@@ -153,18 +160,29 @@ fn serve_some(name: &str, count: &str) -> Outcome<()> {
     let worker = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     LocalSet::new().block_on(&worker, async {
         let (entrance, sink) = node.worker()?;
+        if kind.is_hot {
+            node.prime(&entrance, &(kind.request)()).await?;
+        }
         let client = Client::new(&(kind.request)(), kind.status, count);
         let answered = client.answered();
-        let limits = Rc::new(Limits::from(&schema::Http::default()));
-        let drainer = Drainer::new();
-        let peer = Peer::Tcp("203.0.113.7:4711".parse()?);
-        let connection =
-            serve(client, peer, entrance, limits, node.clock.clone(), sink, drainer.signal());
-        // As a task of its own, since that is what a worker makes of it.
-        let close = tokio::task::spawn_local(connection).await?;
+        let close = connection(&node, client, entrance, sink).await?;
         if close != CloseReason::ClientClosed || answered.get() != count {
             return Err(format!("{close:?} after {} of {count} answers", answered.get()).into());
         }
         Ok(())
     })
+}
+
+/// Serves a connection to its end, as a task of its own, since that is what a worker makes of it.
+async fn connection(
+    node: &Node,
+    client: Client,
+    entrance: Rc<Entrance>,
+    sink: Sink,
+) -> Outcome<CloseReason> {
+    let limits = Rc::new(Limits::from(&schema::Http::default()));
+    let peer = Peer::Tcp("203.0.113.7:4711".parse()?);
+    let (clock, drainer) = (node.clock.clone(), Drainer::new());
+    let serving = serve(client, peer, entrance, limits, clock, sink, drainer.signal());
+    Ok(tokio::task::spawn_local(serving).await?)
 }

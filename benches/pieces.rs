@@ -66,7 +66,9 @@ impl Worker {
         let name = format!("decide/{name} {}", told.as_u16());
         let bench = |head: &Head<'_>, exchange: &dyn Fn() -> Exchange| {
             let exchange = exchange();
-            c.bench_function(&name, |b| b.iter(|| self.entrance.decide(head, black_box(&exchange))));
+            c.bench_function(&name, |b| {
+                b.iter(|| self.entrance.decide(head, black_box(&exchange)))
+            });
         };
         request::with_head(text, &self.node.clock, bench).expect("a head");
     }
@@ -111,7 +113,9 @@ fn parts(c: &mut Criterion) {
     let (clock, book) = (&worker.node.clock, worker.node.book());
     let sale = book.get("shop", "8848").expect("the sale");
     let salt = sale.state.salt.clone();
-    c.bench_function("user key", |b| b.iter(|| UserKey::of_identity(&salt, black_box(b"u00000001"))));
+    c.bench_function("user key", |b| {
+        b.iter(|| UserKey::of_identity(&salt, black_box(b"u00000001")))
+    });
     c.bench_function("snapshot", |b| b.iter(|| book.get(black_box("shop"), black_box("8848"))));
     let now = clock.now();
     c.bench_function("view of a sale", |b| b.iter(|| sale.at(black_box(&now))));

@@ -91,8 +91,8 @@ fn work(node: &Node, text: &str, index: usize, barrier: &Barrier) -> Outcome<f64
     let decide_all = |entrance: &Entrance, times: u32| {
         texts.iter().try_for_each(|text| decide_often(node, entrance, text, times))
     };
-    let entrance = primed(node, text)
-        .and_then(|entrance| decide_all(&entrance, 100).map(|()| entrance));
+    let entrance =
+        primed(node, text).and_then(|entrance| decide_all(&entrance, 100).map(|()| entrance));
     // Whether or not all is well: the other worker waits.
     barrier.wait();
     let (entrance, before) = (entrance?, cpu_ns()?);
@@ -105,7 +105,8 @@ fn work(node: &Node, text: &str, index: usize, barrier: &Barrier) -> Outcome<f64
 fn primed(node: &Node, text: &str) -> Outcome<Rc<Entrance>> {
     let (entrance, _) = node.worker()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let decide = |head: &Head<'_>, exchange: &dyn Fn() -> Exchange| entrance.decide(head, &exchange());
+    let decide =
+        |head: &Head<'_>, exchange: &dyn Fn() -> Exchange| entrance.decide(head, &exchange());
     if let Step::Work(fill) = request::with_head(text, &node.clock, decide)? {
         LocalSet::new().block_on(&runtime, fill(RequestBody::Empty));
     }

@@ -91,7 +91,8 @@ impl Client {
         let length = text.split("content-length:").nth(1).and_then(|rest| {
             rest.split("\r\n").next().and_then(|length| length.trim().parse::<usize>().ok())
         });
-        let whole = head + if is_bodiless { 0 } else { length.ok_or_else(|| wrong(&self.first))? };
+        let whole =
+            head + if is_bodiless { 0 } else { length.ok_or_else(|| wrong(&self.first))? };
         self.whole = Some(whole);
         self.open = Some(whole.checked_sub(self.first.len()).ok_or_else(|| wrong(&self.first))?);
         self.end();
@@ -174,7 +175,8 @@ fn has_status(piece: &[u8], status: u16) -> bool {
 
 /// The driver keeps no error of a client's socket, so it is said here.
 fn wrong(answer: &[u8]) -> io::Error {
-    eprintln!("another answer than expected: {}", String::from_utf8_lossy(answer));
+    let begin = &answer[..answer.len().min(400)];
+    eprintln!("another answer than expected: {}", String::from_utf8_lossy(begin));
     io::ErrorKind::InvalidData.into()
 }
 

@@ -1,5 +1,7 @@
 //! The requests that are measured, as a phone sends them.
 
+#![allow(dead_code)] // Each bench uses its part.
+
 use penstock::clock::Clock;
 use penstock::http::reader::read_head;
 use penstock::http::{Exchange, Head, Limits, Note, Peer};
