@@ -15,7 +15,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use penstock::answer::imf_fixdate;
 use penstock::edge::Entrance;
 use penstock::http::reader::read_head;
-use penstock::http::{Exchange, Head, Limits, Ready, RequestBody, Service, Step};
+use penstock::http::{Exchange, Head, Limits, Ready, Service, Step};
 use penstock::ident::{RequestId, UserKey};
 use penstock::metrics::Counter;
 use tokio::runtime::Runtime;
@@ -43,20 +43,16 @@ impl Worker {
         Ok(worker)
     }
 
-    /// The answer to `text`; what is not ready-made yet is awaited once.
+    /// The answer to `text`, once it is ready-made.
     fn decide(&self, text: &str) -> Outcome<Ready> {
-        for _ in 0..DECISIONS_MAX {
-            let decide = |head: &Head<'_>, exchange: &dyn Fn() -> Exchange| {
-                self.entrance.decide(head, &exchange())
-            };
-            match request::with_head(text, &self.node.clock, decide)? {
-                Step::Answer(ready) | Step::Refuse(ready) => return Ok(ready),
-                Step::Work(work) => {
-                    LocalSet::new().block_on(&self.runtime, work(RequestBody::Empty));
-                }
-            }
+        LocalSet::new().block_on(&self.runtime, self.node.prime(&self.entrance, text))?;
+        let decide = |head: &Head<'_>, exchange: &dyn Fn() -> Exchange| {
+            self.entrance.decide(head, &exchange())
+        };
+        match request::with_head(text, &self.node.clock, decide)? {
+            Step::Answer(ready) | Step::Refuse(ready) => Ok(ready),
+            Step::Work(_) => Err("it is not ready-made any more".into()),
         }
-        Err("it is never answered at once".into())
     }
 
     /// Measures deciding about `text`.
@@ -125,9 +121,6 @@ fn parts(c: &mut Criterion) {
     let sink = worker.node.registry.sink();
     c.bench_function("count", |b| b.iter(|| sink.inc(Counter::CacheHits)));
 }
-
-/// Purchases of one user until the limit is reached, and some more.
-const DECISIONS_MAX: usize = 16;
 
 criterion_group!(pieces, decisions, messages, parts);
 criterion_main!(pieces);

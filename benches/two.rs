@@ -15,7 +15,7 @@ use std::rc::Rc;
 use std::sync::Barrier;
 
 use penstock::edge::Entrance;
-use penstock::http::{Done, Exchange, Head, RequestBody, Service, Step};
+use penstock::http::{Done, Service, Step};
 use tokio::task::LocalSet;
 
 use node::{Node, Outcome};
@@ -105,11 +105,7 @@ fn work(node: &Node, text: &str, index: usize, barrier: &Barrier) -> Outcome<f64
 fn primed(node: &Node, text: &str) -> Outcome<Rc<Entrance>> {
     let (entrance, _) = node.worker()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let decide =
-        |head: &Head<'_>, exchange: &dyn Fn() -> Exchange| entrance.decide(head, &exchange());
-    if let Step::Work(fill) = request::with_head(text, &node.clock, decide)? {
-        LocalSet::new().block_on(&runtime, fill(RequestBody::Empty));
-    }
+    LocalSet::new().block_on(&runtime, node.prime(&entrance, text))?;
     Ok(entrance)
 }
 
