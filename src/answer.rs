@@ -9,6 +9,7 @@
 
 #[cfg(test)]
 pub(crate) mod agree;
+mod local;
 
 use std::sync::Arc;
 
@@ -17,6 +18,8 @@ use http::{HeaderName, HeaderValue, StatusCode};
 
 use crate::clock::{Now, UnixMs};
 use crate::ident::RequestId;
+
+pub use local::Local;
 
 /// What a slot shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -21,7 +21,7 @@ use self::body::Json;
 use self::envelope::Template;
 use self::html::Pages;
 use self::words::Words;
-use crate::answer::{Answer, AnswerBuilder, Fill, SlotKind};
+use crate::answer::{Answer, AnswerBuilder, Fill, Local, SlotKind};
 use crate::clock::UnixMs;
 use crate::config::schema::{self, Style};
 use crate::http::{Exchange, Head, Ready};
@@ -121,11 +121,11 @@ impl Answers {
     }
 
     /// The answer for a reason without any facts, made at start.
-    pub fn plain(&self, form: Form, reason: Reason) -> Arc<Answer> {
+    pub fn plain(&self, form: Form, reason: Reason) -> Local {
         let index = if form == HTML { self.styles.len() } else { usize::from(form.0) };
         match self.plain.get(index).and_then(|row| row.get(reason as usize)) {
-            Some(answer) => answer.clone(),
-            None => self.make(form, reason, &Facts::default()),
+            Some(answer) => Local::of(answer),
+            None => self.make(form, reason, &Facts::default()).into(),
         }
     }
 
@@ -164,14 +164,14 @@ impl Answers {
     }
 
     /// `answer` for this exchange: its slots filled, a jittered wait among them.
-    pub fn ready(&self, answer: Arc<Answer>, reason: Reason, exchange: &Exchange) -> Ready {
+    pub fn ready(&self, answer: impl Into<Local>, reason: Reason, exchange: &Exchange) -> Ready {
         let fill = Fill {
             now: exchange.now,
             request: exchange.id,
             retry_after_ms: jittered(reason.row().retry_after_ms),
             ..Fill::default()
         };
-        Ready { answer, fill, reason: Some(reason) }
+        Ready { answer: answer.into(), fill, reason: Some(reason) }
     }
 
     /// The fields that every answer has, whatever its body.

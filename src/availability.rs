@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use http::{HeaderValue, Method, StatusCode};
 
-use crate::answer::{Answer, AnswerBuilder, Fill, SlotKind};
+use crate::answer::{Answer, AnswerBuilder, Fill, Local, SlotKind};
 use crate::config::schema;
 use crate::http::{Exchange, Head, Ready};
 use crate::ident::Name;
@@ -77,7 +77,7 @@ impl Availabilities {
     ) -> Ready {
         let mut fill = Fill { now: exchange.now, request: exchange.id, ..Fill::default() };
         if head.method == Method::OPTIONS {
-            return Ready { answer: self.preflight.clone(), fill, reason: None };
+            return Ready { answer: Local::of(&self.preflight), fill, reason: None };
         }
         let view = sale.at(&exchange.now);
         fill.age_ms = u32::try_from(view.age_ms).unwrap_or(u32::MAX);
@@ -99,7 +99,7 @@ impl Availabilities {
         Ready { answer, fill, reason: None }
     }
 
-    fn ready_made(&self, sale: &SaleSnapshot, variant: Variant) -> Arc<Answer> {
+    fn ready_made(&self, sale: &SaleSnapshot, variant: Variant) -> Local {
         sale.memo().get(variant.memo_key(), || self.make(sale, variant))
     }
 

@@ -183,7 +183,7 @@ impl Gate {
             request: exchange.id,
             ..crate::answer::Fill::default()
         };
-        Step::Answer(Ready { answer: cors.preflight(head), fill, reason: None })
+        Step::Answer(Ready { answer: cors.preflight(head).into(), fill, reason: None })
     }
 
     fn plain(&self, reason: Reason, head: &Head<'_>, exchange: &Exchange) -> Ready {

@@ -20,9 +20,8 @@ pub mod walker;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 
-use crate::answer::{Answer, Fill};
+use crate::answer::{Fill, Local};
 use crate::clock::Now;
 use crate::ident::RequestId;
 use crate::outcome::Reason;
@@ -98,7 +97,7 @@ pub enum Step {
 #[derive(Clone, Debug)]
 pub struct Ready {
     /// The answer.
-    pub answer: Arc<Answer>,
+    pub answer: Local,
     /// What its slots show.
     pub fill: Fill,
     /// The reason, where the edge decided rather than served.

@@ -90,21 +90,21 @@ counters! {
     Panics, "panics", None, "Handlers that panicked.";
 }
 
-/// Cells of one thread.
+/// Cells of one thread, on cache lines of their own (processors fetch them in pairs).
 #[derive(Debug)]
+#[repr(align(128))]
 struct Block {
-    counters: Vec<AtomicU64>,
-    reasons: Vec<AtomicU64>,
-    closes: Vec<AtomicU64>,
+    counters: [AtomicU64; COUNTERS.len()],
+    reasons: [AtomicU64; REASONS.len()],
+    closes: [AtomicU64; CLOSES.len()],
 }
 
 impl Block {
     fn new() -> Block {
-        let zeros = |n: usize| std::iter::repeat_with(AtomicU64::default).take(n).collect();
         Block {
-            counters: zeros(COUNTERS.len()),
-            reasons: zeros(REASONS.len()),
-            closes: zeros(CLOSES.len()),
+            counters: [const { AtomicU64::new(0) }; COUNTERS.len()],
+            reasons: [const { AtomicU64::new(0) }; REASONS.len()],
+            closes: [const { AtomicU64::new(0) }; CLOSES.len()],
         }
     }
 }

@@ -16,6 +16,7 @@ pub mod fill;
 pub mod flight;
 pub mod judge;
 pub mod key;
+mod l0;
 pub mod record;
 mod reply;
 mod site;
@@ -43,6 +44,7 @@ use fill::{Fill, Ticks};
 use flight::Waiter;
 use judge::{Asked, Decision, Refill, Why, judge};
 use key::{Fields, KeyRef};
+use l0::L0;
 use record::{Record, What};
 use reply::Client;
 use site::Site;
@@ -55,6 +57,7 @@ pub struct Pages {
     sites: HashMap<Name, Rc<Site>>,
     tasks: TaskTracker,
     sink: Sink,
+    l0: RefCell<L0>,
     /// Where keys are written.
     buffer: RefCell<Vec<u8>>,
 }
@@ -91,7 +94,15 @@ impl Pages {
             (name.clone(), Rc::new(Site::new(site, &settings.cache, &upstreams)))
         };
         let sites = settings.site.iter().map(site).collect();
-        Pages { cache, answers, sites, tasks, sink, buffer: RefCell::default() }
+        Pages {
+            cache,
+            answers,
+            sites,
+            tasks,
+            sink,
+            l0: RefCell::new(L0::new()),
+            buffer: RefCell::default(),
+        }
     }
 
     /// Fresh or stale from the cache at once, else by a fill.
@@ -107,16 +118,25 @@ impl Pages {
             city: ask.city,
         };
         let mut buffer = self.buffer.borrow_mut();
-        let key = fields.key(&mut buffer);
+        let bytes = fields.bytes(&mut buffer);
+        let now = ask.exchange.now.mono;
+        if let Some(record) = self.l0.borrow().get(bytes, now)
+            && let (Decision::Serve, why) = judge(Some(&record.stored()), record.asked(now), now)
+        {
+            return self.serve(&ask, record, why);
+        }
+        let key = KeyRef::of(bytes);
         let mut found = self.cache.get(&key);
         for _ in 0..LOOKS_MAX {
-            let now = ask.exchange.now.mono;
             let stored = found.as_ref().map(|record| record.stored());
             let idle = Asked { refill: Refill::Idle };
             let asked = found.as_ref().map_or(idle, |record| record.asked(now));
             let (decision, why) = judge(stored.as_ref(), asked, now);
             match (decision, &found) {
-                (Decision::Serve, Some(record)) => return self.serve(&ask, record, why),
+                (Decision::Serve, Some(record)) => {
+                    self.l0.borrow_mut().put(record, now);
+                    return self.serve(&ask, record, why);
+                }
                 (Decision::ServeAndRefill, Some(record)) => {
                     self.refill(site, record, &ask);
                     return self.serve(&ask, record, why);

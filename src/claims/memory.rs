@@ -8,6 +8,7 @@ use quick_cache::UnitWeighter;
 use quick_cache::sync::Cache;
 
 use super::Known;
+use crate::bloom::Bloom;
 use crate::clock::{MonoMs, UnixMs};
 use crate::ident::{AttemptId, ClaimId, Name, NodeId, SaleId, UserKey};
 use crate::journal::{Event, Line};
@@ -155,6 +156,8 @@ impl History {
 pub(super) struct Memory {
     /// By user: keys of two sales are never equal, since each sale hashes with its own salt.
     users: Cache<UserKey, User>,
+    /// Of whom something may stand in `users`.
+    heard_of: Bloom,
     /// Claims whose outcome is open: as many as the ledger holds and keeps in limbo.
     open: Mutex<HashMap<ClaimId, Past>>,
 }
@@ -172,6 +175,7 @@ impl Memory {
     pub(super) fn of(history: &History) -> Memory {
         let memory = Memory {
             users: Cache::with_weighter(1_024, USERS_MAX, UnitWeighter),
+            heard_of: Bloom::new(USERS_MAX),
             open: Mutex::default(),
         };
         for (claim, past) in &history.claims {
@@ -230,10 +234,14 @@ impl Memory {
             RecordKind::Pending | RecordKind::Limbo => Some(now.plus(OPEN_BELIEVED_MS)),
             RecordKind::Admitted | RecordKind::Confirmed => None,
         };
+        self.heard_of.add(&user);
         self.users.insert(user, User { sale: sale.clone(), known, until });
     }
 
     pub(super) fn known(&self, sale: &SaleId, user: &UserKey, now: MonoMs) -> Option<Known> {
+        if !self.heard_of.may_know(user) {
+            return None;
+        }
         let user = self.users.get(user)?;
         let holds = user.sale == *sale && user.until.is_none_or(|until| now < until);
         holds.then_some(user.known)

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::{Method, StatusCode};
 
 use super::refuse::{Refusal, Refusals};
-use crate::answer::{Answer, AnswerBuilder, Fill, SlotKind};
+use crate::answer::{Answer, AnswerBuilder, Fill, Local, SlotKind};
 use crate::http::{Exchange, Head, Ready, Step};
 use crate::outcome::Reason;
 
@@ -67,7 +67,7 @@ impl Own {
             return refusals.answer(head, exchange, Refusal::method(READING));
         }
         let fill = Fill { now: exchange.now, request: exchange.id, ..Fill::default() };
-        Step::Answer(Ready { answer: answer.clone(), fill, reason: None })
+        Step::Answer(Ready { answer: Local::of(answer), fill, reason: None })
     }
 }
 

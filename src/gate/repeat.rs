@@ -12,6 +12,7 @@ use quick_cache::sync::Cache;
 use tokio::sync::watch;
 
 use super::say::Said;
+use crate::bloom::Bloom;
 use crate::ident::{AttemptId, UserKey};
 
 /// Hash of what an attempt asks for: the same key with another order is a mistake of the client's.
@@ -76,6 +77,8 @@ pub struct Repeats {
     kept: Cache<UserKey, Arc<Vec<Kept>>>,
     /// One writer at a time: adding to a user's answers reads them first.
     keeping: Mutex<()>,
+    /// Of whom something may be known here.
+    heard_of: Bloom,
     bytes_max: usize,
 }
 
@@ -86,13 +89,15 @@ impl Repeats {
             flights: DashMap::new(),
             kept: Cache::new(entries_max),
             keeping: Mutex::new(()),
+            heard_of: Bloom::new(entries_max as u64),
             bytes_max,
         }
     }
 
     /// Whether this node knows anything of `user`'s attempts.
     pub fn knows(&self, user: &UserKey) -> bool {
-        self.flights.contains_key(user) || self.kept.contains_key(user)
+        self.heard_of.may_know(user)
+            && (self.flights.contains_key(user) || self.kept.contains_key(user))
     }
 
     /// What this node knows of an attempt.
@@ -120,6 +125,7 @@ impl Repeats {
     ) -> Result<Option<Lead>, Again> {
         let (told, waiting) = watch::channel(None);
         let flight = Flight { attempt, fingerprint, waiting };
+        self.heard_of.add(&user);
         match self.flights.entry(user) {
             Entry::Vacant(vacant) => drop(vacant.insert(vec![flight])),
             Entry::Occupied(mut occupied) => {
@@ -148,6 +154,7 @@ impl Repeats {
             all.remove(0);
         }
         all.push(kept);
+        self.heard_of.add(&user);
         self.kept.insert(user, Arc::new(all));
     }
 }

@@ -84,7 +84,7 @@ impl Voice<'_> {
         };
         let is_dynamic = said.max_units.is_some() || said.order.is_some() || said.detail.is_some();
         let answer = if is_dynamic {
-            self.make(said, is_final, listener)
+            self.make(said, is_final, listener).into()
         } else {
             let key = memo_key(said, is_final, listener);
             self.sale.memo().get(key, || self.make(said, is_final, listener))

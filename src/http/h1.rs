@@ -429,7 +429,7 @@ where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
     let ready = Ready {
-        answer: refusal.answer(),
+        answer: refusal.answer().into(),
         fill: Fill { now: exchange.now, request: exchange.id, ..Fill::default() },
         reason: Some(refusal.row().reason),
     };

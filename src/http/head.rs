@@ -73,10 +73,55 @@ impl<'a> Head<'a> {
 
     /// The first value of query parameter `name`, undecoded.
     pub fn query_param(&self, name: &str) -> Option<&'a str> {
-        self.query?.split('&').find_map(|pair| match pair.split_once('=') {
-            Some((key, value)) if key == name => Some(value),
-            None if pair == name => Some(""),
-            _ => None,
+        self.query_param_all(name).next()
+    }
+
+    /// All values of query parameter `name`, undecoded; empty for one without `=`.
+    pub fn query_param_all<'s>(&self, name: &'s str) -> impl Iterator<Item = &'a str> + 's
+    where
+        'a: 's,
+    {
+        let mut rest = self.query;
+        std::iter::from_fn(move || {
+            while let Some(query) = rest {
+                // Plain loops: parameters are too short for a search by words.
+                let end = query.bytes().position(|b| b == b'&');
+                let pair = &query[..end.unwrap_or(query.len())];
+                rest = end.map(|end| &query[end + 1..]);
+                match pair.strip_prefix(name).map(|after| (after.strip_prefix('='), after)) {
+                    Some((Some(value), _)) => return Some(value),
+                    Some((None, "")) => return Some(""),
+                    _ => {}
+                }
+            }
+            None
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_are_found_by_their_whole_name() {
+        let all = |query, name| {
+            let head = Head {
+                method: Method::GET,
+                version: Version::HTTP_11,
+                path: "/",
+                query,
+                host: "h".into(),
+                fields: &[],
+                body: BodyKind::None,
+            };
+            head.query_param_all(name).collect::<Vec<_>>()
+        };
+        assert_eq!(all(None, "city"), [""; 0]);
+        assert_eq!(all(Some(""), "city"), [""; 0]);
+        assert_eq!(
+            all(Some("city=a&x=1&city=b=c&city&cityx=2&xcity=3&&city="), "city"),
+            ["a", "b=c", "", ""]
+        );
     }
 }

@@ -161,7 +161,7 @@ impl Cache {
         self.entry_bytes_max
     }
 
-    /// What is stored under `key`. A small table of each worker's own can go in front of this one.
+    /// What is stored under `key`.
     pub fn get(&self, key: &KeyRef<'_>) -> Option<Arc<Record>> {
         self.records.get(key)
     }
@@ -227,7 +227,13 @@ impl Cache {
             is_hit
         };
         match mode {
-            Mode::Hard => self.records.retain(|key, record| !hit(key, record)),
+            Mode::Hard => self.records.retain(|key, record| {
+                let is_hit = hit(key, record);
+                if is_hit {
+                    record.retire();
+                }
+                !is_hit
+            }),
             Mode::Soft => {
                 for (key, record) in self.records.iter() {
                     if hit(&key, &record) {
@@ -327,6 +333,10 @@ impl Filling {
             return false;
         }
         // A key that is replaced keeps its place in the eviction order.
+        let replaced = self.cache.records.peek(&self.key);
+        replaced.iter().for_each(|record| {
+            record.retire();
+        });
         let mut evicted = 0;
         self.cache.records.insert_with_lifecycle(self.key.clone(), record, &mut evicted);
         place.remove();
@@ -399,15 +409,15 @@ impl Weighter<Arc<Key>, Arc<Record>> for ByWeight {
     }
 }
 
-/// Counts what an insertion pushes out.
+/// Retires what an insertion pushes out, and counts it unless the insertion took its place.
 #[derive(Clone)]
 struct CountEvictions;
 
 impl Lifecycle<Arc<Key>, Arc<Record>> for CountEvictions {
     type RequestState = u64;
 
-    fn on_evict(&self, evicted: &mut u64, _: Arc<Key>, _: Arc<Record>) {
-        *evicted += 1;
+    fn on_evict(&self, evicted: &mut u64, _: Arc<Key>, record: Arc<Record>) {
+        *evicted += u64::from(record.retire());
     }
 }
 

@@ -37,8 +37,13 @@ pub struct KeyRef<'a> {
 }
 
 impl Fields<'_> {
-    /// Writes the key into `buffer`, which is cleared.
+    /// The key, written into `buffer`.
     pub fn key<'b>(&self, buffer: &'b mut Vec<u8>) -> KeyRef<'b> {
+        KeyRef::of(self.bytes(buffer))
+    }
+
+    /// The key without its hash, written into `buffer`, which is cleared.
+    pub fn bytes<'b>(&self, buffer: &'b mut Vec<u8>) -> &'b [u8] {
         buffer.clear();
         for field in [self.site, self.host, self.path, self.activity] {
             put(buffer, field);
@@ -47,11 +52,16 @@ impl Fields<'_> {
         if let Some(city) = self.city {
             put(buffer, city);
         }
-        KeyRef { hash: hash(buffer), bytes: buffer }
+        buffer
     }
 }
 
-impl KeyRef<'_> {
+impl<'a> KeyRef<'a> {
+    /// The key that these bytes are.
+    pub fn of(bytes: &'a [u8]) -> KeyRef<'a> {
+        KeyRef { hash: hash(bytes), bytes }
+    }
+
     /// A copy to keep.
     pub fn to_key(self) -> Key {
         Key { hash: self.hash, bytes: self.bytes.into() }
@@ -76,6 +86,11 @@ impl Key {
     #[cfg(test)]
     pub fn hash_for_tests(&self) -> u64 {
         self.hash
+    }
+
+    /// The key without its hash.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
     }
 
     /// Bytes on the heap.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use super::entry::{Entry, Wanted};
 use super::judge::{Asked, Kind, Refill, Stored, Windows};
 use super::key::Key;
-use crate::answer::Fill;
+use crate::answer::{Fill, Local};
 use crate::clock::{MonoMs, Now};
 use crate::http::{Exchange, Ready};
 use crate::outcome::Reason;
@@ -21,6 +21,8 @@ pub struct Record {
     at: MonoMs,
     age_ms: u64,
     weight: u64,
+    /// The cache holds it no longer.
+    is_retired: AtomicBool,
     /// A soft purge ended its freshness.
     is_purged: AtomicBool,
     /// [`REFILLING`], or until when no refill begins after one that failed.
@@ -64,6 +66,7 @@ impl Record {
             at: now,
             age_ms: windows.age_ms,
             weight: weight as u64,
+            is_retired: AtomicBool::new(false),
             is_purged: AtomicBool::new(false),
             refill: AtomicU64::new(0),
         })
@@ -105,6 +108,17 @@ impl Record {
     /// The page, where it may stand in for an error at `now`.
     pub fn stands_in(&self, now: MonoMs) -> bool {
         self.stored.kind == Kind::Page && now < self.stored.error_until
+    }
+
+    /// The cache holds it no longer: who kept it on the side must not serve it. Says whether this was
+    /// the first word of it.
+    pub fn retire(&self) -> bool {
+        !self.is_retired.swap(true, Ordering::Release)
+    }
+
+    /// Whether the cache has let it go.
+    pub fn is_retired(&self) -> bool {
+        self.is_retired.load(Ordering::Acquire)
     }
 
     /// Ends its freshness. A refill that is under way was disowned: the next request begins another.
@@ -152,7 +166,7 @@ impl Record {
             request: exchange.id,
             ..Fill::default()
         };
-        Some(Ready { answer: entry.answer_for(wanted, is_stale).clone(), fill, reason: None })
+        Some(Ready { answer: Local::of(entry.answer_for(wanted, is_stale)), fill, reason: None })
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 
 use super::news;
 use super::snapshot::SaleSnapshot;
@@ -28,9 +28,10 @@ pub struct SaleCell {
 }
 
 impl SaleCell {
-    /// The snapshot of now; a request calls this once.
-    pub fn load(&self) -> Arc<SaleSnapshot> {
-        self.snapshot.load_full()
+    /// The snapshot of now; a request calls this once. It writes nothing that another thread reads,
+    /// and is for the moment: what outlives the decision is cloned out of it.
+    pub fn load(&self) -> Guard<Arc<SaleSnapshot>> {
+        self.snapshot.load()
     }
 }
 
@@ -51,18 +52,18 @@ impl SaleBook {
     }
 
     /// The sale of an activity: the one that is not ended, else the newest.
-    pub fn get(&self, site: &str, activity: &str) -> Option<Arc<SaleSnapshot>> {
+    pub fn get(&self, site: &str, activity: &str) -> Option<Guard<Arc<SaleSnapshot>>> {
         Some(self.by_activity.load().get(site)?.get(activity)?.load())
     }
 
     /// The sale called `id`.
     pub fn sale(&self, id: &SaleId) -> Option<Arc<SaleSnapshot>> {
-        self.lock().get(id).map(|c| c.load())
+        self.lock().get(id).map(|c| c.snapshot.load_full())
     }
 
     /// Every sale, in the order of their ids.
     pub fn all(&self) -> Vec<Arc<SaleSnapshot>> {
-        let mut all: Vec<_> = self.lock().values().map(|c| c.load()).collect();
+        let mut all: Vec<_> = self.lock().values().map(|c| c.snapshot.load_full()).collect();
         all.sort_by(|a, b| a.state.id.cmp(&b.state.id));
         all
     }
@@ -123,7 +124,7 @@ impl SaleBook {
     /// Builds the index again: rare, so it may cost a walk over all sales.
     fn index(&self, by_id: &HashMap<SaleId, Arc<SaleCell>>) {
         let mut index: Index = HashMap::new();
-        let mut cells: Vec<_> = by_id.values().map(|c| (c.load(), c)).collect();
+        let mut cells: Vec<_> = by_id.values().map(|c| (c.snapshot.load_full(), c)).collect();
         // Later entries win: running sales last, and among them or the ended ones the newest.
         cells.sort_by_key(|(s, _)| (!s.state.ended, s.state.opens_at, s.state.id.clone()));
         for (snapshot, cell) in cells {

@@ -168,9 +168,9 @@ fn ready_made_answers_live_as_long_as_what_they_say() {
     let make = || crate::answer::AnswerBuilder::new(http::StatusCode::OK).build();
     let first = get().memo().get(1, make);
     book.apply(heard(full(state("drop", 1, 1)), 1));
-    assert!(std::sync::Arc::ptr_eq(&first, &get().memo().get(1, make)), "only a counter moved");
+    assert!(first.is_same(&get().memo().get(1, make)), "only a counter moved");
     book.apply(heard(state("drop", 1, 2), 2));
-    assert!(!std::sync::Arc::ptr_eq(&first, &get().memo().get(1, make)));
+    assert!(!first.is_same(&get().memo().get(1, make)));
 }
 
 proptest! {

@@ -158,7 +158,7 @@ impl Service for Script {
 fn ready(status: StatusCode, body: Bytes) -> Step {
     let answer: Arc<Answer> = AnswerBuilder::new(status).body(body).build();
     let reason = (status == StatusCode::TOO_MANY_REQUESTS).then_some(Reason::RateLimited);
-    Step::Answer(Ready { answer, fill: Fill::default(), reason })
+    Step::Answer(Ready { answer: answer.into(), fill: Fill::default(), reason })
 }
 
 fn work(handler: impl AsyncFnOnce(RequestBody) -> Response<ResponseBody> + 'static) -> Work {

@@ -5,6 +5,7 @@
 pub const MAY_USE: &[(&str, &[&str])] = &[
     // the foundation uses only itself
     ("answer", &[]),
+    ("bloom", &[]),
     ("clock", &[]),
     ("config", &[]),
     ("ident", &[]),
@@ -45,8 +46,9 @@ pub const MAY_USE: &[(&str, &[&str])] = &[
 ];
 
 /// Used by all.
-pub const FOUNDATION: &[&str] =
-    &["answer", "clock", "config", "ident", "journal", "limits", "log", "metrics", "outcome"];
+pub const FOUNDATION: &[&str] = &[
+    "answer", "bloom", "clock", "config", "ident", "journal", "limits", "log", "metrics", "outcome",
+];
 
 /// Files that may be longer than [`FILE_LINES_MAX`], because they are tables.
 pub const LONG_FILES: &[(&str, &str)] = &[("src/config/schema.rs", "one row for each setting")];
