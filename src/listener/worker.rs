@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::runtime::Builder;
 use tokio::sync::{mpsc, watch};
-use tokio::task::{JoinSet, LocalSet};
+use tokio::task::JoinSet;
 use tokio_util::task::TaskTracker;
 
 use super::Phase;
@@ -68,12 +69,19 @@ where
     S: Service,
     F: FnOnce() -> Vec<Rc<S>> + Send + 'static,
 {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (dealt, queue) = mpsc::channel(DEALT_MAX);
     let thread = std::thread::Builder::new().name(format!("worker-{}", seat.index));
     let thread = thread.spawn(move || {
         let _watch = Obituary { worker: seat.index, died: seat.died.clone() };
-        LocalSet::new().block_on(&runtime, work(seat, queue, make));
+        // A runtime whose tasks are all local: a set of local tasks within another runtime would cost
+        // every request one more queue.
+        let runtime = Builder::new_current_thread().enable_all().build_local(Default::default());
+        match runtime {
+            Ok(runtime) => runtime.block_on(work(seat, queue, make)),
+            Err(cause) => {
+                std::panic::resume_unwind(Box::new(format!("a worker has no runtime: {cause}")))
+            }
+        }
     })?;
     Ok(Worker { dealt, thread })
 }

@@ -1,6 +1,7 @@
 //! The cold path beside plain hyper: the same small answer from the same handler, once through hyper
 //! alone, once through Penstock's HTTP/1.1 driver, which hands the request to hyper.
 
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::{SocketAddr, TcpListener};
@@ -12,11 +13,12 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use penstock::clock::Clock;
 use penstock::http::{
-    Done, Drainer, Exchange, Head, Limits, Peer, ResponseBody, Service, Step, serve,
+    Done, Door, Drainer, Exchange, Head, Limits, Peer, ResponseBody, Service, Step, serve,
 };
 use penstock::metrics::Sink;
 use tokio::net::TcpStream;
-use tokio::task::{LocalSet, spawn_local};
+use tokio::runtime::Builder;
+use tokio::task::spawn_local;
 
 use super::Outcome;
 
@@ -31,14 +33,17 @@ pub fn plain(args: &[String]) -> Outcome<()> {
 
 /// `cold ADDRESS`: the driver, with a service that leaves every request to hyper.
 pub fn cold(args: &[String]) -> Outcome<()> {
-    let service = Rc::new(Cold);
-    let limits = Rc::new(Limits::default());
-    let (clock, drainer) = (Clock::system(), Drainer::new());
+    let (limits, drainer) = (Rc::new(Limits::default()), Drainer::new());
+    let signal = drainer.signal();
+    let door = Door::new(Rc::new(Cold), limits, Clock::system(), Sink::detached(), signal);
+    let began = Cell::new(false);
     accept(args, move |stream, peer| {
-        let (service, limits, clock) = (service.clone(), limits.clone(), clock.clone());
-        let drain = drainer.signal();
+        if !began.replace(true) {
+            spawn_local(drainer.keep_time());
+        }
+        let connection = serve(stream, Peer::Tcp(peer), door.clone(), ());
         async move {
-            serve(stream, Peer::Tcp(peer), service, limits, clock, Sink::detached(), drain).await;
+            connection.await;
         }
     })
 }
@@ -51,8 +56,8 @@ where
     let [address] = args else { return Err("one argument: the address".into()) };
     let listener = TcpListener::bind(address)?;
     listener.set_nonblocking(true)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    LocalSet::new().block_on(&runtime, async {
+    let runtime = Builder::new_current_thread().enable_all().build_local(Default::default())?;
+    runtime.block_on(async {
         let listener = tokio::net::TcpListener::from_std(listener)?;
         loop {
             let (stream, peer) = listener.accept().await?;
