@@ -175,7 +175,8 @@ fn has_status(piece: &[u8], status: u16) -> bool {
 
 /// The driver keeps no error of a client's socket, so it is said here.
 fn wrong(answer: &[u8]) -> io::Error {
-    eprintln!("another answer than expected: {}", String::from_utf8_lossy(answer));
+    let begin = &answer[..answer.len().min(400)];
+    eprintln!("another answer than expected: {}", String::from_utf8_lossy(begin));
     io::ErrorKind::InvalidData.into()
 }
 

@@ -1,11 +1,14 @@
 //! A node without sockets: settings as a shop would write them, a shop, a sale, and workers made by
 //! the same [`Kit`] as those of `penstock run`.
 
+#![allow(dead_code)] // Each bench uses its part.
+
 use std::error::Error;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use penstock::app::Kit;
 use penstock::claims::{self, Claims, History};
@@ -13,6 +16,7 @@ use penstock::clock::{Clock, MonoMs};
 use penstock::config::Settings;
 use penstock::config::schema::JournalSync;
 use penstock::edge::Entrance;
+use penstock::http::{Exchange, Head, RequestBody, Service, Step};
 use penstock::ident::{NodeId, SaleId};
 use penstock::journal::Journal;
 use penstock::ledger::{Control, Op};
@@ -22,6 +26,8 @@ use penstock::sale::SaleBook;
 use penstock::sale::book::Update;
 use penstock::store::sim::Sim;
 use tokio::runtime::Runtime;
+
+use super::request::with_head;
 
 pub type Outcome<T> = Result<T, Box<dyn Error>>;
 
@@ -87,6 +93,28 @@ impl Node {
         Ok(())
     }
 
+    /// Asks until the answer is ready-made: a page is fetched from the shop first, and what asks before
+    /// it is stored waits for it.
+    pub async fn prime(&self, entrance: &Entrance, text: &str) -> Outcome<()> {
+        let ends = tokio::time::Instant::now() + PRIME_LONGEST;
+        while tokio::time::Instant::now() < ends {
+            let decide = |head: &Head<'_>, exchange: &dyn Fn() -> Exchange| {
+                entrance.decide(head, &exchange())
+            };
+            match with_head(text, &self.clock, decide)? {
+                Step::Work(work) => drop(work(RequestBody::Empty).await),
+                Step::Answer(_) | Step::Refuse(_) => return Ok(()),
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        Err("there is no ready-made answer".into())
+    }
+
+    /// Where requests find the sale.
+    pub fn book(&self) -> &SaleBook {
+        &self.book
+    }
+
     /// One worker's edge and its counters; on the thread that uses it.
     pub fn worker(&self) -> Outcome<(Rc<Entrance>, Sink)> {
         let sink = self.registry.sink();
@@ -94,6 +122,9 @@ impl Node {
         Ok((entrances.pop().ok_or("no listener")?, sink))
     }
 }
+
+/// Long enough under callgrind on a machine that does other things.
+const PRIME_LONGEST: Duration = Duration::from_secs(120);
 
 /// How far T0 lies ahead when the sale is declared; a sale whose T0 is past begins paused.
 const BEFORE_T0_MS: u64 = 3_600_000;
@@ -107,6 +138,7 @@ fn settings(shop: SocketAddr, dir: &std::path::Path, clock: &Clock) -> Outcome<S
         [upstream.shop]
         servers = ["{shop}"]
         outcome = "status"
+        connect_timeout = "1m"
         [site.shop]
         hosts = ["shop.example", "www.shop.example"]
         upstream = "shop"

@@ -1,10 +1,9 @@
 //! Answers that are made once for a version of a sale and used until the next.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use rustc_hash::FxHashMap;
 
 use crate::answer::{Answer, Local};
 
@@ -15,7 +14,7 @@ const ENTRIES_MAX: usize = 4096;
 /// lock and writes nothing that others read.
 #[derive(Debug, Default)]
 pub struct Memo {
-    answers: ArcSwap<HashMap<u64, Arc<Answer>, BuildHasherDefault<Spread>>>,
+    answers: ArcSwap<FxHashMap<u64, Arc<Answer>>>,
 }
 
 impl Memo {
@@ -28,32 +27,12 @@ impl Memo {
         let answer = make();
         if answers.len() < ENTRIES_MAX {
             self.answers.rcu(|answers| {
-                let mut answers = HashMap::clone(answers);
+                let mut answers = FxHashMap::clone(answers);
                 answers.insert(key, answer.clone());
                 answers
             });
         }
         answer.into()
-    }
-}
-
-/// Spreads keys that we chose ourselves, a few small numbers packed into one: no stranger can make
-/// them collide, so they need no secret.
-#[derive(Debug, Default)]
-struct Spread(u64);
-
-impl Hasher for Spread {
-    fn write_u64(&mut self, key: u64) {
-        let product = (key ^ key >> 32).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        self.0 = product ^ product >> 32;
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|byte| self.write_u64(self.0.rotate_left(8) ^ u64::from(*byte)));
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
     }
 }
 

@@ -281,14 +281,19 @@ impl Link {
         }
     }
 
-    /// Ends a connection. Those who wait for an answer on it will not know what was done.
+    /// Leaves a connection. One that is lost ends, and those who wait for an answer on it will not know
+    /// what was done. A server that is no master any more still answers them, and is let.
     fn leave(&self, live: &Live, end: End) {
         self.live.store(None);
-        live.closed.cancel();
         self.context.astray.notify_one();
-        match end {
-            End::Lost(why) | End::Astray(why) => self.note(Some(at(&live.server, &why))),
-        }
+        let why = match end {
+            End::Lost(why) => {
+                live.closed.cancel();
+                why
+            }
+            End::Astray(why) => why,
+        };
+        self.note(Some(at(&live.server, &why)));
     }
 
     /// One look at the server's clock: proves that it answers.
