@@ -55,6 +55,14 @@ impl Worker {
         }
     }
 
+    /// Lets the user of `text` buy until the limit is reached. What is dropped here is never claimed:
+    /// whoever has bought is no stranger any more, and is answered otherwise.
+    fn reach_limit(&self, text: &str) -> Outcome<()> {
+        request::with_head(text, &self.node.clock, |head, exchange| {
+            while matches!(self.entrance.decide(head, &exchange()), Step::Work(_)) {}
+        })
+    }
+
     /// Measures deciding about `text`.
     fn bench(&self, c: &mut Criterion, name: &str, text: &str) {
         let ready = self.decide(text).expect("decided at once");
@@ -76,7 +84,7 @@ fn decisions(c: &mut Criterion) {
     worker.bench(c, "page", &request::get(&format!("{PAGE}\r\nIf-None-Match: *")));
     worker.bench(c, "availability", &request::get(POLL));
     worker.bench(c, "availability", &request::get(&format!("{POLL}\r\nIf-None-Match: *")));
-    // The shop takes the first orders of this user, then the limit is reached.
+    worker.reach_limit(&request::purchase_without_body()).expect("a head");
     worker.bench(c, "rate limit", &request::purchase_without_body());
     worker.node.sell_out().expect("sold out");
     worker.bench(c, "sold out", &request::of_user(&request::purchase(), 1));
@@ -108,7 +116,7 @@ fn parts(c: &mut Criterion) {
     let worker = Worker::start().expect("a worker");
     let (clock, book) = (&worker.node.clock, worker.node.book());
     let sale = book.get("shop", "8848").expect("the sale");
-    let salt = sale.state.salt.clone();
+    let salt = sale.state.salt;
     c.bench_function("user key", |b| {
         b.iter(|| UserKey::of_identity(&salt, black_box(b"u00000001")))
     });
