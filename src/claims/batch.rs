@@ -13,7 +13,7 @@ use super::{Ask, Claim, Known};
 use crate::clock::UnixMs;
 use crate::ident::ClaimId;
 use crate::journal::Event;
-use crate::ledger::{ClaimBatch, Claimed, Op, OpResult, RecordKind, Reply, Try};
+use crate::ledger::{ClaimBatch, Claimed, Fence, Op, OpResult, RecordKind, Reply, Try};
 use crate::metrics::Counter;
 use crate::outcome::Verdict;
 use crate::store::StoreError;
@@ -63,6 +63,8 @@ async fn fly(shared: &Arc<Shared>, desk: &Arc<Desk>, flying: Vec<Flying>) {
         node: shared.node,
         not_after,
         claim_ttl_ms: shared.limits.claim_ttl_ms,
+        reported: shared.book.sale(&desk.sale).map(|sale| sale.state.mark()),
+        fence: Fence { learn_ms: 2_000, seen: 0 },
         tries: flying.iter().map(Flying::to_try).collect(),
     });
     match shared.call(&desk.sale, op, shared.limits.claim_deadline).await {

@@ -402,6 +402,15 @@ pub struct Store {
     pub batch_max: u32,
     /// Claims that wait for a batch.
     pub queue_max: u32,
+    /// How a ledger that may have forgotten admissions is found out: `server` asks Redis in every
+    /// script which server it is; `sequence` compares a number that rises with every purchase, for
+    /// Redis behind a proxy that hides `INFO` or answers it for another server. That is weaker: a
+    /// loss shows only to nodes that have seen a higher number.
+    pub fence: StoreFence,
+    /// When the ledger may have forgotten something nobody is admitted for so long, while the nodes
+    /// re-assert what they know; less where all nodes that live have done it.
+    #[schemars(extend("x-min" = "100ms", "x-max" = "1m"))]
+    pub learn: Span,
 }
 
 impl Default for Store {
@@ -417,8 +426,20 @@ impl Default for Store {
             poll: Span::from_ms(500),
             batch_max: 64,
             queue_max: 1_024,
+            fence: StoreFence::Server,
+            learn: Span::from_secs(2),
         }
     }
+}
+
+/// How a ledger that forgot something is found out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum StoreFence {
+    /// By the server's identity.
+    Server,
+    /// By the number of changes alone.
+    Sequence,
 }
 
 impl Store {

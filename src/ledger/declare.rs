@@ -89,6 +89,10 @@ pub(super) fn create<S: Shard>(
         per_user: said.per_user,
         restock: said.restock,
         salt: declare.salt,
+        server: shard.server()?,
+        fences: 0,
+        learn_until: UnixMs(0),
+        seq: 0,
         pools: pools(said),
     };
     shard.put_sale(&state)?;

@@ -10,7 +10,7 @@ mod words;
 use super::*;
 use crate::config::schema::{PerUser, Pool, Restock};
 use crate::config::units::Time;
-use crate::ident::SaleId;
+use crate::ident::{SaleId, ServerId};
 use crate::outcome::Verdict;
 use crate::sale::PoolState;
 
@@ -123,6 +123,8 @@ impl Case {
             node,
             not_after: UnixMs(self.now + 1000),
             claim_ttl_ms: 10_000,
+            reported: self.ledger.state().map(SaleState::mark),
+            fence: Fence { learn_ms: 100, seen: 0 },
             tries: vec![one],
         };
         match self.run(Op::Claim(batch)) {

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::UnixMs;
 use crate::config::schema::{PerUser, Restock};
-use crate::ident::{Name, SaleId, Salt};
+use crate::ident::{Name, SaleId, Salt, ServerId};
 
 /// A sale as the ledger holds it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,8 +39,30 @@ pub struct SaleState {
     pub restock: Restock,
     /// Key of the users' hashes.
     pub salt: Salt,
+    /// The server whose memory this ledger is. Another one may have lost what the last one knew.
+    #[serde(default)]
+    pub server: ServerId,
+    /// How often claims were frozen because the ledger may have forgotten something.
+    #[serde(default)]
+    pub fences: u64,
+    /// Until then nobody is admitted: the nodes re-assert what they know.
+    #[serde(default)]
+    pub learn_until: UnixMs,
+    /// Rises with every operation that changed a record. A ledger that is behind what a node has seen
+    /// has forgotten something.
+    #[serde(default)]
+    pub seq: u64,
     /// The stock numbers, in the order of their names.
     pub pools: Vec<PoolState>,
+}
+
+/// One generation of the ledger's memory: what was re-asserted to one must be re-asserted to the next.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    /// The server.
+    pub server: ServerId,
+    /// How often claims were frozen before.
+    pub fences: u64,
 }
 
 /// One stock number. `held` and `limbo` count units whose outcome is open.
@@ -99,6 +121,16 @@ impl SaleState {
         (self.epoch, self.version, self.sold_out, self.paused, self.ended)
             == (other.epoch, other.version, other.sold_out, other.paused, other.ended)
             && no_limbo(self) == no_limbo(other)
+    }
+
+    /// The generation of the ledger's memory.
+    pub fn mark(&self) -> Mark {
+        Mark { server: self.server, fences: self.fences }
+    }
+
+    /// Whether the nodes re-assert what they know, at ledger time `now`: nobody is admitted.
+    pub fn is_learning_at(&self, now: UnixMs) -> bool {
+        now < self.learn_until
     }
 
     /// Whether the sale is over at ledger time `now`.

@@ -33,11 +33,13 @@ use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use self::decode::Answer;
+use self::encode::Context;
 use self::fault::Fault;
 use self::keys::Part;
 use self::link::Link;
 use self::pages::Pages;
 use self::scripts::Family;
+use self::shop::Position;
 use self::target::Target;
 use super::{BoxFuture, Store, StoreError};
 use crate::clock::Clock;
@@ -70,6 +72,10 @@ pub struct Redis {
     /// Sales that changed, for the bus. Beyond its bound the poll tells.
     changed: mpsc::Sender<SaleId>,
     pages: Pages,
+    /// Whether scripts ask which server they run in.
+    asks_server: bool,
+    /// How far the shop's commands of each sale were read, as far as this node knows.
+    cursors: Mutex<BTreeMap<SaleId, Position>>,
     /// Sales whose keys make no sense, and why.
     broken: Mutex<BTreeMap<SaleId, String>>,
     /// The supervisor of the connection and the publisher; they end with the store.
@@ -97,6 +103,8 @@ impl Redis {
             sink,
             changed,
             pages: Pages::default(),
+            asks_server: settings.fence == schema::StoreFence::Server,
+            cursors: Mutex::default(),
             broken: Mutex::default(),
             _tasks: [supervisor, publisher].map(AbortOnDropHandle::new),
         }))
@@ -125,7 +133,13 @@ impl Redis {
         {
             return Ok(reply);
         }
-        let (family, args) = encode::encode(&op);
+        if let Op::Reassert(said) = &op
+            && said.known.is_some()
+        {
+            self.list(sale, end).await?;
+        }
+        let context = self.context(sale);
+        let (family, args) = encode::encode(&op, &context);
         let answer = self.told(sale, family, &args, end).await?;
         decode::reply(sale, &op, answer).map_err(|fault| self.unread(sale, family, fault))
     }
@@ -153,10 +167,29 @@ impl Redis {
         if let Some(why) = declare::rival(sale, said, all, own.now) {
             return refused(why);
         }
+        self.list(sale, end).await?;
+        Ok(None)
+    }
+
+    /// Puts a sale on the list of sales.
+    async fn list(&self, sale: &SaleId, end: Instant) -> Result<(), StoreError> {
         let mut add = redis::cmd("SADD");
         add.arg(keys::SALES).arg(sale.to_string());
         self.link.send(&add, end).await.map_err(|fault| self.blame_sales(fault))?;
-        Ok(None)
+        Ok(())
+    }
+
+    fn context(&self, sale: &SaleId) -> Context {
+        let cursors = self.cursors.lock().unwrap_or_else(PoisonError::into_inner);
+        let cursor = cursors.get(sale).map(Position::to_string).unwrap_or_default();
+        Context { asks_server: self.asks_server, cursor }
+    }
+
+    /// How far the shop's commands were read, so that a ledger that forgets it takes none twice.
+    fn note_cursor(&self, sale: &SaleId, cursor: Position) {
+        let mut cursors = self.cursors.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = cursors.entry(sale.clone()).or_default();
+        *known = cursor.max(*known);
     }
 
     /// Every sale but `sale`. One whose keys make no sense has no activity that we know of.

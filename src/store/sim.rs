@@ -194,7 +194,8 @@ mod tests {
     use crate::clock::UnixMs;
     use crate::ident::{AttemptId, ClaimId, NodeId};
     use crate::ledger::tests::{declaration, declare, name, sale_id, user};
-    use crate::ledger::{ClaimBatch, Claimed, Control, Try};
+    use crate::ledger::{ClaimBatch, Claimed, Control, Fence, Try};
+    use crate::sale::Mark;
 
     const DEADLINE: Duration = Duration::from_millis(20);
 
@@ -209,6 +210,8 @@ mod tests {
             node: NodeId([1; 8]),
             not_after,
             claim_ttl_ms: 60_000,
+            reported: Some(Mark::default()),
+            fence: Fence::default(),
             tries: vec![Try {
                 claim: ClaimId([n; 12]),
                 attempt: AttemptId([n; 16]),

@@ -1,6 +1,6 @@
 //! A node's store, a sale, and words for what tests do with them.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use penstock::clock::{Clock, UnixMs};
@@ -8,12 +8,12 @@ use penstock::config::schema::{self, PerUser, Pool, Restock};
 use penstock::config::units::Time;
 use penstock::ident::{AttemptId, ClaimId, Name, NodeId, SaleId, Salt, UserKey};
 use penstock::ledger::{
-    ClaimBatch, Claimed, Declare, Declared, Op, OpResult, Record, RecordKind, Reply, Resolution,
+    ClaimBatch, Claimed, Declare, Declared, Fence, Op, OpResult, Record, RecordKind, Reply, Resolution,
     Try,
 };
 use penstock::metrics::Sink;
 use penstock::outcome::Verdict;
-use penstock::sale::{Declaration, SaleBook, SaleState};
+use penstock::sale::{Declaration, Mark, SaleBook, SaleState};
 use penstock::store::redis::Redis;
 use penstock::store::{Store, StoreError};
 
@@ -28,6 +28,8 @@ pub struct Node {
     pub clock: Clock,
     pub id: NodeId,
     pub book: Arc<SaleBook>,
+    /// The generation of the ledger's memory that this node met last: it has nothing to re-assert.
+    mark: Mutex<Option<Mark>>,
     mirror: Option<tokio::task::JoinHandle<()>>,
 }
 
@@ -37,7 +39,7 @@ impl Node {
         let clock = Clock::system();
         let store = Redis::open(settings, clock.clone(), Sink::detached()).expect("good settings");
         let book = Arc::new(SaleBook::new());
-        Node { store, clock, id: NodeId::random(), book, mirror: None }
+        Node { store, clock, id: NodeId::random(), book, mark: Mutex::default(), mirror: None }
     }
 
     /// A connected node.
@@ -62,7 +64,11 @@ impl Node {
     }
 
     pub async fn try_call(&self, op: Op) -> Result<Reply, StoreError> {
-        self.store.call(&sale(), op, DEADLINE).await
+        let reply = self.store.call(&sale(), op, DEADLINE).await;
+        if let Ok(Reply { state: Some(state), .. }) = &reply {
+            *self.mark.lock().expect("a mark") = Some(state.mark());
+        }
+        reply
     }
 
     pub async fn call(&self, op: Op) -> Reply {
@@ -85,7 +91,14 @@ impl Node {
 
     pub fn batch(&self, tries: Vec<Try>) -> ClaimBatch {
         let not_after = UnixMs(u64::MAX);
-        ClaimBatch { node: self.id, not_after, claim_ttl_ms: 3_600_000, tries }
+        ClaimBatch {
+            node: self.id,
+            not_after,
+            claim_ttl_ms: 3_600_000,
+            reported: *self.mark.lock().expect("a mark"),
+            fence: Fence { learn_ms: 2_000, seen: 0 },
+            tries,
+        }
     }
 
     pub async fn state(&self) -> SaleState {

@@ -1,7 +1,7 @@
 -- What all scripts share: reading the sale, the rules at the end of every operation, writing it.
 --
 -- KEYS  1 L ledger · 2 U users · 3 D deadlines · 4 F flag · 5 out · 6 want · 7 have · 8 in ·
---       9 I ids of commands, claims of cancelled orders
+--       9 I ids of commands, claims of cancelled orders · 10 N nodes
 -- Every script reads first, then decides, then writes: an error of Redis or a value that makes no
 -- sense comes before the first write, so a script does all or nothing. Times are the server's. All
 -- numbers are integers below 2^53 and are stored as decimal text.
@@ -48,6 +48,21 @@ local voids = {}
 local is_voided = {}
 -- What to tell the shop.
 local events = {}
+-- The server's time of this operation.
+local clock = 0
+-- Whether the version rises whatever is different.
+local rises = false
+
+-- The server that answers: one life of one process with one history. Zero where nobody asks, since
+-- what is behind the connection does not tell it reliably.
+local ZERO = '00000000000000000000000000000000'
+local function server_of(asks)
+  if asks ~= '1' then return ZERO end
+  local run = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)') or ''
+  local history = string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)') or ''
+  if #run < 16 or #history < 16 then error('CORRUPT INFO tells no run_id or master_replid') end
+  return string.sub(run, 1, 16) .. string.sub(history, 1, 16)
+end
 
 local function tell(event, pool, units, user, claim)
   events[#events + 1] = { event, pool, units, user, claim, '' }
@@ -116,6 +131,10 @@ local function load()
     ended = fields.ended == '1', sold_out = fields.sold_out == '1',
     overshoot = count('overshoot_permille'), orders = count('orders'), units = count('units'),
     restock = fields.restock, salt = fields.salt, names = fields.pools,
+    -- Ledgers of older versions have none of these.
+    server = fields.server or ZERO, fences = fields.fences and count('fences') or 0,
+    learn_until = fields.learn_until and count('learn_until') or 0,
+    seq = fields.seq and count('seq') or 0,
   }
 end
 
@@ -125,7 +144,7 @@ local function public()
   return table.concat({ int(sale.epoch), sale.activity, int(sale.opens_at),
     sale.ends_at and int(sale.ends_at) or '', flag(sale.paused), flag(sale.ended),
     flag(sale.sold_out), int(sale.overshoot), int(sale.orders), int(sale.units), sale.restock,
-    sale.salt, sale.names }, ' ')
+    sale.salt, sale.names, sale.server, int(sale.fences), int(sale.learn_until) }, ' ')
 end
 
 -- Begins an operation: returns the server's time, and sets `sale`.
@@ -133,7 +152,23 @@ local said, said_names = '', ''
 local function begin()
   sale = load()
   if sale then said, said_names = public(), sale.names end
-  return ms()
+  clock = ms()
+  return clock
+end
+
+-- Freezes claims where the ledger may have forgotten something.
+local function look(asks, learn_ms, seen, is_restored)
+  local server = server_of(asks)
+  local is_behind = sale.seq < seen and clock >= sale.learn_until
+  if sale.server ~= server or is_behind or is_restored then
+    sale.server, sale.fences, sale.learn_until = server, sale.fences + 1, clock + learn_ms
+  end
+  sale.seq = math.max(sale.seq, seen)
+end
+
+-- The generation of the ledger's memory.
+local function mark()
+  return sale.server .. ':' .. int(sale.fences)
 end
 
 local function is_over(now)
@@ -231,11 +266,16 @@ local function are_all_latched()
 end
 
 -- The end of every operation: latches, and the version where the public must see a change. A pool
--- that nobody looked at is as it was.
+-- that nobody looked at is as it was, unless the ledger was learning: then nothing latched.
 local function settle()
   local is_public, is_latch = false, sale.names ~= said_names
+  local is_learning = clock < sale.learn_until
+  if not is_learning and sale.learn_until ~= 0 then
+    all_pools()
+    sale.learn_until = 0
+  end
   for _, pool in ipairs(loaded) do
-    if not pool.sold_out and pool.held == 0 and pool.confirmed + pool.limbo >= pool.stock then
+    if not is_learning and not pool.sold_out and pool.held == 0 and pool.confirmed + pool.limbo >= pool.stock then
       pool.sold_out = true
     end
     if pool.sold_out ~= pool.said_sold_out then is_public, is_latch = true, true end
@@ -244,8 +284,8 @@ local function settle()
   end
   if is_latch then sale.sold_out = are_all_latched() end
   local says = public()
-  if (is_public or says ~= said) and not is_new then sale.version = sale.version + 1 end
-  said, said_names = says, sale.names
+  if (rises or is_public or says ~= said) and not is_new then sale.version = sale.version + 1 end
+  said, said_names, rises = says, sale.names, false
 end
 
 local function write_users()
@@ -302,6 +342,10 @@ local function write_sale()
   put('units', int(sale.units))
   put('restock', sale.restock)
   put('salt', sale.salt)
+  put('server', sale.server)
+  put('fences', int(sale.fences))
+  put('learn_until', int(sale.learn_until))
+  put('seq', int(sale.seq))
   put('pools', sale.names)
   for _, pool in ipairs(loaded) do
     put('stock:' .. pool.name, int(pool.stock))
@@ -325,6 +369,7 @@ end
 -- Writes everything, and returns the reply: time, whether (epoch, version) changed, the sale, result.
 local function finish(now, result)
   if not sale then return { int(now), '0', false, result } end
+  if #touched > 0 then sale.seq = sale.seq + 1 end
   settle()
   local changed = fields.version ~= int(sale.version) or fields.epoch ~= int(sale.epoch)
   compare_latches()

@@ -2,7 +2,8 @@
 --
 -- KEYS    as in common.lua
 -- ARGV    1 salt · 2 hash · 3 revision or nothing · 4 activity · 5 opens_at · 6 ends_at or nothing ·
---         7 overshoot_permille · 8 orders · 9 units · 10 restock · then name and stock of each pool
+--         7 overshoot_permille · 8 orders · 9 units · 10 restock · 11 whether to ask which server
+--         this is, 0|1 · then name and stock of each pool
 -- Returns applied · unchanged · created_paused · refused (the node says why: it has the sale)
 -- Cost    O(pools)
 
@@ -22,7 +23,7 @@ local function read_declaration()
   }
   d.by_name = {}
   local names = {}
-  for i = 11, #ARGV, 2 do
+  for i = 12, #ARGV, 2 do
     local name = ARGV[i]
     names[#names + 1] = name
     d.by_name[name] = { name = name, stock = number(ARGV[i + 1], 'stock'), confirmed = 0, held = 0,
@@ -41,6 +42,7 @@ local function create(d, now)
     activity = d.activity, opens_at = d.opens_at, ends_at = d.ends_at,
     paused = d.opens_at <= now, ended = false, sold_out = false, overshoot = d.overshoot,
     orders = d.orders, units = d.units, restock = d.restock, salt = d.salt, names = d.names,
+    server = server_of(ARGV[11]), fences = 0, learn_until = 0, seq = 0,
   }
   pools, loaded = d.by_name, d.pools
   return sale.paused and 'created_paused' or 'applied'

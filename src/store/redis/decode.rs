@@ -9,9 +9,9 @@ use super::encode;
 use super::fault::{Fault, odd};
 use crate::clock::UnixMs;
 use crate::config::schema::{PerUser, Restock};
-use crate::ident::{ClaimId, Name, SaleId, UserKey};
+use crate::ident::{ClaimId, Name, NodeId, SaleId, ServerId, UserKey};
 use crate::ledger::{
-    Claimed, Controlled, Declared, Due, Op, OpResult, Record, RecordKind, Reply, Resolved, Shard,
+    Claimed, Controlled, Declared, Due, Op, OpResult, Peer, Record, RecordKind, Reply, Resolved, Shard,
 };
 use crate::sale::{PoolState, SaleState};
 
@@ -68,6 +68,7 @@ pub(super) fn reply(sale: &SaleId, op: &Op, answer: Answer) -> Result<Reply, Fau
         (Op::Resolve(all), Said::Words(words)) if words.len() == all.len() => {
             OpResult::Resolved(words.iter().map(|w| resolved(w)).collect::<Result<_, _>>()?)
         }
+        (Op::Reassert(said), Said::Words(words)) => reasserted(said.claims.len(), &words)?,
         (Op::Reap { .. }, Said::Words(words)) => OpResult::Reaped(reaped(&words)?),
         (Op::Declare(_), Said::Word(word)) => OpResult::Declared(match word.as_str() {
             "applied" => Declared::Applied,
@@ -149,6 +150,11 @@ fn sale_state(id: &SaleId, map: &HashMap<String, String>) -> Result<SaleState, F
             .find(|r| Some(encode::restock(*r)) == map.get("restock").map(String::as_str))
             .ok_or_else(|| odd("restock"))?,
         salt: parsed(field("salt")?, "salt")?,
+        // Ledgers of older versions have none of these.
+        server: map.get("server").map_or(Ok(ServerId::default()), |s| parsed(s, "server"))?,
+        fences: map.get("fences").map_or(Ok(0), |n| parsed(n, "fences"))?,
+        learn_until: UnixMs(map.get("learn_until").map_or(Ok(0), |t| parsed(t, "learn_until"))?),
+        seq: map.get("seq").map_or(Ok(0), |n| parsed(n, "seq"))?,
         pools: pools.map(|name| pool(name, map)).collect::<Result<_, _>>()?,
     })
 }
@@ -184,6 +190,7 @@ fn claimed(words: &str) -> Result<Claimed, Fault> {
         "ended" => Claimed::Ended,
         "sold_out" => Claimed::SoldOut,
         "paused" => Claimed::Paused,
+        "learning" => Claimed::Learning,
         "busy" => Claimed::Busy,
         "insufficient" => Claimed::Insufficient { max_units: parsed(first, "units")? },
         "unknown_pool" => Claimed::UnknownPool,
@@ -200,6 +207,16 @@ fn resolved(word: &str) -> Result<Resolved, Fault> {
         "unknown" => Resolved::Unknown,
         "late" => Resolved::Late,
         _ => return Err(odd(word)),
+    })
+}
+
+fn reasserted(claims: usize, words: &[String]) -> Result<OpResult, Fault> {
+    let Some((words, nodes)) = words.split_at_checked(claims) else {
+        return Err(odd("too few words"));
+    };
+    Ok(OpResult::Reasserted {
+        resolved: words.iter().map(|word| resolved(word)).collect::<Result<_, _>>()?,
+        nodes: nodes.iter().map(|node| parsed(node, "a node")).collect::<Result<_, _>>()?,
     })
 }
 
@@ -292,6 +309,26 @@ impl Shard for AsItIs<'_> {
     }
 
     fn put_void(&mut self, _: &ClaimId) -> Result<(), Infallible> {
+        Ok(())
+    }
+
+    fn is_failed(&mut self, _: &ClaimId) -> Result<bool, Infallible> {
+        Ok(false)
+    }
+
+    fn put_failed(&mut self, _: &ClaimId) -> Result<(), Infallible> {
+        Ok(())
+    }
+
+    fn server(&mut self) -> Result<ServerId, Infallible> {
+        Ok(ServerId::default())
+    }
+
+    fn nodes(&mut self) -> Result<Vec<(NodeId, Peer)>, Infallible> {
+        Ok(Vec::new())
+    }
+
+    fn put_node(&mut self, _: NodeId, _: Option<Peer>) -> Result<(), Infallible> {
         Ok(())
     }
 }

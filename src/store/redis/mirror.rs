@@ -178,6 +178,9 @@ impl Mirror {
             Said::Word(cursor) => cursor.parse().unwrap_or_default(),
             Said::Words(_) => Position::default(),
         };
+        if answer.state.is_some() {
+            self.redis.note_cursor(sale, cursor);
+        }
         let wish = Wish { want: good(want), have: good(have), last: good(last), cursor };
         match self.serve(sale, answer, wish).await {
             Ok(()) => self.redis.note_broken(sale, None),
