@@ -144,6 +144,11 @@ pub fn apply<S: Shard>(shard: &mut S, op: &Op, now: UnixMs) -> Result<Reply, S::
             let result = if state.is_some() { OpResult::Read } else { OpResult::NoSale };
             return Ok(Reply { state, now, result });
         }
+        // No operation at all.
+        (Some(state), Op::Declare(said)) if let Err(bad) = said.declaration.check() => {
+            let result = OpResult::Declared(Declared::Refused(bad.to_string()));
+            return Ok(Reply { state: Some(state), now, result });
+        }
         (Some(state), _) => Turn::new(shard, state, now),
         (None, Op::Declare(declare)) => {
             let (state, declared) = declare::create(shard, declare, now)?;

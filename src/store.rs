@@ -58,6 +58,12 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// what the store's clock shows.
     fn mirror(self: Arc<Self>, book: Arc<SaleBook>, clock: Clock) -> BoxFuture<'static, ()>;
 
+    /// Whether the store may lose what it acknowledged, such as a server that fails over. What it knows
+    /// is re-asserted then.
+    fn forgets(&self) -> bool {
+        true
+    }
+
     /// Whether the store can be used now; the text says what is wrong.
     fn health(&self) -> Result<(), String>;
 }

@@ -43,6 +43,7 @@ async fn reap(shared: &Shared, sale: &SaleId) -> bool {
         let fresh = is_earlier.then(|| Past::of_record(sale, epoch, record));
         let reaped = shared.memory.reaped(record.claim, fresh, shared.clock.mono());
         if let Some(past) = reaped {
+            shared.facts.note(record.claim, &past, Some(record.deadline), shared.clock.mono());
             shared.sink.inc(Counter::OutcomeUnknown);
             lines.push(past.line(record.claim, now));
         }

@@ -105,9 +105,6 @@ pub(super) fn change<S: Shard>(turn: &mut Turn<'_, S>, declare: &Declare) -> Dec
     let (said, now) = (&declare.declaration, turn.now);
     let state = &mut turn.state;
     let hash = said.hash();
-    if let Err(bad) = said.check() {
-        return Declared::Refused(bad.to_string());
-    }
     if let Some(known) = seen(state, said.revision, hash) {
         return known;
     }

@@ -2,6 +2,7 @@
 
 mod cases;
 mod declared;
+mod fleet;
 pub(crate) mod generate;
 mod model;
 mod random;

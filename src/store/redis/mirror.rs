@@ -215,9 +215,8 @@ fn jittered(poll: Duration) -> Duration {
     poll.mul_f64(rand::random_range(0.8..=1.2))
 }
 
-const LOST: &str = "its ledger is gone from Redis: nobody is admitted. Restore the data of Redis; if it \
-                    is lost, declare the units that are left with `penstock sale put` and start every \
-                    node again";
+const LOST: &str = "its ledger is gone from Redis: nobody is admitted until the nodes have made it again \
+                    from what they know";
 
 /// Messages of the bus that wait.
 const WORDS_MAX: usize = 1_024;
