@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::{Claims, learn};
 use super::shared::{CALL_DEADLINE, Concern, Shared};
+use super::{Claims, learn};
 use crate::config::Settings;
 use crate::ident::{SaleId, Salt};
 use crate::ledger::{Declare, Declared, Op, OpResult, Reply};

@@ -40,6 +40,8 @@ struct Facet {
     /// The highest `seq` that was seen.
     seen: u64,
     reported: Option<Mark>,
+    /// Claims may be made from then on: until then others may not know that this node is there.
+    joined: Option<MonoMs>,
     peers: Vec<NodeId>,
     ids: VecDeque<String>,
 }
@@ -60,7 +62,8 @@ impl Facts {
             let (seen, id) = (state.seq, state.id.clone());
             sales.insert(id, Facet { known: Some(state), since, seen, ..Facet::default() });
         }
-        let facts = Facts { sales: Mutex::new(sales), learn_ms: limits.learn_ms, wake: Notify::new() };
+        let facts =
+            Facts { sales: Mutex::new(sales), learn_ms: limits.learn_ms, wake: Notify::new() };
         for (claim, past) in history.claims() {
             let admitted_at = past.admitted_at.unwrap_or_default();
             let of_earlier = |facet: &Facet| past.admitted_at.is_some_and(|at| at < facet.since);
@@ -168,9 +171,30 @@ impl Facts {
         self.lock().get(sale)?.reported
     }
 
-    /// Everything was said to this generation; `None`: nothing counts any more.
-    pub(super) fn set_reported(&self, sale: &SaleId, mark: Option<Mark>) {
-        self.lock().entry(sale.clone()).or_default().reported = mark;
+    /// What was said to the ledger counts no more.
+    pub(super) fn begin_report(&self, sale: &SaleId) {
+        self.lock().entry(sale.clone()).or_default().reported = None;
+    }
+
+    /// Everything was said to this generation. `others` are the nodes beside this one: should the ledger
+    /// lose everything now, they must know that this node is there, and wait for it.
+    pub(super) fn end_report(&self, sale: &SaleId, mark: Mark, others: usize, now: MonoMs) {
+        let mut sales = self.lock();
+        let facet = sales.entry(sale.clone()).or_default();
+        facet.reported = Some(mark);
+        let wait_ms = if others == 0 { 0 } else { beats_of(others) * BEAT_MS + BEAT_MS / 2 };
+        facet.joined.get_or_insert(now.plus(wait_ms));
+    }
+
+    /// Whether the others know that this node is there.
+    pub(super) fn has_joined(&self, sale: &SaleId, now: MonoMs) -> bool {
+        let joined = self.lock().get(sale).and_then(|facet| facet.joined);
+        joined.is_some_and(|at| now >= at)
+    }
+
+    /// Every how many beats this node asks which others live.
+    pub(super) fn roll_call_beats(&self, sale: &SaleId) -> u64 {
+        beats_of(self.lock().get(sale).map_or(0, |facet| facet.peers.len()))
     }
 
     /// The nodes that live, as the ledger says.
@@ -239,6 +263,15 @@ impl Facet {
 pub(super) fn order(state: &SaleState) -> (u32, u64) {
     (state.epoch, state.version)
 }
+
+/// Of a large fleet each node asks less often: the answer grows with it.
+fn beats_of(nodes: usize) -> u64 {
+    1 + nodes as u64 / 64
+}
+
+/// How often a node says that it lives, in milliseconds: several times within
+/// [`crate::ledger::reassert::LIVE_MS`].
+pub(super) const BEAT_MS: u64 = 1_000;
 
 /// How long a claim that failed is known.
 const FAILED_KEPT_MS: u64 = 600_000;

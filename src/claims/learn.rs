@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::facts::{Remembered, order};
+use super::facts::{BEAT_MS, Remembered, order};
 use super::shared::{CALL_DEADLINE, Shared};
 use crate::clock::MonoMs;
 use crate::ident::{NodeId, SaleId};
@@ -91,7 +91,8 @@ pub(super) async fn before_declaring(shared: &Shared, sale: &SaleId) -> Result<(
 async fn attend(shared: &Shared, sale: &SaleId, count: u64) -> Result<(), StoreError> {
     let known = shared.facts.known(sale, shared.clock.now().ledger);
     let reported = shared.facts.reported(sale);
-    let said = Reassert { reported, is_roll_call: count.is_multiple_of(ROLL_CALL), ..part(shared, sale) };
+    let is_roll_call = count.is_multiple_of(shared.facts.roll_call_beats(sale));
+    let said = Reassert { reported, is_roll_call, ..part(shared, sale) };
     let told = tell(shared, sale, said).await?;
     let is_whole = told.as_ref().is_some_and(|told| {
         let is_as_known = known.is_none_or(|known| {
@@ -102,7 +103,7 @@ async fn attend(shared: &Shared, sale: &SaleId, count: u64) -> Result<(), StoreE
     if is_whole {
         return Ok(());
     }
-    shared.facts.set_reported(sale, None);
+    shared.facts.begin_report(sale);
     report(shared, sale).await
 }
 
@@ -110,7 +111,8 @@ async fn attend(shared: &Shared, sale: &SaleId, count: u64) -> Result<(), StoreE
 pub(super) async fn report(shared: &Shared, sale: &SaleId) -> Result<(), StoreError> {
     let (first, claims) = shared.facts.report(sale, shared.clock.now().ledger);
     let known = first.known.clone();
-    let first = Reassert { known: first.known, peers: first.peers, ids: first.ids, ..part(shared, sale) };
+    let first =
+        Reassert { known: first.known, peers: first.peers, ids: first.ids, ..part(shared, sale) };
     let Some(begun) = tell(shared, sale, first).await? else {
         // Nobody declared it yet, and this node never saw it.
         return Ok(());
@@ -132,14 +134,18 @@ pub(super) async fn report(shared: &Shared, sale: &SaleId) -> Result<(), StoreEr
         };
         made += count(shared, sale, &told);
     }
-    let last = Reassert { reported: Some(mark), ..part(shared, sale) };
+    let last = Reassert { reported: Some(mark), is_roll_call: true, ..part(shared, sale) };
     match tell(shared, sale, last).await? {
-        Some(told) if told.state.mark() == mark => shared.facts.set_reported(sale, Some(mark)),
+        Some(told) if told.state.mark() == mark => {
+            let others = told.nodes.iter().filter(|node| !shared.is_our_run(node)).count();
+            shared.facts.end_report(sale, mark, others, shared.clock.mono());
+        }
         _ => return Err(StoreError::NotSent("the ledger changed its server meanwhile".to_owned())),
     }
     shared.sink.inc(Counter::Reports);
     if mark.fences > 0 || made > 0 {
-        let (claims, sale_text) = (claims.len(), if known.is_some() { " and the sale itself" } else { "" });
+        let (claims, sale_text) =
+            (claims.len(), if known.is_some() { " and the sale itself" } else { "" });
         tracing::warn!(
             "{sale}: the ledger may have forgotten something (server {}): {claims} claims{sale_text} \
              were re-asserted, {made} of which it did not know",
@@ -153,6 +159,7 @@ pub(super) async fn report(shared: &Shared, sale: &SaleId) -> Result<(), StoreEr
 struct Told {
     state: SaleState,
     resolved: Vec<Resolved>,
+    nodes: Vec<NodeId>,
     is_learning: bool,
 }
 
@@ -160,14 +167,15 @@ struct Told {
 async fn tell(shared: &Shared, sale: &SaleId, said: Reassert) -> Result<Option<Told>, StoreError> {
     let is_roll_call = said.is_roll_call;
     let reply = shared.call(sale, Op::Reassert(Box::new(said)), CALL_DEADLINE).await?;
-    let (Some(state), OpResult::Reasserted { resolved, nodes }) = (reply.state, reply.result) else {
+    let (Some(state), OpResult::Reasserted { resolved, nodes }) = (reply.state, reply.result)
+    else {
         return Ok(None);
     };
     let is_learning = state.is_learning_at(reply.now);
     if is_roll_call || is_learning {
-        shared.facts.set_peers(sale, nodes);
+        shared.facts.set_peers(sale, nodes.clone());
     }
-    Ok(Some(Told { state, resolved, is_learning }))
+    Ok(Some(Told { state, resolved, nodes, is_learning }))
 }
 
 /// Counts what became of some claims; returns how many the ledger did not know.
@@ -231,10 +239,6 @@ pub(super) fn remembered(path: &Path) -> Vec<Remembered> {
     }
 }
 
-/// How often a node says that it lives, in milliseconds: often within [`crate::ledger::reassert::LIVE_MS`].
-const BEAT_MS: u64 = 1_000;
-/// Every how many beats a node asks which others live.
-const ROLL_CALL: u64 = 5;
 /// Between two looks at what the mirror heard.
 const LOOK: Duration = Duration::from_millis(50);
 /// After an error, in milliseconds.

@@ -19,8 +19,8 @@ use crate::journal::{Event, Journal, Line};
 use crate::ledger::{Control, Controlled, Op, OpResult, Record, Reply, Resolved};
 use crate::metrics::{Counter, Sink};
 use crate::outcome::Verdict;
-use crate::sale::{Mark, SaleBook};
 use crate::sale::book::Update;
+use crate::sale::{Mark, SaleBook};
 use crate::store::{Store, StoreError};
 
 /// Longest wait for an answer to anything but a claim.
@@ -68,11 +68,7 @@ pub(super) enum Concern {
 }
 
 impl Shared {
-    pub(super) fn new(
-        parts: Parts,
-        history: &History,
-        remembered: Vec<Remembered>,
-    ) -> Arc<Shared> {
+    pub(super) fn new(parts: Parts, history: &History, remembered: Vec<Remembered>) -> Arc<Shared> {
         let Parts { store, journal, book, clock, node, limits, sink, runtime, .. } = parts;
         let mut runs = history.runs().clone();
         runs.insert(node);
@@ -225,12 +221,17 @@ impl Shared {
             && self.book.sale(sale).is_some_and(|known| {
                 known.state.is_learning_at(now)
                     || self.facts.reported(sale) != Some(known.state.mark())
+                    || !self.facts.has_joined(sale, self.clock.mono())
             })
     }
 
     /// Whether this node made the claim, in this run or an earlier one.
     pub(super) fn is_ours(&self, record: &Record) -> bool {
-        self.runs.contains(&record.node)
+        self.is_our_run(&record.node)
+    }
+
+    pub(super) fn is_our_run(&self, node: &NodeId) -> bool {
+        self.runs.contains(node)
     }
 
     /// Takes the outcome of a claim: it is remembered, journalled, and delivered to the ledger until

@@ -408,7 +408,8 @@ pub struct Store {
     /// loss shows only to nodes that have seen a higher number.
     pub fence: StoreFence,
     /// When the ledger may have forgotten something nobody is admitted for so long, while the nodes
-    /// re-assert what they know; less where all nodes that live have done it.
+    /// re-assert what they know; less where all nodes that live have done it. A node that comes later
+    /// may have admitted what others admit again by then: leave time to connect, at most 2 s.
     #[schemars(extend("x-min" = "100ms", "x-max" = "1m"))]
     pub learn: Span,
 }
@@ -427,7 +428,7 @@ impl Default for Store {
             batch_max: 64,
             queue_max: 1_024,
             fence: StoreFence::Server,
-            learn: Span::from_secs(2),
+            learn: Span::from_secs(5),
         }
     }
 }

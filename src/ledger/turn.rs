@@ -23,7 +23,24 @@ pub(super) struct Turn<'a, S> {
 
 impl<'a, S: Shard> Turn<'a, S> {
     pub(super) fn new(shard: &'a mut S, state: SaleState, now: UnixMs) -> Turn<'a, S> {
-        Turn { shard, before: state.clone(), state, now, rises: false, is_restored: false, wrote: false }
+        let before = state.clone();
+        let (rises, is_restored, wrote) = Default::default();
+        let mut turn = Turn { shard, state, now, before, rises, is_restored, wrote };
+        if turn.state.learn_until != UnixMs(0) {
+            turn.latch();
+        }
+        turn
+    }
+
+    /// Latches what is sold, unless the ledger is learning.
+    fn latch(&mut self) {
+        if !self.state.is_learning_at(self.now) {
+            for pool in &mut self.state.pools {
+                pool.sold_out |= pool.is_exhausted();
+            }
+            self.state.learn_until = UnixMs(0);
+        }
+        self.state.sold_out = self.state.pools.iter().all(|p| p.sold_out);
     }
 
     /// A sale that the ledger has lost, as a node knew it: nobody has bought yet, as far as is known.
@@ -67,13 +84,7 @@ impl<'a, S: Shard> Turn<'a, S> {
 
     /// Latches, raises the version where the public must see a change, and writes the sale.
     pub(super) fn finish(mut self) -> Result<SaleState, S::Error> {
-        if !self.state.is_learning_at(self.now) {
-            for pool in &mut self.state.pools {
-                pool.sold_out |= pool.is_exhausted();
-            }
-            self.state.learn_until = UnixMs(0);
-        }
-        self.state.sold_out = self.state.pools.iter().all(|p| p.sold_out);
+        self.latch();
         self.state.seq += u64::from(self.wrote);
         if self.rises || self.state != self.before {
             if self.rises || public(&self.state) != public(&self.before) {

@@ -25,7 +25,12 @@ const POOLS: [&str; 3] = ["a", "b", "nowhere"];
 /// values and small times, so that everything meets everything and edges are crossed.
 #[derive(Clone, Debug)]
 pub enum Step {
-    Claim { node: u8, late_ms: i64, ttl_ms: u64, tries: Vec<(u8, u8, u8, usize, u32)> },
+    Claim {
+        node: u8,
+        late_ms: i64,
+        ttl_ms: u64,
+        tries: Vec<(u8, u8, u8, usize, u32)>,
+    },
     Resolve(Vec<(u8, u8, u8, usize, Verdict, Option<i64>)>),
     Reap(u32),
     Declare(Says),

@@ -8,8 +8,8 @@ use penstock::config::schema::{self, PerUser, Pool, Restock};
 use penstock::config::units::Time;
 use penstock::ident::{AttemptId, ClaimId, Name, NodeId, SaleId, Salt, UserKey};
 use penstock::ledger::{
-    ClaimBatch, Claimed, Declare, Declared, Fence, Op, OpResult, Record, RecordKind, Reply, Resolution,
-    Try,
+    ClaimBatch, Claimed, Declare, Declared, Fence, Op, OpResult, Record, RecordKind, Reply,
+    Resolution, Try,
 };
 use penstock::metrics::Sink;
 use penstock::outcome::Verdict;

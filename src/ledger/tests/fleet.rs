@@ -135,7 +135,8 @@ impl Fleet {
         self.sent.insert(one.claim, one.user);
         let Try { claim, attempt, user, pool, units } = one;
         let (node_id, verdict) = (NodeId([node as u8; 8]), None);
-        let fact = Assertion { claim, user, attempt, pool, units, node: node_id, verdict, deadline };
+        let fact =
+            Assertion { claim, user, attempt, pool, units, node: node_id, verdict, deadline };
         self.nodes[node].journal.insert(claim, fact);
     }
 

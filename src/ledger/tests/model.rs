@@ -24,6 +24,9 @@ impl Model {
         let before = self.sale.clone();
         let mut rises = false;
         self.wrote = false;
+        if !matches!(op, Op::Read) {
+            self.count(now);
+        }
         let result = match (op, self.sale.is_some()) {
             (Op::Declare(d), _) => OpResult::Declared(self.declare(d, now)),
             (Op::Reassert(r), is_there) if is_there || r.known.is_some() => {
@@ -87,7 +90,8 @@ impl Model {
             pool.limbo = self.units(&pool.name, &[Limbo]);
             pool.confirmed = self.units(&pool.name, &[Confirmed]);
             let is_learning = sale.learn_until > now;
-            pool.sold_out |= !is_learning && pool.held == 0 && pool.confirmed + pool.limbo >= pool.stock;
+            pool.sold_out |=
+                !is_learning && pool.held == 0 && pool.confirmed + pool.limbo >= pool.stock;
         }
         if sale.learn_until <= now {
             sale.learn_until = UnixMs(0);
@@ -446,5 +450,8 @@ pub(super) fn look(s: &SaleState) -> String {
     let pools: Vec<_> = s.pools.iter().map(|p| (&p.name, p.stock, p.sold_out)).collect();
     let fence = (s.server, s.fences, s.learn_until, s.salt);
     let words = (s.paused, s.ended, s.sold_out, s.epoch, s.restock, s.overshoot_permille);
-    format!("{fence:?} {words:?} {:?} {:?} {:?} {pools:?} {}", s.opens_at, s.ends_at, s.per_user, s.activity)
+    format!(
+        "{fence:?} {words:?} {:?} {:?} {:?} {pools:?} {}",
+        s.opens_at, s.ends_at, s.per_user, s.activity
+    )
 }

@@ -138,6 +138,10 @@ local function load()
   }
 end
 
+local function latch(pool)
+  if pool.held == 0 and pool.confirmed + pool.limbo >= pool.stock then pool.sold_out = true end
+end
+
 -- What raises the version, apart from pools: everything but the version and the memory of
 -- declarations.
 local function public()
@@ -151,8 +155,17 @@ end
 local said, said_names = '', ''
 local function begin()
   sale = load()
-  if sale then said, said_names = public(), sale.names end
   clock = ms()
+  if not sale then return clock end
+  said, said_names = public(), sale.names
+  -- The learning is over: what is sold latches before anybody asks.
+  if sale.learn_until ~= 0 and clock >= sale.learn_until then
+    sale.learn_until, sale.sold_out = 0, true
+    for _, pool in ipairs(all_pools()) do
+      latch(pool)
+      if not pool.sold_out then sale.sold_out = false end
+    end
+  end
   return clock
 end
 
@@ -275,9 +288,7 @@ local function settle()
     sale.learn_until = 0
   end
   for _, pool in ipairs(loaded) do
-    if not is_learning and not pool.sold_out and pool.held == 0 and pool.confirmed + pool.limbo >= pool.stock then
-      pool.sold_out = true
-    end
+    if not is_learning then latch(pool) end
     if pool.sold_out ~= pool.said_sold_out then is_public, is_latch = true, true end
     if pool.stock ~= pool.said_stock then is_public = true end
     pool.said_stock, pool.said_sold_out = pool.stock, pool.sold_out

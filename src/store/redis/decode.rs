@@ -11,7 +11,8 @@ use crate::clock::UnixMs;
 use crate::config::schema::{PerUser, Restock};
 use crate::ident::{ClaimId, Name, NodeId, SaleId, ServerId, UserKey};
 use crate::ledger::{
-    Claimed, Controlled, Declared, Due, Op, OpResult, Peer, Record, RecordKind, Reply, Resolved, Shard,
+    Claimed, Controlled, Declared, Due, Op, OpResult, Peer, Record, RecordKind, Reply, Resolved,
+    Shard,
 };
 use crate::sale::{PoolState, SaleState};
 

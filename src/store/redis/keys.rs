@@ -84,12 +84,9 @@ impl Part {
     /// What `TYPE` must say, if the key exists.
     pub fn type_name(self) -> &'static str {
         match self {
-            Part::Ledger
-            | Part::Users
-            | Part::Flag
-            | Part::Have
-            | Part::Ids
-            | Part::Nodes => "hash",
+            Part::Ledger | Part::Users | Part::Flag | Part::Have | Part::Ids | Part::Nodes => {
+                "hash"
+            }
             Part::Deadlines => "zset",
             Part::Out | Part::In => "stream",
             Part::Want => "string",

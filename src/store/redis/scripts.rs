@@ -104,7 +104,10 @@ mod tests {
                     let (command, rest) = rest.split_once('\'').expect("a literal command");
                     let key = rest.strip_prefix(", KEYS[").and_then(|key| key.split_once(']'));
                     let is_literal = key.is_some_and(|(n, _)| n.parse::<usize>().is_ok());
-                    assert!(["TIME", "INFO"].contains(&command) || is_literal, "no literal key in {line:?}");
+                    assert!(
+                        ["TIME", "INFO"].contains(&command) || is_literal,
+                        "no literal key in {line:?}"
+                    );
                 }
             }
         }
