@@ -125,11 +125,15 @@ impl Limits {
     /// What the settings say.
     pub fn of(settings: &Settings) -> Limits {
         let (store, gate) = (&settings.store, &settings.gate);
+        let wait = match store.wait_replicas {
+            0 => Duration::ZERO,
+            _ => store.wait_timeout.duration(),
+        };
         let number = |n: u32| usize::try_from(n).unwrap_or(usize::MAX).max(1);
         Limits {
             batch_max: number(store.batch_max),
             queue_max: number(store.queue_max),
-            claim_deadline: store.claim_deadline().duration(),
+            claim_deadline: store.claim_deadline().duration() + wait,
             claim_ttl_ms: gate.claim_ttl.ms,
             pay_ttl_ms: gate.pay_ttl.ms,
             learn_ms: store.learn.ms,

@@ -84,6 +84,11 @@
 //!
 //! Records A and P with `deadline <= now`, in the order of the index, become L and are returned.
 //!
+//! Then, with the restock policy `auto`, unless the sale is over or the ledger is learning: the pools
+//! that are latched, not by the operator's word, and of whose units a batch has been back for
+//! `restock_debounce_ms`, open again: `epoch + 1` for all of them together. Since when a batch is back
+//! is noted at the end of every operation, in `back_since`.
+//!
 //! # Re-assert
 //!
 //! [`reassert`] lists the rules in their order.

@@ -80,6 +80,7 @@ counters! {
     Reports, "reports", None, "Times that this node said everything it knows to a ledger.";
     Reasserted, "reasserted", None, "Claims that a ledger did not know, or not as this node does, and was told.";
     ReassertedLate, "reasserted_late", None, "Claims that a ledger did not know and was told after it had begun to admit again.";
+    WaitsMissed, "store_waits_missed", None, "Batches of claims that too few replicas acknowledged in time.";
     StoreErrors, "store_errors", None, "Store calls that failed or came too late.";
     StoreCalls, "store_calls", None, "Calls to the store.";
     JournalLines, "journal_lines", None, "Lines written to the journal.";

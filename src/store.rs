@@ -24,6 +24,9 @@ pub enum StoreError {
     /// It may have been applied: no answer in time.
     #[error("the store did not answer in time")]
     MaybeApplied,
+    /// It was applied, and may be lost all the same: too few copies of it were made in time.
+    #[error("too few replicas have it: it may be lost")]
+    NotDurable,
     /// The store refused it as a whole; the text says what to do.
     #[error("the store refused: {0}")]
     Refused(String),

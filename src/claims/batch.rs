@@ -85,7 +85,10 @@ async fn fly(shared: &Arc<Shared>, desk: &Arc<Desk>, flying: Vec<Flying>) {
             tracing::error!("the store's answer to claims of {} makes no sense", desk.sale);
             undo(shared, desk, flying, not_after);
         }
-        Err(StoreError::MaybeApplied) => undo(shared, desk, flying, not_after),
+        // Nobody is sent whose admission a failover may lose; its record stands, and is undone.
+        Err(StoreError::MaybeApplied | StoreError::NotDurable) => {
+            undo(shared, desk, flying, not_after)
+        }
         Err(StoreError::NotSent(_)) => refuse(flying),
         Err(StoreError::Refused(text)) => {
             tracing::error!("claims of {}: the store refused them: {text}", desk.sale);

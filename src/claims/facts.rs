@@ -137,9 +137,6 @@ impl Facts {
         let mut sales = self.lock();
         let facet = sales.entry(state.id.clone()).or_default();
         facet.seen = facet.seen.max(state.seq);
-        if facet.reported != Some(state.mark()) {
-            self.wake.notify_one();
-        }
         let is_other = facet.known.as_ref().is_some_and(|known| known.salt != state.salt);
         // What runs is not replaced by a sale that was declared anew: it is re-asserted.
         if is_other && facet.known.as_ref().is_some_and(|known| !known.is_ended_at(now)) {

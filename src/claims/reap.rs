@@ -19,7 +19,8 @@ pub(super) async fn run(shared: Arc<Shared>) {
     loop {
         tick.tick().await;
         for sale in shared.book.all() {
-            if sale.state.pools.iter().all(|pool| pool.held == 0) {
+            let state = &sale.state;
+            if state.pools.iter().all(|pool| pool.held == 0 && !state.is_back(pool)) {
                 continue;
             }
             while shared.breaker.is_closed() && reap(&shared, &sale.state.id).await {}

@@ -149,13 +149,16 @@ impl Shared {
                 }
                 if let Some(state) = &reply.state {
                     self.facts.hear(state, reply.now);
+                    if self.store_forgets() && self.facts.reported(sale) != Some(state.mark()) {
+                        self.facts.wake.notify_one();
+                    }
                     let heard = self.clock.mono();
                     self.book.apply(Update { state: state.clone(), heard });
                 }
             }
             Err(error) => {
                 self.sink.inc(Counter::StoreErrors);
-                if !matches!(error, StoreError::Refused(_)) {
+                if !matches!(error, StoreError::Refused(_) | StoreError::NotDurable) {
                     self.breaker.trip(sale, error);
                 }
             }
@@ -210,7 +213,8 @@ impl Shared {
     pub(super) fn reported(&self, sale: &SaleId) -> Option<Mark> {
         match self.store_forgets() {
             true => self.facts.reported(sale),
-            false => self.book.sale(sale).map(|sale| sale.state.mark()),
+            // Where nothing is forgotten there is nothing to re-assert.
+            false => Some(self.book.sale(sale).map(|sale| sale.state.mark()).unwrap_or_default()),
         }
     }
 

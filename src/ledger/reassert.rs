@@ -135,6 +135,8 @@ fn merge<S: Shard>(turn: &mut Turn<'_, S>, known: &SaleState) {
             pool.held = own.map_or(0, |p| p.held);
             pool.limbo = own.map_or(0, |p| p.limbo);
             pool.sold_out |= is_same_epoch && own.is_some_and(|p| p.sold_out);
+            pool.held_back |= is_same_epoch && own.is_some_and(|p| p.held_back);
+            pool.back_since = own.map_or(UnixMs(0), |p| p.back_since);
         }
         let is_used = |p: &crate::sale::PoolState| p.confirmed + p.held + p.limbo > 0;
         let more = old.into_iter().filter(|p| known.pool(p.name.as_str()).is_none() && is_used(p));
@@ -144,6 +146,8 @@ fn merge<S: Shard>(turn: &mut Turn<'_, S>, known: &SaleState) {
         (state.opens_at, state.ends_at) = (known.opens_at, known.ends_at);
         (state.paused, state.per_user) = (known.paused, known.per_user);
         (state.overshoot_permille, state.restock) = (known.overshoot_permille, known.restock);
+        state.restock_batch = known.restock_batch;
+        state.restock_debounce_ms = known.restock_debounce_ms;
         (state.revision, state.applied) = (known.revision, known.applied.clone());
         (state.epoch, state.version) = (known.epoch, known.version);
         turn.rises = true;
@@ -153,6 +157,7 @@ fn merge<S: Shard>(turn: &mut Turn<'_, S>, known: &SaleState) {
     for pool in &mut state.pools {
         let Some(other) = known.pool(pool.name.as_str()) else { continue };
         pool.sold_out |= is_same_epoch && other.sold_out;
+        pool.held_back |= is_same_epoch && other.held_back;
         if is == was {
             pool.stock = pool.stock.min(other.stock);
         }

@@ -10,7 +10,7 @@ mod words;
 
 use super::*;
 use crate::config::schema::{PerUser, Pool, Restock};
-use crate::config::units::Time;
+use crate::config::units::{Span, Time};
 use crate::ident::{SaleId, ServerId};
 use crate::outcome::Verdict;
 use crate::sale::PoolState;
@@ -36,6 +36,8 @@ pub(crate) fn declaration(pools: &[(&str, u64)]) -> Declaration {
         overshoot: 1.0,
         pools: pools.iter().map(|(n, stock)| (name(n), Pool { stock: *stock })).collect(),
         restock: Restock::Manual,
+        restock_batch: 1,
+        restock_debounce: Span::from_secs(30),
         revision: None,
     }
 }

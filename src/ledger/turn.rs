@@ -48,7 +48,11 @@ impl<'a, S: Shard> Turn<'a, S> {
         let pools = known
             .pools
             .iter()
-            .map(|p| PoolState { sold_out: p.sold_out, ..PoolState::new(p.name.clone(), p.stock) })
+            .map(|p| PoolState {
+                sold_out: p.sold_out,
+                held_back: p.held_back,
+                ..PoolState::new(p.name.clone(), p.stock)
+            })
             .collect();
         let state = SaleState { pools, ..known };
         Turn { rises: true, is_restored: true, ..Turn::new(shard, state, now) }
@@ -85,6 +89,7 @@ impl<'a, S: Shard> Turn<'a, S> {
     /// Latches, raises the version where the public must see a change, and writes the sale.
     pub(super) fn finish(mut self) -> Result<SaleState, S::Error> {
         self.latch();
+        self.note_back();
         self.state.seq += u64::from(self.wrote);
         if self.rises || self.state != self.before {
             if self.rises || public(&self.state) != public(&self.before) {
@@ -93,6 +98,22 @@ impl<'a, S: Shard> Turn<'a, S> {
             self.shard.put_sale(&self.state)?;
         }
         Ok(self.state)
+    }
+
+    /// Notes since when units have been back that the policy sells.
+    fn note_back(&mut self) {
+        if self.state.is_learning_at(self.now) {
+            return;
+        }
+        let mut pools = std::mem::take(&mut self.state.pools);
+        for pool in &mut pools {
+            pool.back_since = match (self.state.is_back(pool), pool.back_since) {
+                (false, _) => UnixMs(0),
+                (true, UnixMs(0)) => self.now,
+                (true, since) => since,
+            };
+        }
+        self.state.pools = pools;
     }
 
     fn counter(&mut self, record: &Record) -> Option<&mut u64> {

@@ -12,6 +12,7 @@
 mod bus;
 mod check;
 mod decode;
+mod durable;
 mod encode;
 mod fault;
 pub mod keys;
@@ -32,7 +33,8 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
-use self::decode::Answer;
+use self::decode::{Answer, Said};
+use self::durable::Durable;
 use self::encode::Context;
 use self::fault::Fault;
 use self::keys::Part;
@@ -72,6 +74,9 @@ pub struct Redis {
     /// Sales that changed, for the bus. Beyond its bound the poll tells.
     changed: mpsc::Sender<SaleId>,
     pages: Pages,
+    clock: Clock,
+    /// How many copies an admission needs.
+    durable: Durable,
     /// Whether scripts ask which server they run in.
     asks_server: bool,
     /// How far the shop's commands of each sale were read, as far as this node knows.
@@ -91,7 +96,7 @@ impl Redis {
         sink: Sink,
     ) -> Result<Arc<Redis>, BadStore> {
         let target = Target::of(settings)?;
-        let link = Arc::new(Link::new(target.clone(), clock, sink.clone()));
+        let link = Arc::new(Link::new(target.clone(), clock.clone(), sink.clone()));
         let (changed, told) = mpsc::channel(CHANGED_MAX);
         let supervised = link.clone();
         let supervisor = tokio::spawn(async move { supervised.supervise().await });
@@ -103,6 +108,8 @@ impl Redis {
             sink,
             changed,
             pages: Pages::default(),
+            clock,
+            durable: Durable::of(settings),
             asks_server: settings.fence == schema::StoreFence::Server,
             cursors: Mutex::default(),
             broken: Mutex::default(),
@@ -140,7 +147,14 @@ impl Redis {
         }
         let context = self.context(sale);
         let (family, args) = encode::encode(&op, &context);
-        let answer = self.told(sale, family, &args, end).await?;
+        let wait = match family {
+            Family::Claim => self.durable.wait(self.clock.mono()),
+            _ => None,
+        };
+        let answer = match wait {
+            Some(wait) => self.told_durably(sale, &args, &wait, end).await?,
+            None => self.told(sale, family, &args, end).await?,
+        };
         decode::reply(sale, &op, answer).map_err(|fault| self.unread(sale, family, fault))
     }
 
@@ -232,6 +246,51 @@ impl Redis {
         };
         if answer.is_changed {
             let _ = self.changed.try_send(sale.clone());
+        }
+        Ok(answer)
+    }
+
+    /// Claims, and waits for the replicas on the same connection: another one knows of no writes, and
+    /// would say at once that all is well.
+    async fn told_durably(
+        &self,
+        sale: &SaleId,
+        args: &[String],
+        wait: &redis::Cmd,
+        end: Instant,
+    ) -> Result<Answer, StoreError> {
+        let both = |script| {
+            let mut both = redis::pipe();
+            both.add_command(script).add_command(wait.clone());
+            both
+        };
+        let mut said =
+            self.link.send_all(&both(scripts::by_hash(Family::Claim, sale, args)), end).await?;
+        if let Some(Value::ServerError(error)) = said.first()
+            && Fault::of_server(error).is_no_script()
+        {
+            said =
+                self.link.send_all(&both(scripts::by_text(Family::Claim, sale, args)), end).await?;
+        }
+        let [value, acknowledged] =
+            <[Value; 2]>::try_from(said).map_err(|_| fault::odd("not two answers"))?;
+        if let Value::ServerError(error) = &value {
+            return Err(self.blame(sale, Fault::of_server(error), end).await);
+        }
+        let answer =
+            decode::answer(sale, value).map_err(|fault| self.unread(sale, Family::Claim, fault))?;
+        if answer.is_changed {
+            let _ = self.changed.try_send(sale.clone());
+        }
+        let acknowledged = match acknowledged {
+            Value::Int(n) => u64::try_from(n).unwrap_or(0),
+            _ => 0,
+        };
+        let is_admitted = |words: &String| words.starts_with("admitted");
+        let has_admitted =
+            matches!(&answer.result, Said::Words(all) if all.iter().any(is_admitted));
+        if has_admitted && !self.durable.judge(acknowledged, self.clock.mono(), &self.sink) {
+            return Err(StoreError::NotDurable);
         }
         Ok(answer)
     }

@@ -4,7 +4,7 @@
 
 use penstock::clock::UnixMs;
 use penstock::config::schema::{PerUser, Pool, Restock};
-use penstock::config::units::Time;
+use penstock::config::units::{Span, Time};
 use penstock::ident::{AttemptId, ClaimId, NodeId, ServerId};
 use penstock::ledger::{
     Assertion, ClaimBatch, Control, Fence, IDS_MAX, Memory, Op, Reassert, Resolution, Shard, Try,
@@ -207,7 +207,13 @@ fn op(step: &Step, now: UnixMs, states: &[SaleState]) -> Op {
                 .iter()
                 .map(|(p, stock)| (name(POOLS[*p]), Pool { stock: *stock }))
                 .collect(),
-            restock: if says.never { Restock::Never } else { Restock::Manual },
+            restock: match (says.never, says.activity) {
+                (true, _) => Restock::Never,
+                (false, 0) => Restock::Manual,
+                (false, _) => Restock::Auto,
+            },
+            restock_batch: 1 + u64::from(says.per_user.0 % 2),
+            restock_debounce: Span::from_ms(3),
             revision: says.revision,
         }),
         Step::Control(word) => Op::Control(word.clone()),

@@ -1,6 +1,7 @@
 //! The Redis store on a real redis-server, which `apt-get install redis-server` brings.
 
 mod cases;
+mod durable;
 mod equivalence;
 mod faults;
 mod fleet;

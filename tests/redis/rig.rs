@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use penstock::clock::{Clock, UnixMs};
 use penstock::config::schema::{self, PerUser, Pool, Restock};
-use penstock::config::units::Time;
+use penstock::config::units::{Span, Time};
 use penstock::ident::{AttemptId, ClaimId, Name, NodeId, SaleId, Salt, UserKey};
 use penstock::ledger::{
-    ClaimBatch, Claimed, Declare, Declared, Fence, Op, OpResult, Record, RecordKind, Reply,
-    Resolution, Try,
+    ClaimBatch, Claimed, Declare, Declared, Fence, Op, OpResult, Reassert, Record, RecordKind,
+    Reply, Resolution, Try,
 };
 use penstock::metrics::Sink;
 use penstock::outcome::Verdict;
@@ -101,6 +101,16 @@ impl Node {
         }
     }
 
+    /// Says to the ledger that this node lives and has nothing more to re-assert.
+    pub async fn report(&self) {
+        for _ in 0..2 {
+            let reported = *self.mark.lock().expect("a mark");
+            let fence = Fence { learn_ms: 2_000, seen: 0 };
+            let said = Reassert { node: self.id, fence, reported, ..Reassert::default() };
+            self.call(Op::Reassert(Box::new(said))).await;
+        }
+    }
+
     pub async fn state(&self) -> SaleState {
         self.call(Op::Read).await.state.expect("a sale")
     }
@@ -152,6 +162,8 @@ pub fn declaration(now: UnixMs, stock: u64) -> Declaration {
         overshoot: 1.0,
         pools: [(name("default"), Pool { stock })].into(),
         restock: Restock::Manual,
+        restock_batch: 1,
+        restock_debounce: Span::from_secs(30),
         revision: None,
     }
 }

@@ -183,6 +183,8 @@ pub fn declaration(stock: u64) -> Declaration {
         overshoot: 1.0,
         pools: [(Name::new("default").unwrap(), Pool { stock })].into(),
         restock: Restock::default(),
+        restock_batch: 1,
+        restock_debounce: Span::from_secs(30),
         revision: None,
     }
 }

@@ -27,6 +27,8 @@ fn sale(pools: &[&str]) -> SaleState {
         salt: Salt::default(),
         server: Default::default(),
         fences: 0,
+        restock_batch: 1,
+        restock_debounce_ms: 0,
         learn_until: UnixMs(0),
         seq: 0,
         pools: pools

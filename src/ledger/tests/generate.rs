@@ -165,6 +165,10 @@ fn op(one: Move, now: u64, dealt: &mut Vec<Try>) -> Op {
             said.per_user = PerUser { orders, units };
             said.overshoot = overshoot;
             said.ends_at = (ends > 40).then_some(Time { at: UnixMs(T0 + ends) });
+            if stock % 2 == 0 {
+                said.restock = Restock::Auto;
+            }
+            (said.restock_batch, said.restock_debounce) = (1 + stock / 4, Span::from_ms(ends % 9));
             said.revision = (rev > 0).then_some(rev);
             declare(said)
         }

@@ -34,7 +34,8 @@ impl Model {
                 if is_new {
                     let mut sale = r.known.clone().expect("what it knew");
                     sale.pools.iter_mut().for_each(|p| {
-                        *p = PoolState { confirmed: 0, held: 0, limbo: 0, ..p.clone() }
+                        let back_since = UnixMs(0);
+                        *p = PoolState { confirmed: 0, held: 0, limbo: 0, back_since, ..p.clone() }
                     });
                     self.sale = Some(sale);
                 }
@@ -92,6 +93,15 @@ impl Model {
             let is_learning = sale.learn_until > now;
             pool.sold_out |=
                 !is_learning && pool.held == 0 && pool.confirmed + pool.limbo >= pool.stock;
+        }
+        for at in 0..sale.pools.len() {
+            let p = &sale.pools[at];
+            let back = p.stock.saturating_sub(p.confirmed + p.held + p.limbo);
+            let is_back = sale.restock == Restock::Auto && p.sold_out && !p.held_back;
+            let is_back = is_back && back > 0 && back >= sale.restock_batch;
+            if sale.learn_until <= now && (!is_back || p.back_since == UnixMs(0)) {
+                sale.pools[at].back_since = UnixMs(if is_back { now.0 } else { 0 });
+            }
         }
         if sale.learn_until <= now {
             sale.learn_until = UnixMs(0);
@@ -229,6 +239,13 @@ impl Model {
         new.paused |= order.is_eq() && known.paused;
         for pool in &mut new.pools {
             pool.sold_out |= latched(&mine, &pool.name) || latched(known, &pool.name);
+            let back = |s: &SaleState| {
+                s.epoch == std::cmp::max(known.epoch, mine.epoch)
+                    && s.pools.iter().any(|p| p.name == pool.name && p.held_back)
+            };
+            pool.held_back |= back(&mine) || back(known);
+            let own = mine.pools.iter().find(|p| p.name == pool.name);
+            pool.back_since = own.map_or(UnixMs(0), |p| p.back_since);
             let other = known.pools.iter().find(|p| p.name == pool.name);
             if let Some(other) = other.filter(|_| order.is_eq()) {
                 pool.stock = std::cmp::min(pool.stock, other.stock);
@@ -309,7 +326,32 @@ impl Model {
         due.truncate(max);
         due.iter_mut().for_each(|r| r.kind = Limbo);
         self.wrote |= !due.is_empty();
-        due.into_iter().map(|r| r.clone()).collect()
+        let due: Vec<_> = due.into_iter().map(|r| r.clone()).collect();
+        let mut sale = self.sale.take().expect("a sale");
+        for at in 0..sale.pools.len() {
+            let pool = &mut sale.pools[at];
+            pool.held = self.units(&pool.name, &[Admitted, Pending]);
+            pool.limbo = self.units(&pool.name, &[Limbo]);
+        }
+        let is_open =
+            !sale.ended && sale.ends_at.is_none_or(|e| e > now) && sale.learn_until <= now;
+        let (auto, batch, wait) =
+            (sale.restock == Restock::Auto, sale.restock_batch, sale.restock_debounce_ms);
+        let is_due = |p: &&mut PoolState| {
+            let back = p.stock as i64 - (p.confirmed + p.held + p.limbo) as i64;
+            let is_mine = auto && p.sold_out && !p.held_back && p.back_since.0 > 0;
+            is_mine && back >= batch.max(1) as i64 && p.back_since.0 + wait <= now.0
+        };
+        let mut opened = 0;
+        if is_open {
+            sale.pools.iter_mut().filter(is_due).for_each(|p| {
+                p.sold_out = false;
+                opened += 1;
+            });
+        }
+        sale.epoch += u32::from(opened > 0);
+        self.sale = Some(sale);
+        due
     }
 
     /// The texts of refusals are the core's business: here they are empty.
@@ -326,7 +368,7 @@ impl Model {
             Control::Pause => return done(std::mem::replace(&mut sale.paused, true)),
             Control::Resume => return done(!std::mem::replace(&mut sale.paused, false)),
             Control::SoldOut => {
-                sale.pools.iter_mut().for_each(|p| p.sold_out = true);
+                sale.pools.iter_mut().for_each(|p| (p.sold_out, p.held_back) = (true, true));
                 return done(sale.sold_out);
             }
             Control::AddStock { pool, units, id } | Control::Restock { pool, units, id } => {
@@ -348,7 +390,7 @@ impl Model {
             return refused;
         }
         p.stock += units;
-        p.sold_out = false;
+        (p.sold_out, p.held_back) = (false, false);
         self.ids.push(id.clone());
         Controlled::Applied
     }
@@ -367,11 +409,14 @@ impl Model {
                     new = PoolState { stock: pool.stock, ..k.clone() };
                 }
                 new.sold_out |= old.sold_out;
+                new.held_back |= old.sold_out && now < old.opens_at;
                 old.pools.push(new);
             }
             old.activity = said.activity.clone();
             (old.opens_at, old.ends_at) = (said.opens_at.at, ends_at);
             (old.per_user, old.restock) = (said.per_user, said.restock);
+            old.restock_batch = said.restock_batch;
+            old.restock_debounce_ms = said.restock_debounce.ms;
             old.overshoot_permille = said.overshoot_permille();
             old.revision = said.revision.unwrap_or(old.revision);
             old.applied.retain(|h| *h != hash);
@@ -407,7 +452,7 @@ impl Model {
         let is_tighter = new.per_user.orders <= old.per_user.orders
             && new.per_user.units <= old.per_user.units
             && new.overshoot_permille <= old.overshoot_permille
-            && (old.restock == new.restock || new.restock == Restock::Never)
+            && new.restock <= old.restock
             && (&old.activity, old.opens_at) == (&new.activity, new.opens_at)
             && stocks(&old) == stocks(&new);
         let is_over = old.ended || old.ends_at.is_some_and(|e| e <= now);
@@ -439,6 +484,8 @@ pub(super) fn blank(salt: Salt) -> SaleState {
         salt,
         server: Default::default(),
         fences: 0,
+        restock_batch: 1,
+        restock_debounce_ms: 0,
         learn_until: UnixMs(0),
         seq: 0,
         pools: Vec::new(),
@@ -448,7 +495,8 @@ pub(super) fn blank(salt: Salt) -> SaleState {
 /// All that the public can see of a sale.
 pub(super) fn look(s: &SaleState) -> String {
     let pools: Vec<_> = s.pools.iter().map(|p| (&p.name, p.stock, p.sold_out)).collect();
-    let fence = (s.server, s.fences, s.learn_until, s.salt);
+    let policy = (s.restock_batch, s.restock_debounce_ms);
+    let fence = (policy, s.server, s.fences, s.learn_until, s.salt);
     let words = (s.paused, s.ended, s.sold_out, s.epoch, s.restock, s.overshoot_permille);
     format!(
         "{fence:?} {words:?} {:?} {:?} {:?} {pools:?} {}",

@@ -43,7 +43,7 @@ async fn ask(
 fn words(fault: Fault) -> String {
     match StoreError::from(fault) {
         StoreError::Refused(why) | StoreError::NotSent(why) => why,
-        StoreError::MaybeApplied => "no answer".into(),
+        StoreError::MaybeApplied | StoreError::NotDurable => "no answer".into(),
     }
 }
 

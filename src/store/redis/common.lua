@@ -83,6 +83,8 @@ local function pool_of(name)
   local pool = {
     name = name, stock = count('stock'), confirmed = count('confirmed'), held = count('held'),
     limbo = count('limbo'), sold_out = fields['sold_out:' .. name] == '1',
+    held_back = fields['held_back:' .. name] == '1',
+    back_since = fields['back_since:' .. name] and count('back_since') or 0,
   }
   pool.said_stock, pool.said_sold_out = pool.stock, pool.sold_out
   pools[name] = pool
@@ -135,7 +137,15 @@ local function load()
     server = fields.server or ZERO, fences = fields.fences and count('fences') or 0,
     learn_until = fields.learn_until and count('learn_until') or 0,
     seq = fields.seq and count('seq') or 0,
+    restock_batch = fields.restock_batch and count('restock_batch') or 0,
+    restock_debounce_ms = fields.restock_debounce_ms and count('restock_debounce_ms') or 0,
   }
+end
+
+-- Whether units of a pool have come back that the policy sells again.
+local function is_back(pool)
+  return sale.restock == 'auto' and pool.sold_out and not pool.held_back
+    and pool.stock - pool.confirmed - pool.held - pool.limbo >= math.max(1, sale.restock_batch)
 end
 
 local function latch(pool)
@@ -148,7 +158,8 @@ local function public()
   return table.concat({ int(sale.epoch), sale.activity, int(sale.opens_at),
     sale.ends_at and int(sale.ends_at) or '', flag(sale.paused), flag(sale.ended),
     flag(sale.sold_out), int(sale.overshoot), int(sale.orders), int(sale.units), sale.restock,
-    sale.salt, sale.names, sale.server, int(sale.fences), int(sale.learn_until) }, ' ')
+    sale.salt, sale.names, sale.server, int(sale.fences), int(sale.learn_until),
+    int(sale.restock_batch), int(sale.restock_debounce_ms) }, ' ')
 end
 
 -- Begins an operation: returns the server's time, and sets `sale`.
@@ -288,7 +299,14 @@ local function settle()
     sale.learn_until = 0
   end
   for _, pool in ipairs(loaded) do
-    if not is_learning then latch(pool) end
+    if not is_learning then
+      latch(pool)
+      if not is_back(pool) then
+        pool.back_since = 0
+      elseif pool.back_since == 0 then
+        pool.back_since = clock
+      end
+    end
     if pool.sold_out ~= pool.said_sold_out then is_public, is_latch = true, true end
     if pool.stock ~= pool.said_stock then is_public = true end
     pool.said_stock, pool.said_sold_out = pool.stock, pool.sold_out
@@ -357,6 +375,8 @@ local function write_sale()
   put('fences', int(sale.fences))
   put('learn_until', int(sale.learn_until))
   put('seq', int(sale.seq))
+  put('restock_batch', int(sale.restock_batch))
+  put('restock_debounce_ms', int(sale.restock_debounce_ms))
   put('pools', sale.names)
   for _, pool in ipairs(loaded) do
     put('stock:' .. pool.name, int(pool.stock))
@@ -364,6 +384,8 @@ local function write_sale()
     put('held:' .. pool.name, int(pool.held))
     put('limbo:' .. pool.name, int(pool.limbo))
     put('sold_out:' .. pool.name, flag(pool.sold_out))
+    put('held_back:' .. pool.name, flag(pool.held_back))
+    put('back_since:' .. pool.name, int(pool.back_since))
   end
 end
 

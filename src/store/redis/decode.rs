@@ -146,7 +146,7 @@ fn sale_state(id: &SaleId, map: &HashMap<String, String>) -> Result<SaleState, F
             orders: parsed(field("orders")?, "orders")?,
             units: parsed(field("units")?, "units")?,
         },
-        restock: [Restock::Never, Restock::Manual]
+        restock: [Restock::Never, Restock::Manual, Restock::Auto]
             .into_iter()
             .find(|r| Some(encode::restock(*r)) == map.get("restock").map(String::as_str))
             .ok_or_else(|| odd("restock"))?,
@@ -156,6 +156,10 @@ fn sale_state(id: &SaleId, map: &HashMap<String, String>) -> Result<SaleState, F
         fences: map.get("fences").map_or(Ok(0), |n| parsed(n, "fences"))?,
         learn_until: UnixMs(map.get("learn_until").map_or(Ok(0), |t| parsed(t, "learn_until"))?),
         seq: map.get("seq").map_or(Ok(0), |n| parsed(n, "seq"))?,
+        restock_batch: map.get("restock_batch").map_or(Ok(0), |n| parsed(n, "restock_batch"))?,
+        restock_debounce_ms: map
+            .get("restock_debounce_ms")
+            .map_or(Ok(0), |n| parsed(n, "restock_debounce_ms"))?,
         pools: pools.map(|name| pool(name, map)).collect::<Result<_, _>>()?,
     })
 }
@@ -171,6 +175,8 @@ fn pool(name: &str, map: &HashMap<String, String>) -> Result<PoolState, Fault> {
         held: parsed(field("held")?, "held")?,
         limbo: parsed(field("limbo")?, "limbo")?,
         sold_out: is_set(field("sold_out")?)?,
+        held_back: field("held_back").map_or(Ok(false), is_set)?,
+        back_since: UnixMs(field("back_since").map_or(Ok(0), |t| parsed(t, "back_since"))?),
     })
 }
 

@@ -118,9 +118,12 @@ fn known(state: &SaleState) -> Vec<String> {
         state.per_user.units.to_string(),
         restock(state.restock).to_owned(),
         state.salt.to_string(),
+        whole(state.restock_batch),
+        whole(state.restock_debounce_ms),
     ];
     for pool in &state.pools {
-        words.extend([pool.name.to_string(), whole(pool.stock), flag(pool.sold_out)]);
+        let (latch, word) = (flag(pool.sold_out), flag(pool.held_back));
+        words.extend([pool.name.to_string(), whole(pool.stock), latch, word]);
     }
     words
 }
@@ -148,6 +151,8 @@ fn declaration(declare: &Declare, context: &Context) -> Vec<String> {
         said.per_user.units.to_string(),
         restock(said.restock).to_owned(),
         flag(context.asks_server),
+        whole(said.restock_batch),
+        whole(said.restock_debounce.ms),
     ];
     for (name, pool) in &said.pools {
         args.extend([name.to_string(), pool.stock.to_string()]);
@@ -176,6 +181,7 @@ pub(super) fn restock(restock: Restock) -> &'static str {
     match restock {
         Restock::Never => "never",
         Restock::Manual => "manual",
+        Restock::Auto => "auto",
     }
 }
 

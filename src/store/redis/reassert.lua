@@ -8,8 +8,8 @@
 --         it knew it · then these, in this order · then for each claim: claim, user, attempt, pool,
 --         units, node, A|C|F|X|P|V, deadline
 --         Words about the sale: epoch, version, seq, fences, revision, applied, activity, opens_at,
---         ends_at or nothing, paused, ended, overshoot_permille, orders, units, restock, salt, then
---         for each pool name, stock, sold_out
+--         ends_at or nothing, paused, ended, overshoot_permille, orders, units, restock, salt,
+--         restock_batch, restock_debounce_ms, then for each pool name, stock, sold_out, held_back
 -- Returns for each claim: applied · repeated · conflict · unknown · late; then the nodes that live,
 --         while the ledger learns or where they are asked for
 -- Cost    O(pools + claims), and O(nodes) with the nodes
@@ -38,12 +38,14 @@ local function known_of(words)
     ends_at = words[9] ~= '' and number(words[9], 'ends_at') or nil, paused = words[10] == '1',
     ended = words[11] == '1', overshoot = number(words[12], 'overshoot'),
     orders = number(words[13], 'orders'), units = number(words[14], 'units'),
-    restock = words[15], salt = words[16], pools = {}, by_name = {}, names = {},
+    restock = words[15], salt = words[16], restock_batch = number(words[17], 'restock_batch'),
+    restock_debounce_ms = number(words[18], 'restock_debounce_ms'), pools = {}, by_name = {}, names = {},
   }
-  for i = 17, #words, 3 do
+  for i = 19, #words, 4 do
     local name = words[i]
     local pool = { name = name, stock = number(words[i + 1], 'stock'), confirmed = 0, held = 0,
-      limbo = 0, sold_out = words[i + 2] == '1' }
+      limbo = 0, sold_out = words[i + 2] == '1', held_back = words[i + 3] == '1',
+      back_since = 0 }
     k.pools[#k.pools + 1], k.by_name[name], k.names[#k.names + 1] = pool, pool, name
   end
   return k
@@ -57,10 +59,11 @@ local function restore(k)
     ended = k.ended, sold_out = false, overshoot = k.overshoot, orders = k.orders,
     units = k.units, restock = k.restock, salt = k.salt, names = table.concat(k.names, ','),
     server = ZERO, fences = k.fences, learn_until = 0, seq = k.seq,
+    restock_batch = k.restock_batch, restock_debounce_ms = k.restock_debounce_ms,
   }
   for _, pool in ipairs(k.pools) do
     pools[pool.name] = { name = pool.name, stock = pool.stock, confirmed = 0, held = 0, limbo = 0,
-      sold_out = pool.sold_out }
+      sold_out = pool.sold_out, held_back = pool.held_back, back_since = 0 }
     loaded[#loaded + 1] = pools[pool.name]
   end
   rises = true
@@ -80,6 +83,8 @@ local function take_newer(k, is_same_epoch)
       new.confirmed, new.held, new.limbo = old.confirmed, old.held, old.limbo
       new.said_stock, new.said_sold_out = old.said_stock, old.said_sold_out
       new.sold_out = new.sold_out or (is_same_epoch and old.sold_out)
+      new.held_back = new.held_back or (is_same_epoch and old.held_back)
+      new.back_since = old.back_since
     elseif is_used(old) then
       new_pools[old.name], new_loaded[#new_loaded + 1], names[#names + 1] = old, old, old.name
     else
@@ -94,6 +99,7 @@ local function take_newer(k, is_same_epoch)
   sale.activity, sale.opens_at, sale.ends_at = k.activity, k.opens_at, k.ends_at
   sale.paused, sale.overshoot, sale.orders, sale.units = k.paused, k.overshoot, k.orders, k.units
   sale.restock, sale.revision, sale.applied = k.restock, k.revision, k.applied
+  sale.restock_batch, sale.restock_debounce_ms = k.restock_batch, k.restock_debounce_ms
   sale.epoch, sale.version = k.epoch, k.version
   rises = true
 end
@@ -115,6 +121,7 @@ local function merge(k)
     local other = k.by_name[pool.name]
     if other then
       pool.sold_out = pool.sold_out or (is_same_epoch and other.sold_out)
+      pool.held_back = pool.held_back or (is_same_epoch and other.held_back)
       if is_equal then pool.stock = math.min(pool.stock, other.stock) end
     end
   end
@@ -253,7 +260,7 @@ local function write_after(ids)
   for _, claim in ipairs(fails) do redis.call('HSET', KEYS[9], 'failed:' .. claim, '1') end
   for _, name in ipairs(gone) do
     redis.call('HDEL', KEYS[1], 'stock:' .. name, 'confirmed:' .. name, 'held:' .. name,
-      'limbo:' .. name, 'sold_out:' .. name)
+      'limbo:' .. name, 'sold_out:' .. name, 'held_back:' .. name, 'back_since:' .. name)
   end
   for _, one in ipairs(node_writes) do
     if one[2] then
