@@ -82,6 +82,11 @@ impl Faulty {
         memory.apply(op, self.clock.now().ledger)
     }
 
+    /// Loses everything.
+    pub fn forget(&self) {
+        self.sales.lock().unwrap().clear();
+    }
+
     pub fn all(&self) -> Vec<Record> {
         self.sales.lock().unwrap()[&sale()].page(None, None, usize::MAX)
     }

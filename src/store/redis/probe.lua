@@ -2,16 +2,13 @@
 -- memory or a replica must show here and not in the middle of a script. Leaves nothing behind.
 --
 -- KEYS    as in common.lua, of the probe
--- ARGV    1 whether scripts ask which server this is, 0|1
+-- ARGV    none
 -- Returns ok
 -- Cost    O(1)
 
 local function probe()
   redis.call('TIME')
-  if ARGV[1] == '1' then
-    redis.call('INFO', 'server')
-    redis.call('INFO', 'replication')
-  end
+  redis.call('INFO', 'server')
   redis.call('HGETALL', KEYS[1])
   redis.call('HEXISTS', KEYS[2], 'a')
   redis.call('HGET', KEYS[2], 'a')
