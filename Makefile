@@ -1,10 +1,11 @@
 # Everything a person or CI calls. `make demo` needs a Rust toolchain with a C compiler and nothing else;
-# `make test` needs redis-server too, and installs it where it may.
+# `make test` needs redis-server and valgrind too, `make bench` the peers; all install them where they may.
 CARGO ?= cargo
 # How long each fuzz target runs, in seconds.
 SECONDS_EACH ?= 60
 
-.PHONY: demo test test-long lint doc bench bench-mixed fuzz redis help
+.PHONY: demo test test-long lint doc instructions bench bench-quick bench-pieces bench-two fuzz \
+	redis valgrind peers help
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -16,6 +17,7 @@ demo: ## a whole flash sale on this machine
 
 test: redis lint doc ## everything that CI runs
 	$(CARGO) test --profile ci
+	$(MAKE) --no-print-directory instructions
 
 test-long: redis ## the same tests with many more generated cases, and bodies of 1 GiB
 	PROPTEST_CASES=20000 PENSTOCK_TEST_LONG=1 $(CARGO) test --profile ci
@@ -27,22 +29,48 @@ lint: ## formatting and clippy, warnings are errors
 doc: ## the pages of the code, warnings are errors
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --profile ci --no-deps
 
-bench: bench-mixed ## everything that is measured
+instructions: valgrind ## instructions of each kind of request, held to their ceilings
+	$(CARGO) bench --bench instructions
 
-bench-mixed: ## requests a second and CPU a request: pages, polls and purchases 90/9/1
-	$(CARGO) bench --bench mixed
+bench: peers ## CPU a request beside nginx, HAProxy, Varnish and a bare loop; about 20 minutes
+	$(CARGO) bench --bench peers
+
+bench-quick: peers ## its telling rows in two minutes
+	$(CARGO) bench --bench peers -- --quick
+
+bench-pieces: ## nanoseconds of the pieces of a hot answer
+	$(CARGO) bench --bench pieces
+
+bench-two: ## whether two workers on one page, sale and pool slow each other down
+	$(CARGO) bench --bench two
 
 fuzz: ## every fuzz target for SECONDS_EACH seconds
 	SECONDS_EACH=$(SECONDS_EACH) fuzz/run
 
 # RUNLEVEL=1: the tests start servers of their own, the package's need not run.
-redis:
-	@command -v redis-server >/dev/null && exit 0; \
+define installed
+	@command -v $(1) >/dev/null && exit 0; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-		echo "installing redis-server"; \
+		echo "installing $(2)"; \
 		export DEBIAN_FRONTEND=noninteractive RUNLEVEL=1; \
-		apt-get -qq update && apt-get -qq install -y --no-install-recommends redis-server >/dev/null; \
+		apt-get -qq update && apt-get -qq install -y --no-install-recommends $(2) >/dev/null; \
 	else \
-		echo "the tests need redis-server: sudo apt-get install redis-server (macOS: brew install redis)" >&2; \
+		echo "this needs $(1): sudo apt-get install $(2)$(3)" >&2; \
 		exit 1; \
 	fi
+endef
+
+redis:
+	$(call installed,redis-server,redis-server, (macOS: brew install redis))
+
+# Only Linux has it for all processors we build for; elsewhere nothing is counted.
+valgrind:
+ifeq ($(shell uname),Linux)
+	$(call installed,valgrind,valgrind)
+endif
+
+# What Penstock is compared with.
+peers:
+	$(call installed,nginx,nginx-light)
+	$(call installed,haproxy,haproxy)
+	$(call installed,varnishd,varnish)

@@ -7,6 +7,8 @@
 //! There is one type and there are two writers: [`Answer::write_h1`] for the HTTP/1.1 driver's hot
 //! path and [`Answer::response`] for hyper.
 
+#[cfg(test)]
+pub(crate) mod agree;
 mod local;
 
 use std::sync::Arc;
@@ -82,7 +84,7 @@ pub struct Fill {
 #[derive(Debug)]
 pub struct Answer {
     status: StatusCode,
-    /// Header lines without status line and without the empty line, each ended by CRLF; holds
+    /// The whole head as HTTP/1.1 writes it, status line and empty line included; holds
     /// `content-length`, never `connection`.
     head: Bytes,
     head_slots: Vec<Slot>,
@@ -123,16 +125,12 @@ impl Answer {
 
     /// Appends status line and fields, with the empty line that ends them.
     pub fn write_h1_head(&self, fill: &Fill, close: bool, out: &mut Vec<u8>) {
-        out.extend_from_slice(b"HTTP/1.1 ");
-        out.extend_from_slice(self.status.as_str().as_bytes());
-        out.push(b' ');
-        out.extend_from_slice(self.status.canonical_reason().unwrap_or("Unknown").as_bytes());
-        out.extend_from_slice(b"\r\n");
         append(&self.head, &self.head_slots, fill, out);
         if close {
-            out.extend_from_slice(b"connection: close\r\n");
+            // In front of the empty line that ends the head.
+            out.truncate(out.len() - 2);
+            out.extend_from_slice(b"connection: close\r\n\r\n");
         }
-        out.extend_from_slice(b"\r\n");
     }
 
     /// Appends the body with its slots filled.
@@ -160,6 +158,7 @@ impl Answer {
         *response.status_mut() = self.status;
         for line in head.split(|b| *b == b'\n') {
             let line = line.strip_suffix(b"\r").unwrap_or(line);
+            // The status line has none.
             let Some(colon) = line.iter().position(|b| *b == b':') else { continue };
             let value = line[colon + 1..].trim_ascii();
             if let (Ok(name), Ok(value)) =
@@ -198,9 +197,15 @@ impl AnswerBuilder {
     }
 
     fn undated(status: StatusCode) -> AnswerBuilder {
+        let mut head = Vec::with_capacity(256);
+        head.extend_from_slice(b"HTTP/1.1 ");
+        head.extend_from_slice(status.as_str().as_bytes());
+        head.push(b' ');
+        head.extend_from_slice(status.canonical_reason().unwrap_or("Unknown").as_bytes());
+        head.extend_from_slice(b"\r\n");
         AnswerBuilder {
             status,
-            head: Vec::with_capacity(256),
+            head,
             head_slots: Vec::new(),
             body: Bytes::new(),
             body_slots: Vec::new(),
@@ -274,6 +279,7 @@ impl AnswerBuilder {
         if let Some(length) = length {
             self = self.field("content-length", length.to_string());
         }
+        self.head.extend_from_slice(b"\r\n");
         Arc::new(Answer {
             status: self.status,
             head: self.head.into(),
@@ -320,24 +326,24 @@ fn patch(kind: SlotKind, fill: &Fill, out: &mut [u8]) {
 
 /// Writes `value` left-aligned, padded with spaces; a value too wide for the slot shows as nines.
 fn number(value: u64, out: &mut [u8]) {
-    let mut digits = [0u8; 20];
-    let mut at = digits.len();
-    let mut rest = value;
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (rest % 10) as u8;
-        rest /= 10;
-        if rest == 0 {
-            break;
-        }
-    }
-    let digits = &digits[at..];
-    if digits.len() > out.len() {
+    let width = value.checked_ilog10().unwrap_or(0) as usize + 1;
+    if width > out.len() {
         out.fill(b'9');
         return;
     }
-    out[..digits.len()].copy_from_slice(digits);
-    out[digits.len()..].fill(b' ');
+    let (digits, padding) = out.split_at_mut(width);
+    padding.fill(b' ');
+    let mut rest = value;
+    // Two digits for one division.
+    let mut pairs = digits.rchunks_exact_mut(2);
+    for pair in &mut pairs {
+        let two = (rest % 100) as u8;
+        rest /= 100;
+        (pair[0], pair[1]) = (b'0' + two / 10, b'0' + two % 10);
+    }
+    if let [first] = pairs.into_remainder() {
+        *first = b'0' + rest as u8;
+    }
 }
 
 /// The wall clock as RFC 9110 section 5.6.7 writes it, formatted once per second and thread.
@@ -402,7 +408,7 @@ mod tests {
             .slot("age", SlotKind::Age)
             .body(Bytes::from_static(b"gone"))
             .build();
-        let response = answer.response(&fill());
+        let response = agree::response(&answer, &fill());
         assert_eq!(response.status(), 409);
         assert_eq!(response.headers()["age"], "7");
         assert_eq!(response.headers()["cache-control"], "no-store");
@@ -419,9 +425,20 @@ mod tests {
     }
 
     #[test]
-    fn a_number_too_wide_shows_as_nines() {
-        let mut out = [0; 3];
-        number(12345, &mut out);
-        assert_eq!(&out, b"999");
+    fn a_number_stands_at_the_left_of_its_slot() {
+        let powers = (0..20).map(|power| 10u64.pow(power));
+        let values = powers.flat_map(|power| [power - 1, power, power + 7]).chain([u64::MAX]);
+        for value in values {
+            for width in [1, 3, 10, 13, 20] {
+                let mut out = vec![0; width];
+                number(value, &mut out);
+                let text = value.to_string();
+                let shown = match text.len() > width {
+                    true => "9".repeat(width),
+                    false => format!("{text:<width$}"),
+                };
+                assert_eq!(String::from_utf8_lossy(&out), shown);
+            }
+        }
     }
 }

@@ -23,7 +23,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use self::kit::Kit;
+pub use self::kit::Kit;
 use self::ledger::Ledger;
 use self::operator::Operator;
 use self::signals::{Signals, Word};

@@ -8,10 +8,10 @@
 pub mod json;
 pub mod style;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use http::{HeaderValue, Method, StatusCode};
+use rustc_hash::FxHashMap;
 
 use crate::answer::{Answer, AnswerBuilder, Fill, Local, SlotKind};
 use crate::config::schema;
@@ -25,7 +25,7 @@ use style::{Form, Styles};
 pub struct Availabilities {
     styles: Styles,
     /// Seconds that a CDN may keep an answer, by site; none where it may not.
-    cache_s: HashMap<Name, u32>,
+    cache_s: FxHashMap<Name, u32>,
     preflight: Arc<Answer>,
 }
 
@@ -43,7 +43,7 @@ struct Variant {
 impl Availabilities {
     /// Reads `[answers]` and the sites' settings; an error says which is wrong.
     pub fn new(settings: &schema::Settings) -> Result<Availabilities, String> {
-        let mut cache_s = HashMap::new();
+        let mut cache_s = FxHashMap::default();
         for (name, site) in &settings.site {
             let span = site.activity.as_ref().and_then(|a| a.availability_cache);
             let Some(span) = span.filter(|s| s.ms > 0) else { continue };

@@ -33,7 +33,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, MonoMs};
 use crate::config::Settings;
 use crate::ident::{AttemptId, ClaimId, Name, NodeId, RequestId, SaleId, UserKey};
 use crate::journal::Journal;
@@ -213,6 +213,11 @@ impl Claims {
     /// What this node knows of `user` in `sale`. Never waits.
     pub fn known(&self, sale: &SaleId, user: &UserKey) -> Option<Known> {
         self.shared.memory.known(sale, user, self.shared.clock.mono())
+    }
+
+    /// Milliseconds since `then`, rounded up: nothing is younger than this says.
+    pub fn age_ms(&self, then: MonoMs) -> u64 {
+        self.shared.clock.mono().since(then) + 1
     }
 
     /// Applies an operation for an operator; the book hears of it at once. Sales are declared with

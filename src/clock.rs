@@ -100,11 +100,16 @@ impl Clock {
 
     /// Reads every clock once.
     pub fn now(&self) -> Now {
+        self.at(Instant::now())
+    }
+
+    /// The same for who has read the monotonic clock just now.
+    pub fn at(&self, now: Instant) -> Now {
         let wall = wall();
         let offset = self.ledger.offset_ms.load(Ordering::Relaxed);
         let least = self.ledger.least_ms.load(Ordering::Relaxed);
         Now {
-            mono: self.mono(),
+            mono: self.mono_at(now),
             wall,
             ledger: UnixMs(wall.0.saturating_add_signed(offset).max(least)),
             ledger_err_ms: u16::try_from(self.ledger.err_ms.load(Ordering::Relaxed))
@@ -114,7 +119,13 @@ impl Clock {
 
     /// Monotonic time alone.
     pub fn mono(&self) -> MonoMs {
-        MonoMs(u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX))
+        self.mono_at(Instant::now())
+    }
+
+    /// A reading of the monotonic clock as milliseconds; 0 where it is older than this clock.
+    pub fn mono_at(&self, instant: Instant) -> MonoMs {
+        let since = instant.saturating_duration_since(self.start);
+        MonoMs(since.as_secs() * 1000 + u64::from(since.subsec_millis()))
     }
 
     /// Tells what the store's clock shows: ledger minus wall clock, and how sure that is.
@@ -134,5 +145,5 @@ impl Clock {
 
 fn wall() -> UnixMs {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    UnixMs(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    UnixMs(since.as_secs() * 1000 + u64::from(since.subsec_millis()))
 }

@@ -165,7 +165,6 @@ impl Edge {
                 (Route::Availability, self.availability(site, activity, head, exchange))
             }
             Found::Purchase { activity } => {
-                self.notes.purchase(head, exchange);
                 (Route::Purchase, self.purchase(site, activity, head, exchange))
             }
             Found::Preflight => (Route::Purchase, self.gate.preflight(&site.name, head, exchange)),
@@ -198,7 +197,15 @@ impl Edge {
         match shared.book.get(site.name.as_str(), activity) {
             _ if !shared.book.is_synced() => self.unavailable(head, exchange),
             Some(sale) => {
-                self.gate.decide(Purchase { site: &site.name, head, exchange, sale: &sale })
+                let remember = || self.notes.purchase(head, exchange);
+                let site = &site.name;
+                self.gate.decide(Purchase {
+                    site,
+                    head,
+                    exchange,
+                    sale: &sale,
+                    remember: &remember,
+                })
             }
             None => self.unlisted(site, Route::Purchase, head, exchange),
         }

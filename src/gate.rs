@@ -114,7 +114,6 @@ struct Inner {
 }
 
 /// A purchase to decide about: a POST on the purchase path of an activity that has a sale.
-#[derive(Debug)]
 pub struct Purchase<'a> {
     /// The site.
     pub site: &'a Name,
@@ -124,6 +123,9 @@ pub struct Purchase<'a> {
     pub exchange: &'a Exchange,
     /// The sale, loaded once for this request.
     pub sale: &'a Arc<SaleSnapshot>,
+    /// Called where the purchase is not answered at once, before its exchange is kept: the head will
+    /// be gone when it is over.
+    pub remember: &'a dyn Fn(),
 }
 
 impl Gate {
@@ -155,12 +157,16 @@ impl Gate {
         let Some(site) = shared.sites.get(ask.site) else {
             return Step::Answer(self.plain(Reason::Internal, ask.head, ask.exchange));
         };
+        let judged = judge::judge(&self.inner, site, &ask);
+        if judged.is_ok() {
+            (ask.remember)();
+        }
         let listener = Listener {
             form: shared.answers.form(ask.head),
             origin: site.cors.origin(ask.head),
             exchange: ask.exchange.clone(),
         };
-        match judge::judge(&self.inner, site, &ask) {
+        match judged {
             Ok(open) => Step::Work(work::start(self.inner.clone(), open, listener)),
             Err(said) => {
                 let voice = Voice { answers: &shared.answers, cors: &site.cors, sale: ask.sale };

@@ -6,6 +6,7 @@
 //! an in-memory feed for everything else.
 
 pub mod body;
+mod deadlines;
 pub mod drain;
 pub mod forwarded;
 pub mod h1;
@@ -30,7 +31,7 @@ pub use crate::ident::authority;
 pub use body::{RequestBody, ResponseBody};
 pub use drain::{DrainSignal, Drainer};
 pub use forwarded::{ClientAddr, Trust};
-pub use h1::serve;
+pub use h1::{Door, serve};
 pub use head::{Field, Head};
 pub use limits::Limits;
 pub use note::{Asked, Due, Note, Route};
@@ -67,7 +68,7 @@ pub enum Peer {
 }
 
 /// How an exchange ended.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Done {
     /// Status that was sent, 0 if none was.
     pub status: u16,

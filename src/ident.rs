@@ -255,9 +255,18 @@ impl NodeId {
 }
 
 impl RequestId {
-    /// A new request id.
-    pub fn random() -> RequestId {
-        RequestId(rand::random())
+    /// A new request id. It is a name, not a secret: each thread counts on from a random number and
+    /// mixes (the finaliser of SplitMix64, which maps no two numbers to one).
+    pub fn next() -> RequestId {
+        thread_local! {
+            static COUNT: std::cell::Cell<u64> = std::cell::Cell::new(rand::random());
+        }
+        let count = COUNT.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
+        COUNT.set(count);
+        let mut id = count;
+        id = (id ^ (id >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        id = (id ^ (id >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        RequestId((id ^ (id >> 31)).to_be_bytes())
     }
 }
 

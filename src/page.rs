@@ -22,10 +22,10 @@ mod reply;
 mod site;
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use rustc_hash::FxHashMap;
 use tokio_util::task::TaskTracker;
 
 use crate::answers::Answers;
@@ -54,7 +54,7 @@ use site::Site;
 pub struct Pages {
     cache: Arc<Cache>,
     answers: Arc<Answers>,
-    sites: HashMap<Name, Rc<Site>>,
+    sites: FxHashMap<Name, Rc<Site>>,
     tasks: TaskTracker,
     sink: Sink,
     l0: RefCell<L0>,

@@ -12,7 +12,11 @@ use super::Answer;
 
 /// A thread's handle on an [`Answer`]. Cloning it writes nothing that another thread reads.
 #[derive(Clone, Debug)]
-pub struct Local(Rc<Arc<Answer>>);
+pub struct Local(Rc<Held>);
+
+/// What a thread's handles share: its one count on the answer.
+#[derive(Debug)]
+struct Held(Arc<Answer>);
 
 impl Local {
     /// This thread's handle on `answer`.
@@ -22,13 +26,13 @@ impl Local {
 
     /// Whether both are the same answer, not only equal ones.
     pub fn is_same(&self, other: &Local) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
+        Rc::ptr_eq(&self.0, &other.0) || Arc::ptr_eq(&self.0.0, &other.0.0)
     }
 }
 
 impl From<Arc<Answer>> for Local {
     fn from(answer: Arc<Answer>) -> Local {
-        Local(Rc::new(answer))
+        Local(Rc::new(Held(answer)))
     }
 }
 
@@ -36,7 +40,7 @@ impl Deref for Local {
     type Target = Answer;
 
     fn deref(&self) -> &Answer {
-        &self.0
+        &self.0.0
     }
 }
 
@@ -59,7 +63,7 @@ impl Handles {
         let at = place(answer);
         self.given += 1;
         match self.places.get(at) {
-            Some(Some(local)) if Arc::ptr_eq(&local.0, answer) && self.given < GIVEN_MAX => {
+            Some(Some(local)) if Arc::ptr_eq(&local.0.0, answer) && self.given < GIVEN_MAX => {
                 local.clone()
             }
             _ => self.keep(at, answer),
@@ -130,7 +134,7 @@ mod tests {
         let answers: Vec<_> = (0..4 * PLACES).map(|_| answer(1)).collect();
         for _ in 0..2 {
             for answer in &answers {
-                assert!(Arc::ptr_eq(&Local::of(answer).0, answer));
+                assert!(Arc::ptr_eq(&Local::of(answer).0.0, answer));
             }
         }
     }
@@ -139,10 +143,10 @@ mod tests {
     fn what_is_kept_is_bounded() {
         let mut handles = Handles::new();
         let large = answer(BYTES_MAX / 8);
-        assert!(Arc::ptr_eq(&handles.of(&large).0, &large));
+        assert!(Arc::ptr_eq(&handles.of(&large).0.0, &large));
         assert_eq!(Arc::strong_count(&large), 1, "too large to keep");
         for n in 0..8 * PLACES {
-            handles.of(&answer(BYTES_MAX / 16 >> (n % 20)));
+            handles.of(&answer((BYTES_MAX / 16) >> (n % 20)));
             let kept: usize = handles.places.iter().flatten().map(|local| local.weight()).sum();
             assert!(kept <= BYTES_MAX && kept == handles.bytes);
         }

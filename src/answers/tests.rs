@@ -1,6 +1,7 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::answer::agree;
 use crate::clock::Now;
 use crate::http::Limits;
 use crate::http::Peer;
@@ -43,7 +44,7 @@ fn said(
 ) -> http::Response<String> {
     let mut ready = answers.ready(answers.make(form, reason, facts), reason, &exchange());
     ready.fill.retry_after_ms = reason.row().retry_after_ms;
-    let response = ready.answer.response(&ready.fill);
+    let response = agree::response(&ready.answer, &ready.fill);
     response.map(|body| String::from_utf8(body.to_vec()).expect("UTF-8"))
 }
 
@@ -145,6 +146,43 @@ fn every_reason_in_every_form_is_whole() {
             let plain = answers.plain(form, row.reason);
             assert_eq!(plain.status().as_u16(), status);
             assert_eq!(plain.body_len(), told.body().len());
+            agree::response(&plain, &Fill::default());
+        }
+    }
+}
+
+/// Both writers, for every reason in every form with every fact.
+#[test]
+fn every_reason_in_every_form_is_written_alike() {
+    let answers = answers(
+        r#"
+        language = "zh"
+        envelope = '{"code":{code},"msg":{msg},"data":{data},"traceId":{request_id}}'
+        [[variant]]
+        when = { header = "X-Client", prefix = "app/" }
+        style = "envelope"
+        [[variant]]
+        when = { header = "X-Client", prefix = "web/" }
+        style = "problem"
+        "#,
+    );
+    let all = Facts {
+        detail: Some("</p> /num must be \"1\" to 10, 最多 10"),
+        is_final: Some(false),
+        pool: Some("1001"),
+        max_units: Some(1),
+        opens_at: Some(UnixMs(1_796_126_400_000)),
+        order: Some("no. 7"),
+        allow: Some("GET"),
+        allow_origin: Some("https://m.shop.example"),
+    };
+    let last = Facts { is_final: Some(true), allow_origin: Some("*"), ..Facts::default() };
+    for row in REASONS {
+        for form in answers.forms() {
+            for facts in [&Facts::default(), &all, &last] {
+                let told = said(&answers, form, row.reason, facts);
+                assert_eq!(told.headers()["penstock-reason"], row.label);
+            }
         }
     }
 }

@@ -20,15 +20,15 @@ use crate::upstream::{self, Upstreams};
 
 /// The parts that all workers share.
 #[derive(Clone, Debug)]
-pub(super) struct Kit {
-    pub settings: Arc<Settings>,
-    pub trust: Arc<Trust>,
-    pub edge: Arc<edge::Shared>,
-    pub cache: Arc<Cache>,
-    pub upstream: Arc<upstream::Shared>,
+pub struct Kit {
+    pub(super) settings: Arc<Settings>,
+    pub(super) trust: Arc<Trust>,
+    pub(super) edge: Arc<edge::Shared>,
+    pub(super) cache: Arc<Cache>,
+    pub(super) upstream: Arc<upstream::Shared>,
     /// Purchases under way: a drain waits for them.
-    pub purchases: TaskTracker,
-    pub log: AccessLog,
+    pub(super) purchases: TaskTracker,
+    pub(super) log: AccessLog,
     answers: Arc<Answers>,
     gate: Arc<gate::Shared>,
     /// Fills under way: whoever waits for one is a connection, and those are waited for.
@@ -37,7 +37,7 @@ pub(super) struct Kit {
 
 impl Kit {
     /// Reads what the parts need of the settings, key files among it. An error names the setting.
-    pub(super) fn new(
+    pub fn new(
         settings: &Arc<Settings>,
         book: &Arc<SaleBook>,
         log: AccessLog,
@@ -61,7 +61,7 @@ impl Kit {
     }
 
     /// One worker's edge as each listener shows it; `health` has their own paths for health checks.
-    pub(super) fn entrances(
+    pub fn entrances(
         self,
         claims: Claims,
         health: Vec<Option<String>>,

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::answer::agree;
 use crate::clock::{MonoMs, Now, UnixMs};
 use crate::config::schema::{PerUser, Restock, Settings};
 use crate::http::head::BodyKind;
@@ -85,7 +86,7 @@ fn tell(toml: &str, sale: &SaleSnapshot, fields: &[Field<'_>], exchange: &Exchan
     let told = Availabilities::new(&settings(toml)).expect("valid");
     let ready = told.answer(&name("shop"), sale, &head(Method::GET, fields), exchange);
     assert_eq!(ready.reason, None);
-    let response = ready.answer.response(&ready.fill);
+    let response = agree::response(&ready.answer, &ready.fill);
     Told {
         status: response.status().as_u16(),
         headers: response.headers().clone(),
@@ -191,6 +192,54 @@ fn a_known_tag_is_answered_304_with_the_time() {
     }
 }
 
+/// Both writers, for every state, hint and style, whole and 304, for a CDN and not.
+#[test]
+fn every_answer_is_written_alike() {
+    let toml = r#"
+        [site.shop.activity]
+        availability_cache = "1s"
+        [answers]
+        envelope = '{"ret":{code},"info":{msg},"trace":{request_id},"result":{data}}'
+        variant = [{ when = { header = "X-App", prefix = "mini/" }, style = "envelope" }]
+    "#;
+    let full = |mut state: SaleState| {
+        state.pools.push(PoolState { held: 5, ..PoolState::new(name("second"), 5) });
+        state.pools[0].held = 10;
+        state
+    };
+    let sold_out = SaleState { sold_out: true, ..state(6) };
+    let cases = [
+        (state(3), OPENS - 9_000, 0, "not_started.ok"),
+        (state(3), OPENS - 9_000, 600, "not_started.stale"),
+        (state(3), OPENS, 0, "available.ok"),
+        (state(3), OPENS + 9_000, 123_456, "available.stale"),
+        (full(state(3)), OPENS, 500, "available.busy"),
+        (SaleState { paused: true, ..state(4) }, OPENS, 0, "available.paused"),
+        (sold_out.clone(), OPENS, 0, "sold_out.ok"),
+        (SaleState { restock: Restock::Never, ..sold_out }, OPENS, 0, "sold_out.ok"),
+        (state(3), ENDS, 0, "ended.ok"),
+    ];
+    for (state, now, heard_ago, tag) in cases {
+        for app in ["web/1", "mini/8"] {
+            for known in ["\"none\"", "*"] {
+                for toml in [toml, ""] {
+                    // A memo of its own: the settings are not part of its keys.
+                    let sale = snapshot(state.clone(), mono(now) - heard_ago);
+                    let fields = [("x-app", app), ("if-none-match", known)].map(|(name, value)| {
+                        Field { name: name.as_bytes(), value: value.as_bytes() }
+                    });
+                    let told = tell(toml, &sale, &fields, &at(now));
+                    let etag = told.headers["etag"].to_str().expect("text");
+                    assert!(etag.ends_with(&format!("{tag}\"")), "{etag}");
+                    let is_final = state.sold_out && state.restock == Restock::Never;
+                    let is_known = known == "*" && !is_final;
+                    assert_eq!(told.status, if is_known { 304 } else { 200 }, "{tag}");
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn a_final_sold_out_is_told_in_full_to_who_holds_the_copy_before_it() {
     let mut sold = SaleState { sold_out: true, restock: Restock::Never, ..state(9) };
@@ -235,7 +284,7 @@ fn options_allows_any_origin_to_read() {
     let told = Availabilities::new(&settings("")).expect("valid");
     let sale = snapshot(state(3), 0);
     let ready = told.answer(&name("shop"), &sale, &head(Method::OPTIONS, &[]), &at(OPENS));
-    let response = ready.answer.response(&ready.fill);
+    let response = agree::response(&ready.answer, &ready.fill);
     assert_eq!(response.status(), 204);
     assert_eq!(response.headers()["access-control-allow-origin"], "*");
     assert_eq!(response.headers()["allow"], "GET, HEAD, OPTIONS");

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::node::Node;
+use super::node::One;
 use super::sale::spare;
 use super::table::table;
 use super::{Exit, say};
@@ -93,18 +93,6 @@ impl From<Is> for Truth {
             Is::Failed => Truth::Failed,
         }
     }
-}
-
-/// One sale's limbo.
-#[derive(Debug, clap::Args)]
-struct One {
-    /// `SALE`, or `SITE/SALE` where there are several sites.
-    sale: String,
-    #[command(flatten)]
-    node: Node,
-    /// The node's JSON.
-    #[arg(long)]
-    json: bool,
 }
 
 /// Runs the verb.

@@ -20,6 +20,19 @@ pub struct Node {
     socket: Option<PathBuf>,
 }
 
+/// One sale of a node.
+#[derive(Debug, clap::Args)]
+pub struct One {
+    /// `SALE`, or `SITE/SALE` where there are several sites.
+    pub sale: String,
+    /// Which node is asked.
+    #[command(flatten)]
+    pub node: Node,
+    /// The node's JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// A node that answers.
 #[derive(Debug)]
 pub struct Asking {

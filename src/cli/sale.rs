@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::node::{Asking, Node};
+use super::node::{Asking, Node, One};
 use super::table::table;
 use super::{Exit, say};
 
@@ -50,18 +50,6 @@ enum Verb {
     /// Limbo that failed is free already, so it takes `--units 0`; orders that were cancelled are not,
     /// so it takes their units.
     Restock(Stock),
-}
-
-/// One sale.
-#[derive(Debug, clap::Args)]
-struct One {
-    /// `SALE`, or `SITE/SALE` where there are several sites.
-    sale: String,
-    #[command(flatten)]
-    node: Node,
-    /// The node's JSON.
-    #[arg(long)]
-    json: bool,
 }
 
 /// Units of one pool.

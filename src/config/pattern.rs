@@ -87,10 +87,10 @@ impl Pattern {
     /// What `path` (without its query) says, if it matches exactly as it stands. Paths with dot
     /// segments or escapes, and those under `/_penstock/`, match nothing.
     pub fn matches<'p>(&self, path: &'p str) -> Option<Captures<'p>> {
-        let mut parts = path.strip_prefix('/')?.split('/');
+        let mut rest = Some(path.strip_prefix('/')?);
         let (mut activity, mut city) = (None, None);
         for (at, segment) in self.segments.iter().enumerate() {
-            let part = parts.next()?;
+            let part = next_segment(&mut rest)?;
             if (at == 0 && part == OWN) || matches!(part, "." | "..") {
                 return None;
             }
@@ -101,7 +101,7 @@ impl Pattern {
                 Some(Hole::Any) | None => {}
             }
         }
-        if parts.next().is_some() {
+        if rest.is_some() {
             return None;
         }
         Some(Captures { activity: activity?, city })
@@ -216,6 +216,14 @@ impl Segment {
             }
         }
     }
+}
+
+/// Takes the first segment off. A plain loop: segments are too short for a search by words.
+fn next_segment<'p>(rest: &mut Option<&'p str>) -> Option<&'p str> {
+    let text = (*rest)?;
+    let Some(end) = text.bytes().position(|b| b == b'/') else { return rest.take() };
+    *rest = Some(&text[end + 1..]);
+    Some(&text[..end])
 }
 
 /// The placeholder at the start of `text`, and the text after it.

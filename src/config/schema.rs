@@ -119,7 +119,8 @@ pub struct Http {
     /// A purchase body, whole.
     #[schemars(extend("x-min" = "10ms", "x-max" = "1h"))]
     pub body_timeout: Span,
-    /// A client that takes no byte of its response for so long is cut.
+    /// A client that takes no byte of its response for so long is cut; also one that, once it has let a
+    /// write wait, falls so far behind 1 KiB/s.
     #[schemars(extend("x-min" = "10ms", "x-max" = "1h"))]
     pub write_timeout: Span,
     /// Silence between requests.

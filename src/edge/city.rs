@@ -40,14 +40,9 @@ impl Cities {
 
     /// Whether the query says a city twice: two readers would disagree on which counts.
     pub(super) fn is_ambiguous(&self, head: &Head<'_>) -> bool {
-        let Some(query) = head.query else { return false };
         self.sources.iter().any(|source| {
             let CitySource::Part(Part::Query(name)) = source else { return false };
-            let said = query.split('&').filter(|pair| {
-                let key = pair.split_once('=').map_or(*pair, |(key, _)| key);
-                key == name
-            });
-            said.count() > 1
+            head.query_param_all(name).nth(1).is_some()
         })
     }
 }

@@ -34,8 +34,8 @@ impl Notes {
         }
     }
 
-    /// Keeps what the line of a purchase shows, before it is decided: if it is admitted, its line is
-    /// written when it is over, perhaps long after the client has left.
+    /// Keeps what the line of a purchase shows that is not answered at once: if it is admitted, its
+    /// line is written when it is over, perhaps long after the client has left.
     pub(super) fn purchase(&self, head: &Head<'_>, exchange: &Exchange) {
         if self.log.is_on() {
             exchange.note.keep(self.asked(head, exchange));

@@ -1,9 +1,10 @@
 //! Which site, and what of it: pure functions of a head. The rules of methods are DESIGN section 3,
 //! point 6; the strict rules hold on the routes of a sale only.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use http::Method;
+use rustc_hash::FxHashMap;
 
 use super::alias;
 use super::city::Cities;
@@ -19,7 +20,7 @@ use crate::outcome::Reason;
 #[derive(Debug)]
 pub struct Router {
     sites: Vec<Site>,
-    by_host: HashMap<String, usize>,
+    by_host: FxHashMap<String, usize>,
     /// The site that takes any host.
     any: Option<usize>,
 }
@@ -78,7 +79,7 @@ pub(super) enum Found<'a> {
 impl Router {
     /// Reads `[site]`.
     pub fn new(sites: &BTreeMap<Name, schema::Site>) -> Result<Router, BadRoute> {
-        let mut router = Router { sites: Vec::new(), by_host: HashMap::new(), any: None };
+        let mut router = Router { sites: Vec::new(), by_host: FxHashMap::default(), any: None };
         for (name, settings) in sites {
             let at = router.sites.len();
             let bad = |setting, said| BadRoute { site: name.clone(), setting, said };

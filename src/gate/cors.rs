@@ -127,7 +127,7 @@ const ORIGINS_MAX: usize = 1_000;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::answer::Fill;
+    use crate::answer::{Fill, agree};
     use crate::http::Limits;
     use crate::http::reader::read_head;
 
@@ -141,7 +141,7 @@ mod tests {
         let mut storage = Vec::new();
         let request = read_head(bytes.as_bytes(), &Limits::default(), &mut storage);
         let head = request.expect("valid").expect("complete").head;
-        cors.preflight(&head).response(&Fill::default()).headers().clone()
+        agree::response(&cors.preflight(&head), &Fill::default()).headers().clone()
     }
 
     #[test]

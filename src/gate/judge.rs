@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use tokio::time::Instant;
@@ -69,7 +70,6 @@ pub(super) struct Keys {
 
 /// Decides from the head, in DESIGN section 6's order.
 pub(super) fn judge(inner: &Inner, site: &Arc<SiteGate>, ask: &Purchase<'_>) -> Result<Open, Said> {
-    let started = Instant::now();
     let Purchase { head, exchange, sale, .. } = ask;
     let shared = &*inner.shared;
     admissible(site, head)?;
@@ -106,8 +106,16 @@ pub(super) fn judge(inner: &Inner, site: &Arc<SiteGate>, ask: &Purchase<'_>) -> 
         target: target(head),
         query: head.query.map(str::to_owned),
         host: site.host.clone().unwrap_or_else(|| head.host.clone().into_owned()),
-        started,
+        started: started(inner, &exchange.now),
     })
+}
+
+/// When the clocks were read, a millisecond early rather than late: a deadline of the ledger's is
+/// counted from here, and a process that was stopped since gets no more time.
+fn started(inner: &Inner, now: &Now) -> Instant {
+    let instant = Instant::now();
+    let age = Duration::from_millis(inner.claims.age_ms(now.mono));
+    instant.checked_sub(age).unwrap_or(instant)
 }
 
 /// Method, size, coding and early data: what is asked before anything about the sale.

@@ -1,34 +1,54 @@
-//! The order to drain, for the connections of one worker: busy ones say `connection: close` with their
-//! current response, idle ones close a moment later, so that a request that is on its way is answered.
+//! What ends a wait on the connections of one worker: the order to drain, and their deadlines.
+//!
+//! When a worker drains, busy connections say `connection: close` with their current response, idle
+//! ones close a moment later, so that a request that is on its way is answered.
 //!
 //! It lives on the worker's thread, so that looking at it costs a request nothing.
 
 use std::cell::{Cell, RefCell};
+use std::future::Future;
 use std::rc::Rc;
-use std::task::{Context, Waker};
+use std::task::{Context, Poll};
+use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
 
-/// The worker's end: begins the drain.
-#[derive(Debug, Default)]
+use super::deadlines::{Deadlines, Wait};
+
+/// The worker's end: keeps the time, and begins the drain.
+#[derive(Debug)]
 pub struct Drainer(Rc<Shared>);
 
 /// A connection's end.
 #[derive(Clone, Debug)]
 pub struct DrainSignal(Rc<Shared>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Shared {
     since: Cell<Option<Instant>>,
-    /// One place for each connection that listens; at most as many as there are connections.
-    wakers: RefCell<Vec<Option<Waker>>>,
-    free: RefCell<Vec<usize>>,
+    /// Deadlines count from here.
+    start: Instant,
+    deadlines: RefCell<Deadlines>,
+    /// A deadline is earlier than the one that is slept for.
+    sooner: Notify,
+}
+
+impl Default for Drainer {
+    fn default() -> Drainer {
+        Drainer::new()
+    }
 }
 
 impl Drainer {
     /// No drain yet.
     pub fn new() -> Drainer {
-        Drainer::default()
+        Drainer(Rc::new(Shared {
+            since: Cell::new(None),
+            start: Instant::now(),
+            deadlines: RefCell::default(),
+            sooner: Notify::new(),
+        }))
     }
 
     /// What a connection listens to.
@@ -36,76 +56,133 @@ impl Drainer {
         DrainSignal(self.0.clone())
     }
 
+    /// Wakes the connections whose deadlines come up. It never ends; while it is not polled, no
+    /// connection of this worker times out.
+    pub fn keep_time(&self) -> impl Future<Output = ()> + 'static {
+        let shared = self.0.clone();
+        async move {
+            loop {
+                let soonest = shared.deadlines.borrow().soonest();
+                let Some(ms) = soonest else {
+                    shared.sooner.notified().await;
+                    continue;
+                };
+                tokio::select! {
+                    biased;
+                    () = shared.sooner.notified() => {}
+                    () = sleep_until(shared.start + Duration::from_millis(ms)) => {
+                        let passed = Instant::now().duration_since(shared.start).as_millis();
+                        let now = u64::try_from(passed).unwrap_or(u64::MAX);
+                        shared.deadlines.borrow_mut().sweep(now);
+                    }
+                }
+            }
+        }
+    }
+
     /// Begins to drain; there is no way back.
     pub fn begin(&self) {
         self.0.since.set(Some(self.0.since.get().unwrap_or_else(Instant::now)));
-        for waker in self.0.wakers.borrow().iter().flatten() {
-            waker.wake_by_ref();
-        }
+        self.0.deadlines.borrow().wake_all();
     }
 }
 
 impl DrainSignal {
     /// Whether the drain has begun.
     pub fn is_draining(&self) -> bool {
-        self.0.since.get().is_some()
+        self.since().is_some()
     }
 
-    /// A place to be woken at when the drain begins.
-    pub(super) fn listen(&self) -> Listener {
-        let slot = self.0.free.borrow_mut().pop().unwrap_or_else(|| {
-            let mut wakers = self.0.wakers.borrow_mut();
-            wakers.push(None);
-            wakers.len() - 1
-        });
-        Listener { shared: self.0.clone(), slot }
+    /// When the drain began. Whoever has a [`Timer`] that waits is woken when it does.
+    pub(super) fn since(&self) -> Option<Instant> {
+        self.0.since.get()
+    }
+
+    /// A timer for one connection.
+    pub(super) fn timer(&self) -> Timer {
+        let at = self.0.deadlines.borrow_mut().enter();
+        Timer { shared: self.0.clone(), at }
     }
 }
 
-/// One connection's place; given back when dropped.
+/// One connection's place among the deadlines, whatever it waits for at the moment.
 #[derive(Debug)]
-pub(super) struct Listener {
+pub(super) struct Timer {
     shared: Rc<Shared>,
-    slot: usize,
+    at: u32,
 }
 
-impl Listener {
-    /// When the drain began; if it has not, the task is woken when it does.
-    pub(super) fn poll(&self, cx: &Context<'_>) -> Option<Instant> {
-        if let Some(since) = self.shared.since.get() {
-            return Some(since);
+impl Timer {
+    /// Ready once `deadline` is past; a moment after it, never before.
+    pub(super) fn poll(&self, deadline: Instant, cx: &Context<'_>) -> Poll<()> {
+        let Shared { start, deadlines, sooner, .. } = &*self.shared;
+        let due = ms(deadline.saturating_duration_since(*start));
+        let wait = deadlines.borrow_mut().wait(self.at, due, cx.waker());
+        if wait == Wait::Soonest {
+            sooner.notify_one();
         }
-        let place = &mut self.shared.wakers.borrow_mut()[self.slot];
-        match place {
-            Some(waker) => waker.clone_from(cx.waker()),
-            None => *place = Some(cx.waker().clone()),
-        }
-        None
+        if wait == Wait::Past { Poll::Ready(()) } else { Poll::Pending }
     }
 }
 
-impl Drop for Listener {
+impl Drop for Timer {
     fn drop(&mut self) {
-        self.shared.wakers.borrow_mut()[self.slot] = None;
-        self.shared.free.borrow_mut().push(self.slot);
+        let waker = self.shared.deadlines.borrow_mut().leave(self.at);
+        drop(waker);
     }
+}
+
+/// Whole milliseconds, rounded up: no deadline is early.
+fn ms(duration: Duration) -> u64 {
+    duration.as_secs() * 1000 + u64::from(duration.subsec_nanos().div_ceil(1_000_000))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+
+    use tokio::task::{LocalSet, spawn_local};
+
     use super::*;
 
-    #[test]
-    fn places_are_used_again() {
+    #[tokio::test(start_paused = true)]
+    async fn deadlines_pass_in_their_order_and_never_early() {
         let drainer = Drainer::new();
-        let signal = drainer.signal();
-        let (one, two) = (signal.listen(), signal.listen());
-        drop(one);
-        let three = signal.listen();
-        assert_eq!((two.slot, three.slot), (1, 0));
-        let cx = Context::from_waker(Waker::noop());
-        assert!(three.poll(&cx).is_none());
-        drainer.begin();
-        assert!(three.poll(&cx).is_some() && signal.is_draining());
+        let set = LocalSet::new();
+        set.spawn_local(drainer.keep_time());
+        set.run_until(async move {
+            let begun = Instant::now();
+            let tasks: Vec<_> = [700, 20, 75_000, 20, 1]
+                .map(|after| {
+                    let timer = drainer.signal().timer();
+                    spawn_local(async move {
+                        let due = begun + Duration::from_micros(after * 1000 - 300);
+                        poll_fn(|cx| timer.poll(due, cx)).await;
+                        (after, begun.elapsed() >= due - begun, begun.elapsed().as_millis())
+                    })
+                })
+                .into();
+            for task in tasks {
+                let (after, not_early, took) = task.await.expect("no panic");
+                assert!(not_early && (after.into()..=u128::from(after) + 1).contains(&took));
+            }
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn who_waits_hears_of_the_drain() {
+        let drainer = Drainer::new();
+        let (signal, timer) = (drainer.signal(), drainer.signal().timer());
+        let heard = poll_fn(|cx| match signal.since() {
+            Some(since) => Poll::Ready(since),
+            None => {
+                let far = Instant::now() + Duration::from_secs(3600);
+                assert!(timer.poll(far, cx).is_pending());
+                Poll::Pending
+            }
+        });
+        let (heard, ()) = tokio::join!(heard, async { drainer.begin() });
+        assert!(heard <= Instant::now() && signal.is_draining());
     }
 }

@@ -11,108 +11,120 @@
 //! request is kept.
 
 mod cold;
+mod door;
 mod feed;
 mod linger;
 mod link;
 mod respond;
 mod scratch;
-mod timer;
 mod transfer;
 mod write;
 
 use std::cell::RefCell;
-use std::future::poll_fn;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use http::{Method, Version};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
 use self::cold::{End, Left};
+use self::door::{Decided, Heard, Open};
 use self::link::Link;
-use self::timer::Timer;
 use self::transfer::{Failure, Transfer};
-use super::drain::{DrainSignal, Listener};
+use self::write::{Message, Rest, Sent};
+use super::drain::Timer;
 use super::head::BodyKind;
 use super::limits::Limits;
-use super::reader::{Request, read_head};
 use super::refusal::Refusal;
 use super::walker::BodyWalker;
-use super::{Done, Exchange, Note, Peer, Ready, Service, Step, Work};
+use super::{Done, Exchange, Peer, Ready, Service, Step, Work};
 use crate::answer::Fill;
-use crate::clock::Clock;
-use crate::ident::RequestId;
-use crate::metrics::{Counter, Sink};
+use crate::metrics::Counter;
 use crate::outcome::{CloseReason, Reason};
 
+pub use self::door::Door;
+
 /// Serves one connection until it ends, and counts why it did. It has to run on a current-thread
-/// runtime with time enabled; nothing in it is `Send`.
-pub async fn serve<IO, S>(
+/// runtime with time enabled, beside [`super::Drainer::keep_time`] of the door's drainer; nothing in
+/// it is `Send`. `keep` is dropped with the connection.
+pub fn serve<IO, S, K>(
     io: IO,
     peer: Peer,
-    service: Rc<S>,
-    limits: Rc<Limits>,
-    clock: Clock,
-    sink: Sink,
-    drain: DrainSignal,
-) -> CloseReason
+    door: Rc<Door<S>>,
+    keep: K,
+) -> impl Future<Output = CloseReason>
 where
     IO: AsyncRead + AsyncWrite + Unpin,
     S: Service,
 {
     let accepted = Instant::now();
+    let lives = door.limits.connection_age_max.mul_f32(0.9 + 0.2 * rand::random::<f32>());
     let mut conn = Conn {
         link: RefCell::new(Link::new(io)),
-        timer: Timer::new(accepted + limits.first_byte_timeout),
-        accepted,
-        ages_at: accepted + limits.connection_age_max.mul_f32(0.9 + 0.2 * rand::random::<f32>()),
-        listener: drain.listen(),
-        drain,
-        answered: false,
-        idle_since: None,
-        head_since: None,
-        door: Door { peer, service, limits, clock, sink },
+        timer: door.drain.timer(),
+        ages_at: accepted + lives,
+        waits: Waits::First,
+        since: accepted,
+        peer,
+        door,
     };
-    let reason = conn.run().await;
-    conn.door.sink.close(reason);
-    reason
+    // Not an `async fn`: its arguments would lie in the future twice, before and after they become
+    // the connection.
+    async move {
+        let _keep = &keep;
+        let reason = conn.run().await;
+        conn.door.sink.close(reason);
+        reason
+    }
 }
 
-/// One connection.
-struct Conn<IO, S> {
+/// One connection. There may be thousands that are idle: what only a busy one needs is boxed.
+struct Conn<IO, S: Service> {
     link: RefCell<Link<IO>>,
     timer: Timer,
-    accepted: Instant,
     /// When the connection closes after its current response.
     ages_at: Instant,
-    listener: Listener,
-    drain: DrainSignal,
-    /// Whether a request was answered on this connection.
-    answered: bool,
-    /// Since when nothing at all has come after the last answer.
-    idle_since: Option<Instant>,
-    /// Since when a head is incomplete.
-    head_since: Option<Instant>,
-    door: Door<S>,
-}
-
-/// What a connection decides with.
-struct Door<S> {
+    /// What is awaited between two answers, and since when.
+    waits: Waits,
+    since: Instant,
     peer: Peer,
-    service: Rc<S>,
-    limits: Rc<Limits>,
-    clock: Clock,
-    sink: Sink,
+    door: Rc<Door<S>>,
 }
 
-/// What came next on a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Waits {
+    /// The first byte since the connection was accepted.
+    First,
+    /// The next request.
+    Next,
+    /// The rest of a head.
+    Head,
+}
+
+/// What came next on a connection that does not go by itself.
 enum Next {
-    Decided { exchange: Exchange, step: std::thread::Result<Step>, ask: Asked },
-    Refused(Refusal),
     Closed(CloseReason),
+    Later(Box<Later>),
+}
+
+/// What takes time.
+enum Later {
+    Refused(Refusal),
+    Decided(Decided),
+    /// An answer that the client does not take at once.
+    Stalled {
+        rest: Rest,
+        exchange: Exchange,
+        done: Done,
+        close: Option<CloseReason>,
+        walker: BodyWalker,
+    },
+    /// An answer is out; this is left of the request's body.
+    Undrained(BodyWalker),
+    Close(CloseReason, Lingers),
 }
 
 /// What a head said about its message and connection, kept when the head itself is gone.
@@ -133,6 +145,11 @@ enum Flow {
 
 type Lingers = bool;
 
+/// What one poll of a connection may write before others get their turn. Each answer counts as
+/// [`ANSWER_COST`] bytes more than it has: a pipeline of small answers costs time too.
+const TURN_BYTES_MAX: usize = 256 * 1024;
+const ANSWER_COST: usize = 8 * 1024;
+
 /// How long a drain leaves an idle connection open. A client that is about to send its next request
 /// gets an answer that says `connection: close`, instead of a reset.
 const DRAIN_IDLE: Duration = Duration::from_secs(1);
@@ -144,65 +161,101 @@ where
 {
     async fn run(&mut self) -> CloseReason {
         loop {
-            // Boxed is what is rare: it must not make every idle connection larger.
-            let flow = match self.next().await {
+            let later = match poll_fn(|cx| self.poll_next(cx)).await {
                 Next::Closed(reason) => return reason,
-                Next::Refused(refusal) => Box::pin(self.refuse(refusal)).await,
-                Next::Decided { exchange, step, ask } => match step {
-                    Ok(Step::Answer(ready)) => self.answer(exchange, ready, ask, None).await,
-                    Ok(Step::Refuse(ready)) => {
-                        let close = Some(CloseReason::Malformed);
-                        self.answer(exchange, ready, ask, close).await
-                    }
-                    Ok(Step::Work(work)) => Box::pin(self.work(exchange, work, ask)).await,
-                    Err(_) => Box::pin(self.panicked(exchange, ask)).await,
-                },
+                Next::Later(later) => later,
             };
+            // Boxed is what is rare: it must not make every idle connection larger.
+            let flow = Box::pin(self.go_on(later)).await;
             if let Flow::Close(reason, lingers) = flow {
                 let link = self.link.get_mut();
                 let lingers = lingers || !link.input().is_empty();
                 let limits = &self.door.limits;
-                let close = linger::lingering_close(link, &mut self.timer, limits, lingers);
+                let close = linger::lingering_close(link, &self.timer, limits, lingers);
                 Box::pin(close).await;
                 return reason;
             }
-            self.answered = true;
-            self.idle_since = None;
-            self.head_since = None;
+            self.answered(Instant::now());
+        }
+    }
+
+    fn answered(&mut self, at: Instant) {
+        (self.waits, self.since) = (Waits::Next, at);
+    }
+
+    async fn go_on(&mut self, later: Box<Later>) -> Flow {
+        match *later {
+            Later::Refused(refusal) => self.refuse(refusal).await,
+            Later::Stalled { rest, exchange, done, close, walker } => {
+                self.send_rest(rest, exchange, done, close, walker).await
+            }
+            Later::Undrained(mut walker) => self.drain_body(&mut walker).await,
+            Later::Close(reason, lingers) => Flow::Close(reason, lingers),
+            Later::Decided(Decided { exchange, step, ask, .. }) => match step {
+                Ok(Step::Work(work)) => Box::pin(self.work(exchange, work, ask)).await,
+                // Answers were written at once.
+                Ok(Step::Answer(_) | Step::Refuse(_)) | Err(_) => {
+                    self.panicked(exchange, ask).await
+                }
+            },
+        }
+    }
+
+    /// Answers what is ready-made, one request after the other, until something takes time. A client
+    /// with a long pipeline, or with large pages in it, waits for the others after its share.
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
+        let mut left = TURN_BYTES_MAX;
+        loop {
+            let decided = match ready!(self.poll_heard(cx)) {
+                Ok(Ok(decided)) => decided,
+                Ok(Err(refusal)) => return later(Later::Refused(refusal)),
+                Err(reason) => return Poll::Ready(Next::Closed(reason)),
+            };
+            let (ready, refused) = match &decided.step {
+                Ok(Step::Answer(ready)) => (ready, None),
+                Ok(Step::Refuse(ready)) => (ready, Some(CloseReason::Malformed)),
+                Ok(Step::Work(_)) | Err(_) => return later(Later::Decided(decided)),
+            };
+            let cost = ANSWER_COST + ready.answer.body_len();
+            if let Some(slow) = self.answer(cx, &decided, ready, refused) {
+                return later(slow);
+            }
+            left = left.saturating_sub(cost);
+            if left == 0 {
+                return give_way(cx);
+            }
         }
     }
 
     /// The next head and what was decided about it, or why there is none.
-    async fn next(&mut self) -> Next {
-        let link = self.link.get_mut();
-        if !link.input().is_empty()
-            && let Some((used, next)) = self.door.judge(link.input())
+    fn poll_heard(&mut self, cx: &mut Context<'_>) -> Poll<Result<Heard, CloseReason>> {
+        let (link, door, peer) = (self.link.get_mut(), &*self.door, &self.peer);
+        // A head that is not whole was looked at when it came.
+        if self.waits != Waits::Head
+            && !link.input().is_empty()
+            && let Some((used, heard)) = door.judge(peer, link.input())
         {
             link.consume(used);
-            return next;
+            return Poll::Ready(Ok(heard));
         }
-        poll_fn(|cx| self.poll_next(cx)).await
-    }
-
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
-        let (link, door) = (self.link.get_mut(), &self.door);
         while !link.at_eof() {
             let read = if link.input().is_empty() {
                 // Judged where it was read: a head that comes whole is never copied.
-                link.poll_read(cx, usize::MAX, |bytes| match door.judge(bytes) {
-                    Some((used, next)) => (used, Some(next)),
+                link.poll_read(cx, usize::MAX, |bytes| match door.judge(peer, bytes) {
+                    Some((used, heard)) => (used, Some(heard)),
                     None => (0, None),
                 })
                 .map_ok(Option::flatten)
             } else {
                 link.poll_read_more(cx, usize::MAX).map_ok(|read| {
-                    let (used, next) = (read > 0).then(|| door.judge(link.input())).flatten()?;
+                    let (used, heard) =
+                        (read > 0).then(|| door.judge(peer, link.input())).flatten()?;
                     link.consume(used);
-                    Some(next)
+                    Some(heard)
                 })
             };
             match read {
-                Poll::Ready(Ok(Some(next))) => return Poll::Ready(next),
+                Poll::Ready(Ok(Some(heard))) => return Poll::Ready(Ok(heard)),
                 Poll::Ready(Ok(None)) => {}
                 Poll::Ready(Err(_)) => break,
                 Poll::Pending => return self.poll_idle(cx),
@@ -210,64 +263,92 @@ where
         }
         let between = link.input().is_empty();
         let reason = if between { CloseReason::ClientClosed } else { CloseReason::ClientAborted };
-        Poll::Ready(Next::Closed(reason))
+        Poll::Ready(Err(reason))
     }
 
     /// What ends the wait for a head: a timer, or a drain between requests.
-    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
+    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<Result<Heard, CloseReason>> {
         let limits = &self.door.limits;
-        let (due, next) = if !self.link.get_mut().input().is_empty() {
-            let since = *self.head_since.get_or_insert_with(Instant::now);
-            (since + limits.head_timeout, Next::Refused(Refusal::HeadTimeout))
-        } else if !self.answered {
+        if self.waits != Waits::Head && !self.link.get_mut().input().is_empty() {
+            (self.waits, self.since) = (Waits::Head, Instant::now());
+        }
+        let (due, next) = match (self.waits, self.door.drain.since()) {
+            (Waits::Head, _) => (self.since + limits.head_timeout, Ok(Err(Refusal::HeadTimeout))),
             // Not even a drain cuts a connection that has not had its first answer: its request may
             // be on its way.
-            let due = self.accepted + limits.first_byte_timeout;
-            (due, Next::Closed(CloseReason::FirstByteTimeout))
-        } else if let Some(since) = self.listener.poll(cx) {
-            (since + DRAIN_IDLE, Next::Closed(CloseReason::Drain))
-        } else {
-            let since = *self.idle_since.get_or_insert_with(Instant::now);
-            let due = since + limits.keep_alive_timeout;
-            if due <= self.ages_at {
-                (due, Next::Closed(CloseReason::IdleTimeout))
-            } else {
-                (self.ages_at, Next::Closed(CloseReason::MaxAge))
+            (Waits::First, _) => {
+                (self.since + limits.first_byte_timeout, Err(CloseReason::FirstByteTimeout))
+            }
+            (Waits::Next, Some(drains)) => (drains + DRAIN_IDLE, Err(CloseReason::Drain)),
+            (Waits::Next, None) => {
+                let due = self.since + limits.keep_alive_timeout;
+                if due <= self.ages_at {
+                    (due, Err(CloseReason::IdleTimeout))
+                } else {
+                    (self.ages_at, Err(CloseReason::MaxAge))
+                }
             }
         };
         self.timer.poll(due, cx).map(|()| next)
     }
 
-    /// Writes a ready-made answer; `refused` is why the connection closes after it whatever else.
-    async fn answer(
+    /// Writes a ready-made answer, and says what is left to do if something is. `refused` is why the
+    /// connection closes after it whatever else.
+    fn answer(
         &mut self,
-        exchange: Exchange,
-        ready: Ready,
-        ask: Asked,
+        cx: &mut Context<'_>,
+        decided: &Decided,
+        ready: &Ready,
         refused: Option<CloseReason>,
-    ) -> Flow {
+    ) -> Option<Later> {
+        let Decided { exchange, ask, heard, .. } = decided;
         let mut walker = BodyWalker::new(ask.body);
-        let close = match self.pass_over_body(&mut walker, &ask) {
-            Ok(()) => refused.or_else(|| self.close_wish(&ask)),
+        let close = match self.pass_over_body(&mut walker, ask) {
+            Ok(()) => refused.or_else(|| self.close_wish(ask, *heard)),
             Err(reason) => Some(reason),
         };
-        let link = self.link.get_mut();
-        let mut open = Open::new(&self.door, &exchange);
-        open.done.reason = ready.reason;
         let keeps_old = ask.is_old && close.is_none();
-        let message = write::Message {
-            ready: &ready,
-            is_head: ask.is_head,
-            keeps_old,
-            close: close.is_some(),
+        let message = Message { ready, is_head: ask.is_head, keeps_old, close: close.is_some() };
+        let mut done = Done {
+            status: ready.answer.status().as_u16(),
+            bytes: if ask.is_head { 0 } else { ready.answer.body_len() as u64 },
+            complete: true,
+            reason: ready.reason,
+            ..Done::default()
         };
-        let sent = write::answer(link, &mut self.timer, &self.door.limits, message).await;
-        open.done.status = ready.answer.status().as_u16();
-        if let Err(reason) = sent {
+        match write::start(self.link.get_mut(), cx, &message) {
+            Sent::Whole => {
+                let ended = self.door.finished(exchange, &mut done);
+                self.answered(ended);
+                after_answer(close, walker)
+            }
+            Sent::Gone => {
+                (done.bytes, done.complete) = (0, false);
+                self.door.finished(exchange, &mut done);
+                Some(Later::Close(CloseReason::ClientAborted, false))
+            }
+            Sent::Stalled(rest) => {
+                let exchange = exchange.clone();
+                Some(Later::Stalled { rest, exchange, done, close, walker })
+            }
+        }
+    }
+
+    /// Writes the rest of an answer, as the client takes it.
+    async fn send_rest(
+        &mut self,
+        rest: Rest,
+        exchange: Exchange,
+        done: Done,
+        close: Option<CloseReason>,
+        mut walker: BodyWalker,
+    ) -> Flow {
+        let bytes = done.bytes;
+        let mut open = Open::new(&self.door, &exchange, Done { bytes: 0, complete: false, ..done });
+        if let Err(reason) = rest.send(self.link.get_mut(), &self.timer, &self.door.limits).await {
             return Flow::Close(reason, false);
         }
-        open.done.complete = true;
-        open.done.bytes = if ask.is_head { 0 } else { ready.answer.body_len() as u64 };
+        (open.done.bytes, open.done.complete) = (bytes, true);
         drop(open);
         match close {
             Some(reason) => Flow::Close(reason, !walker.is_done()),
@@ -297,41 +378,41 @@ where
         if walker.is_done() {
             return Flow::Continue;
         }
-        let Door { limits, sink, .. } = &self.door;
+        let Door { limits, sink, .. } = &*self.door;
         let link = self.link.get_mut();
-        match Box::pin(linger::drain_body(link, &mut self.timer, limits, walker, sink)).await {
+        match linger::drain_body(link, &self.timer, limits, walker, sink).await {
             Ok(()) => Flow::Continue,
             Err(reason) => Flow::Close(reason, true),
         }
     }
 
     /// Why the connection closes after the current response although its body is no obstacle.
-    fn close_wish(&self, ask: &Asked) -> Option<CloseReason> {
+    fn close_wish(&self, ask: &Asked, heard: Instant) -> Option<CloseReason> {
         if !ask.persistent {
             Some(CloseReason::RequestClose)
-        } else if self.drain.is_draining() {
+        } else if self.door.drain.is_draining() {
             Some(CloseReason::Drain)
         } else {
-            (Instant::now() >= self.ages_at).then_some(CloseReason::MaxAge)
+            (heard >= self.ages_at).then_some(CloseReason::MaxAge)
         }
     }
 
     /// Runs one request through hyper.
     async fn work(&mut self, exchange: Exchange, work: Work, ask: Asked) -> Flow {
-        let door = &self.door;
+        let door = &*self.door;
         door.sink.inc(Counter::ColdRequests);
         let transfer = Rc::new(Transfer::new(ask.body, door.sink.clone()));
         let full = respond::Ask {
             asked: ask,
             fill: Fill { now: exchange.now, request: exchange.id, ..Fill::default() },
-            drain: self.drain.clone(),
+            drain: door.drain.clone(),
             drain_bytes_max: door.limits.drain_bytes_max,
             ages_at: self.ages_at,
         };
-        let mut open = Open::new(door, &exchange);
+        let mut open = Open::new(door, &exchange, Done::default());
         let link = &self.link;
         let limits = &door.limits;
-        let mut left = cold::run(link, &mut self.timer, limits, work, full, transfer.clone()).await;
+        let mut left = cold::run(link, &self.timer, limits, work, full, transfer.clone()).await;
         open.done.status = transfer.status.get();
         open.done.reason = transfer.reason.get();
         open.done.cache = transfer.cache.take();
@@ -343,8 +424,8 @@ where
             open.done.bytes = 0;
             open.done.reason = Some(refusal.row().reason);
             let link = self.link.get_mut();
-            let sent = send_refusal(link, &mut self.timer, limits, refusal, &exchange, ask.is_head);
-            open.done.complete = Box::pin(sent).await.is_ok();
+            let sent = send_refusal(link, &self.timer, limits, refusal, &exchange, ask.is_head);
+            open.done.complete = sent.await.is_ok();
         }
         drop(open);
         match after_work(&transfer, &left) {
@@ -355,8 +436,8 @@ where
 
     /// Answers what the reader refused.
     async fn refuse(&mut self, refusal: Refusal) -> Flow {
-        let door = &self.door;
-        let exchange = door.exchange();
+        let door = &*self.door;
+        let exchange = door.exchange(&self.peer, Instant::now());
         let reason = if refusal == Refusal::HeadTimeout {
             CloseReason::HeadTimeout
         } else {
@@ -365,8 +446,7 @@ where
         };
         door.sink.reason(refusal.row().reason);
         let link = self.link.get_mut();
-        let sent =
-            send_refusal(link, &mut self.timer, &door.limits, refusal, &exchange, false).await;
+        let sent = send_refusal(link, &self.timer, &door.limits, refusal, &exchange, false).await;
         match sent {
             Ok(()) => Flow::Close(reason, true),
             Err(gone) => Flow::Close(gone, false),
@@ -375,19 +455,48 @@ where
 
     /// Answers for a decision that panicked.
     async fn panicked(&mut self, exchange: Exchange, ask: Asked) -> Flow {
-        let door = &self.door;
+        let door = &*self.door;
         door.sink.inc(Counter::Panics);
-        let mut open = Open::new(door, &exchange);
+        let mut open = Open::new(door, &exchange, Done::default());
         open.done.status = Refusal::Panic.row().status;
         open.done.reason = Some(Reason::Internal);
         let link = self.link.get_mut();
         let (limits, panic) = (&door.limits, Refusal::Panic);
-        let sent = send_refusal(link, &mut self.timer, limits, panic, &exchange, ask.is_head).await;
+        let sent = send_refusal(link, &self.timer, limits, panic, &exchange, ask.is_head).await;
         open.done.complete = sent.is_ok();
         match sent {
             Ok(()) => Flow::Close(CloseReason::Internal, true),
             Err(gone) => Flow::Close(gone, false),
         }
+    }
+}
+
+impl<IO, S: Service> Drop for Conn<IO, S> {
+    /// Counts a bug in the driver itself: it costs its connection.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.door.sink.inc(Counter::Panics);
+        }
+    }
+}
+
+fn later(what: Later) -> Poll<Next> {
+    Poll::Ready(Next::Later(Box::new(what)))
+}
+
+/// Has the task run again when the runtime has looked at all sockets. A plain wake would not do: a
+/// worker runs dozens of tasks that are awake, or one of them as often, before it looks.
+fn give_way<T>(cx: &mut Context<'_>) -> Poll<T> {
+    // It is for this call that the first poll of this future puts the waker off.
+    let _ = pin!(tokio::task::yield_now()).poll(cx);
+    Poll::Pending
+}
+
+/// What is left to do behind an answer that is out.
+fn after_answer(close: Option<CloseReason>, walker: BodyWalker) -> Option<Later> {
+    match close {
+        Some(reason) => Some(Later::Close(reason, !walker.is_done())),
+        None => (!walker.is_done()).then_some(Later::Undrained(walker)),
     }
 }
 
@@ -419,7 +528,7 @@ fn after_work(transfer: &Transfer, left: &Left) -> Option<(CloseReason, Lingers)
 /// Writes the answer of a refusal.
 async fn send_refusal<IO>(
     link: &mut Link<IO>,
-    timer: &mut Timer,
+    timer: &Timer,
     limits: &Limits,
     refusal: Refusal,
     exchange: &Exchange,
@@ -433,74 +542,6 @@ where
         fill: Fill { now: exchange.now, request: exchange.id, ..Fill::default() },
         reason: Some(refusal.row().reason),
     };
-    let message = write::Message { ready: &ready, is_head, keeps_old: false, close: true };
+    let message = Message { ready: &ready, is_head, keeps_old: false, close: true };
     write::answer(link, timer, limits, message).await
-}
-
-impl<S: Service> Door<S> {
-    fn exchange(&self) -> Exchange {
-        Exchange {
-            now: self.clock.now(),
-            id: RequestId::random(),
-            peer: self.peer.clone(),
-            note: Note::default(),
-        }
-    }
-
-    /// Reads a head from what has come and has it decided. `None`: it is not complete. The number
-    /// is how many bytes are used.
-    fn judge(&self, bytes: &[u8]) -> Option<(usize, Next)> {
-        scratch::with_fields(|fields| match read_head(bytes, &self.limits, fields) {
-            Ok(None) => None,
-            Err(refusal) => Some((0, Next::Refused(refusal))),
-            Ok(Some(request)) => {
-                let exchange = self.exchange();
-                let ask = Asked::of(&request);
-                let step = catch_unwind(AssertUnwindSafe(|| {
-                    self.service.decide(&request.head, &exchange)
-                }));
-                Some((request.bytes, Next::Decided { exchange, step, ask }))
-            }
-        })
-    }
-}
-
-impl Asked {
-    fn of(request: &Request<'_>) -> Asked {
-        Asked {
-            is_head: request.head.method == Method::HEAD,
-            is_old: request.head.version == Version::HTTP_10,
-            persistent: request.persistent,
-            expects_continue: request.expects_continue,
-            body: request.head.body,
-        }
-    }
-}
-
-/// An exchange that was decided: however it ends, even if its connection is dropped, the service
-/// hears of it once.
-struct Open<'a, S: Service> {
-    door: &'a Door<S>,
-    exchange: &'a Exchange,
-    done: Done,
-}
-
-impl<'a, S: Service> Open<'a, S> {
-    fn new(door: &'a Door<S>, exchange: &'a Exchange) -> Open<'a, S> {
-        let done =
-            Done { status: 0, bytes: 0, took_ms: 0, complete: false, reason: None, cache: None };
-        Open { door, exchange, done }
-    }
-}
-
-impl<S: Service> Drop for Open<'_, S> {
-    fn drop(&mut self) {
-        let door = self.door;
-        self.done.took_ms = door.clock.mono().since(self.exchange.now.mono);
-        door.sink.add(Counter::ResponseBytes, self.done.bytes);
-        let finished = || door.service.finished(self.exchange, &self.done);
-        if catch_unwind(AssertUnwindSafe(finished)).is_err() {
-            door.sink.inc(Counter::Panics);
-        }
-    }
 }

@@ -63,20 +63,104 @@ impl<'a> Head<'a> {
 
     /// All values of cookie `name`, from all `Cookie` lines.
     pub fn cookie_all<'s>(&'s self, name: &'s str) -> impl Iterator<Item = &'a [u8]> + 's {
-        let pairs = self.field_all("cookie").flat_map(|line| line.split(|b| *b == b';'));
-        pairs.filter_map(move |pair| {
-            let pair = pair.trim_ascii();
-            let eq = pair.iter().position(|b| *b == b'=')?;
-            (pair[..eq].trim_ascii() == name.as_bytes()).then_some(&pair[eq + 1..])
+        let mut lines = self.field_all("cookie");
+        let mut line: &[u8] = b"";
+        std::iter::from_fn(move || {
+            loop {
+                while line.is_empty() {
+                    line = lines.next()?;
+                }
+                let (pair, rest) = match line.iter().position(|b| *b == b';') {
+                    Some(end) => (&line[..end], &line[end + 1..]),
+                    None => (line, &line[..0]),
+                };
+                line = rest;
+                if let Some(value) = cookie_of(pair, name.as_bytes()) {
+                    return Some(value);
+                }
+            }
         })
     }
 
     /// The first value of query parameter `name`, undecoded.
     pub fn query_param(&self, name: &str) -> Option<&'a str> {
-        self.query?.split('&').find_map(|pair| match pair.split_once('=') {
-            Some((key, value)) if key == name => Some(value),
-            None if pair == name => Some(""),
-            _ => None,
+        self.query_param_all(name).next()
+    }
+
+    /// All values of query parameter `name`, undecoded; empty for one without `=`.
+    pub fn query_param_all<'s>(&self, name: &'s str) -> impl Iterator<Item = &'a str> + 's
+    where
+        'a: 's,
+    {
+        let mut rest = self.query;
+        std::iter::from_fn(move || {
+            while let Some(query) = rest {
+                // Plain loops: parameters are too short for a search by words.
+                let end = query.bytes().position(|b| b == b'&');
+                let pair = &query[..end.unwrap_or(query.len())];
+                rest = end.map(|end| &query[end + 1..]);
+                match pair.strip_prefix(name).map(|after| (after.strip_prefix('='), after)) {
+                    Some((Some(value), _)) => return Some(value),
+                    Some((None, "")) => return Some(""),
+                    _ => {}
+                }
+            }
+            None
         })
+    }
+}
+
+/// The value of a cookie pair, if it is called `name`.
+fn cookie_of<'a>(pair: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    let pair = pair.trim_ascii();
+    let rest = pair.strip_prefix(name)?;
+    match rest {
+        [b'=', value @ ..] => Some(value),
+        // White space before the sign is rare enough to look twice.
+        _ => rest.trim_ascii_start().strip_prefix(b"="),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cookies_are_found_by_their_whole_name() {
+        let lines: [&[u8]; 4] = [b"uid=1; a=b;uid = 2 ;uidx=3", b"", b";; xuid=4", b" uid=5=6;uid"];
+        let fields = lines.map(|value| Field { name: b"Cookie", value });
+        let head = Head {
+            method: Method::GET,
+            version: Version::HTTP_11,
+            path: "/",
+            query: None,
+            host: "h".into(),
+            fields: &fields,
+            body: BodyKind::None,
+        };
+        let all: Vec<_> = head.cookie_all("uid").collect();
+        assert_eq!(all, [&b"1"[..], b" 2", b"5=6"]);
+    }
+
+    #[test]
+    fn parameters_are_found_by_their_whole_name() {
+        let all = |query, name| {
+            let head = Head {
+                method: Method::GET,
+                version: Version::HTTP_11,
+                path: "/",
+                query,
+                host: "h".into(),
+                fields: &[],
+                body: BodyKind::None,
+            };
+            head.query_param_all(name).collect::<Vec<_>>()
+        };
+        assert_eq!(all(None, "city"), [""; 0]);
+        assert_eq!(all(Some(""), "city"), [""; 0]);
+        assert_eq!(
+            all(Some("city=a&x=1&city=b=c&city&cityx=2&xcity=3&&city="), "city"),
+            ["a", "b=c", "", ""]
+        );
     }
 }

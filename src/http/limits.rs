@@ -22,7 +22,7 @@ pub struct Limits {
     pub head_timeout: Duration,
     /// Silence within a request body that a handler waits for.
     pub body_idle_timeout: Duration,
-    /// Time in which the client takes no byte of its response.
+    /// Time in which the client takes no byte of its response, or falls behind the least rate.
     pub write_timeout: Duration,
     /// Silence between requests.
     pub keep_alive_timeout: Duration,

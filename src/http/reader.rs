@@ -6,6 +6,7 @@
 //! front of us may be one of them.
 
 mod fields;
+mod scan;
 mod target;
 
 use std::borrow::Cow;
@@ -51,7 +52,7 @@ pub fn read_head<'b: 'f, 'f>(
     };
     let bytes = cursor.at;
     let host = special.host(line.version)?;
-    let target = target::split(line.method == "OPTIONS", line.target)?;
+    let target = target::split(line.method == Method::OPTIONS, line.target)?;
     if let Some(authority) = target.authority {
         // RFC 9112 3.2.2: the target wins over Host; we refuse unless both say the same.
         match super::authority::normalise(authority.as_bytes()) {
@@ -60,10 +61,10 @@ pub fn read_head<'b: 'f, 'f>(
         }
     }
     let body = special.framing(line.version)?;
-    let expects_continue = special.expectation(line.version, line.method, body)?;
+    let expects_continue = special.expectation(line.version, &line.method, body)?;
     let persistent = special.persistent(line.version);
     let head = Head {
-        method: Method::from_bytes(line.method.as_bytes()).map_err(|_| Refusal::Method)?,
+        method: line.method,
         version: line.version,
         path: target.path,
         query: target.query,
@@ -76,7 +77,7 @@ pub fn read_head<'b: 'f, 'f>(
 
 /// The three parts of a request line.
 struct Line<'b> {
-    method: &'b str,
+    method: Method,
     target: &'b str,
     version: Version,
 }
@@ -146,7 +147,7 @@ impl<'b> Cursor<'b> {
         Ok(Some(Line { method, target, version }))
     }
 
-    fn method(&mut self) -> Part<&'b str> {
+    fn method(&mut self) -> Part<Method> {
         let rest = &self.bytes[self.at..];
         let Some(end) = rest.iter().take(METHOD_BYTES_MAX + 1).position(|b| !is_token(*b)) else {
             let long = rest.len() > METHOD_BYTES_MAX;
@@ -156,17 +157,17 @@ impl<'b> Cursor<'b> {
             return Err(Refusal::Method);
         }
         self.at += end + 1;
-        match text(&rest[..end], Refusal::Method)? {
-            // A tunnel and an echo of the sender's secrets: nobody behind us gets to see either.
-            "CONNECT" | "TRACE" => Err(Refusal::MethodRefused),
+        // A tunnel and an echo of the sender's secrets: nobody behind us gets to see either.
+        match Method::from_bytes(&rest[..end]).map_err(|_| Refusal::Method)? {
+            Method::CONNECT | Method::TRACE => Err(Refusal::MethodRefused),
             method => Ok(Some(method)),
         }
     }
 
     fn target(&mut self, limits: &Limits) -> Part<&'b str> {
         let rest = &self.bytes[self.at..];
-        let end = rest.iter().take(limits.target_bytes_max + 1).position(|b| !target::allows(*b));
-        let Some(end) = end else {
+        let most = &rest[..rest.len().min(limits.target_bytes_max + 1)];
+        let Some(end) = scan::target_end(most) else {
             let long = rest.len() > limits.target_bytes_max;
             return if long { Err(Refusal::TargetTooLong) } else { Ok(None) };
         };
@@ -235,12 +236,17 @@ impl<'b> fields::Special<'b> {
     }
 
     /// RFC 9110 10.1.1; an HTTP/1.0 client cannot mean it, one without a body neither.
-    fn expectation(&self, version: Version, method: &str, body: BodyKind) -> Result<bool, Refusal> {
+    fn expectation(
+        &self,
+        version: Version,
+        method: &Method,
+        body: BodyKind,
+    ) -> Result<bool, Refusal> {
         match (self.expects, self.expect) {
             (0, _) => Ok(false),
             _ if version == Version::HTTP_10 => Ok(false),
             (1, Some(value)) if value.eq_ignore_ascii_case(b"100-continue") => {
-                if matches!(method, "GET" | "HEAD") {
+                if matches!(*method, Method::GET | Method::HEAD) {
                     return Err(Refusal::Expect);
                 }
                 Ok(body != BodyKind::None)

@@ -111,12 +111,14 @@ impl Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::answer::{Fill, agree};
 
     #[test]
     fn rows_stand_in_the_order_of_their_enum_and_make_answers() {
         for (i, row) in REFUSALS.iter().enumerate() {
             assert_eq!(row.refusal as usize, i, "{}", row.detail);
-            assert_eq!(row.refusal.answer().status().as_u16(), row.status);
+            let told = agree::response(&row.refusal.answer(), &Fill::default());
+            assert_eq!(told.status().as_u16(), row.status);
             assert!(!row.detail.contains(['"', '\\']), "{} needs no escaping", row.detail);
         }
     }

@@ -12,50 +12,78 @@ const LABEL_BYTES_MAX: usize = 63;
 /// (80 or 443, which of them is the listener's is not known here and makes no difference to who is
 /// meant). `None` if it is not valid.
 pub fn normalise(authority: &[u8]) -> Option<Cow<'_, str>> {
-    let text = std::str::from_utf8(authority).ok()?;
-    let (host, port) = split_port(text)?;
-    if let Some(inner) = host.strip_prefix('[') {
-        inner.strip_suffix(']')?.parse::<Ipv6Addr>().ok()?;
-    } else if !is_name(host) {
-        return None;
-    }
-    let name = host.strip_suffix('.').unwrap_or(host);
-    let port = port.filter(|port| !matches!(*port, "80" | "443"));
-    let plain = !name.bytes().any(|b| b.is_ascii_uppercase());
-    Some(match port {
-        // Nothing between name and port was taken out: the sent text is the result.
-        Some(_) if plain && name.len() == host.len() => Cow::Borrowed(text),
-        Some(port) => Cow::Owned(format!("{}:{port}", name.to_ascii_lowercase())),
-        None if plain => Cow::Borrowed(name),
-        None => Cow::Owned(name.to_ascii_lowercase()),
-    })
-}
-
-/// Splits at the colon of the port, if there is one; `None` for a port that is not 1 to 65535 in
-/// its shortest form.
-fn split_port(text: &str) -> Option<(&str, Option<&str>)> {
-    let after_host = if text.starts_with('[') { text.find(']')? + 1 } else { 0 };
-    let Some(colon) = text[after_host..].find(':').map(|at| at + after_host) else {
-        return Some((text, None));
+    let (end, has_upper) = match authority {
+        [b'[', ..] => ip_end(authority)?,
+        _ => name_end(authority)?,
     };
-    let port = &text[colon + 1..];
-    let digits = (1..=5).contains(&port.len()) && port.bytes().all(|b| b.is_ascii_digit());
-    let valid = digits && !port.starts_with('0') && port.parse::<u16>().is_ok();
-    valid.then_some((&text[..colon], Some(port)))
+    let (host, rest) = authority.split_at(end);
+    let name = host.strip_suffix(b".").unwrap_or(host);
+    let port = match rest {
+        [b':', port @ ..] => Some(port).filter(|port| is_port(port)).map(Some)?,
+        _ => None,
+    };
+    let port = port.filter(|port| !matches!(*port, b"80" | b"443"));
+    // The sent text is the result, where nothing between name and port has to be taken out.
+    let kept = match port {
+        Some(_) if name.len() == host.len() => authority,
+        Some(port) => {
+            let text = [name, b":", port].concat().to_ascii_lowercase();
+            return String::from_utf8(text).ok().map(Cow::Owned);
+        }
+        None => name,
+    };
+    let kept = std::str::from_utf8(kept).ok()?;
+    Some(if has_upper { Cow::Owned(kept.to_ascii_lowercase()) } else { Cow::Borrowed(kept) })
 }
 
-fn is_name(host: &str) -> bool {
-    let name = host.strip_suffix('.').unwrap_or(host);
-    !name.is_empty()
-        && name.len() <= NAME_BYTES_MAX
-        && name.split('.').all(|label| {
-            (1..=LABEL_BYTES_MAX).contains(&label.len())
-                && label.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
-        })
+/// Where the name ends, and whether a letter of it is upper case. In one pass: this is done for every
+/// request.
+fn name_end(authority: &[u8]) -> Option<(usize, bool)> {
+    let (mut label, mut has_upper) = (0, false);
+    let mut end = authority.len();
+    for (at, byte) in authority.iter().enumerate() {
+        match byte {
+            b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' => label += 1,
+            b'A'..=b'Z' => {
+                label += 1;
+                has_upper = true;
+            }
+            b'.' if label > 0 => label = 0,
+            b':' => {
+                end = at;
+                break;
+            }
+            _ => return None,
+        }
+        if label > LABEL_BYTES_MAX {
+            return None;
+        }
+    }
+    let dot = usize::from(end > 0 && label == 0);
+    (end > dot && end - dot <= NAME_BYTES_MAX).then_some((end, has_upper))
+}
+
+/// The same for an IPv6 address in brackets.
+fn ip_end(authority: &[u8]) -> Option<(usize, bool)> {
+    let close = authority.iter().position(|b| *b == b']')?;
+    let inner = &authority[1..close];
+    std::str::from_utf8(inner).ok()?.parse::<Ipv6Addr>().ok()?;
+    let rest = &authority[close + 1..];
+    let has_upper = inner.iter().any(u8::is_ascii_uppercase);
+    (rest.is_empty() || rest.starts_with(b":")).then_some((close + 1, has_upper))
+}
+
+/// 1 to 65535 in its shortest form.
+fn is_port(port: &[u8]) -> bool {
+    let shaped = (1..=5).contains(&port.len()) && port.iter().all(u8::is_ascii_digit);
+    let value = |port: &[u8]| port.iter().fold(0, |sum, b| sum * 10 + u32::from(b - b'0'));
+    shaped && port[0] != b'0' && value(port) <= 65_535
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -110,5 +138,42 @@ mod tests {
         }
         assert_eq!(normalise(b"\xff"), None);
         assert_eq!(normalise("\u{4e2d}".as_bytes()), None);
+    }
+
+    /// The rules as they are written down, label by label.
+    fn plainly(text: &str) -> Option<String> {
+        let (host, port) = match text.rsplit_once(':') {
+            Some((host, port)) if !port.contains(']') => (host, Some(port)),
+            _ => (text, None),
+        };
+        if let Some(port) = port {
+            let digits = !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit());
+            if !digits || port.starts_with('0') || port.parse::<u16>().is_err() {
+                return None;
+            }
+        }
+        let name = host.strip_suffix('.').unwrap_or(host);
+        let label = |label: &str| {
+            (1..=63).contains(&label.len())
+                && label.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+        };
+        if let Some(inner) = host.strip_prefix('[') {
+            inner.strip_suffix(']')?.parse::<Ipv6Addr>().ok()?;
+        } else if name.len() > 253 || !name.split('.').all(label) {
+            return None;
+        }
+        let port = port.filter(|port| !matches!(*port, "80" | "443"));
+        let port = port.map(|port| format!(":{port}")).unwrap_or_default();
+        Some(name.to_ascii_lowercase() + &port)
+    }
+
+    proptest! {
+        #[test]
+        fn one_pass_says_what_the_rules_say(
+            text in "(\\[[0-9a-fA-F:.]{0,9}\\]|[a-zA-Z0-9_.:-]{0,12}|(a{60,65}\\.){1,5}b{0,9})(\\.?:[0-9]{0,6})?"
+        ) {
+            let said = normalise(text.as_bytes());
+            prop_assert_eq!(said.map(Cow::into_owned), plainly(&text), "{}", text);
+        }
     }
 }

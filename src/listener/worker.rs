@@ -8,15 +8,16 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::runtime::Builder;
 use tokio::sync::{mpsc, watch};
-use tokio::task::{JoinSet, LocalSet};
+use tokio::task::JoinSet;
 use tokio_util::task::TaskTracker;
 
 use super::Phase;
 use super::accept;
 use super::caps::{Caps, Ticket};
 use crate::clock::Clock;
-use crate::http::{DrainSignal, Drainer, Limits, Peer, Service, serve};
+use crate::http::{Door, Drainer, Limits, Peer, Service, serve};
 use crate::metrics::{Counter, Sink};
 use crate::outcome::CloseReason;
 
@@ -68,12 +69,19 @@ where
     S: Service,
     F: FnOnce() -> Vec<Rc<S>> + Send + 'static,
 {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (dealt, queue) = mpsc::channel(DEALT_MAX);
     let thread = std::thread::Builder::new().name(format!("worker-{}", seat.index));
     let thread = thread.spawn(move || {
         let _watch = Obituary { worker: seat.index, died: seat.died.clone() };
-        LocalSet::new().block_on(&runtime, work(seat, queue, make));
+        // A runtime whose tasks are all local: a set of local tasks within another runtime would cost
+        // every request one more queue.
+        let runtime = Builder::new_current_thread().enable_all().build_local(Default::default());
+        match runtime {
+            Ok(runtime) => runtime.block_on(work(seat, queue, make)),
+            Err(cause) => {
+                std::panic::resume_unwind(Box::new(format!("a worker has no runtime: {cause}")))
+            }
+        }
     })?;
     Ok(Worker { dealt, thread })
 }
@@ -96,12 +104,10 @@ impl Drop for Obituary {
 /// What all connections of a worker share.
 struct Room<S> {
     index: usize,
-    services: Vec<Rc<S>>,
+    /// One for each listener.
+    doors: Vec<Rc<Door<S>>>,
     caps: Arc<Caps>,
-    limits: Rc<Limits>,
-    clock: Clock,
     sink: Sink,
-    drain: DrainSignal,
     connections: TaskTracker,
 }
 
@@ -112,14 +118,14 @@ where
 {
     let mut phase = seat.phase;
     let drainer = Drainer::new();
+    let (limits, clock, sink) = (Rc::new(seat.limits), seat.clock, seat.sink);
+    let door =
+        |service| Door::new(service, limits.clone(), clock.clone(), sink.clone(), drainer.signal());
     let room = Rc::new(Room {
         index: seat.index,
-        services: make(),
+        doors: make().into_iter().map(door).collect(),
         caps: seat.caps,
-        limits: Rc::new(seat.limits),
-        clock: seat.clock,
-        sink: seat.sink,
-        drain: drainer.signal(),
+        sink: sink.clone(),
         connections: TaskTracker::new(),
     });
     let mut accepting = JoinSet::new();
@@ -130,6 +136,9 @@ where
         }));
     }
     accepting.spawn_local(take_dealt(queue, room.clone()));
+    // Not among those that accept: it never ends.
+    let mut time = JoinSet::new();
+    time.spawn_local(drainer.keep_time());
     loop {
         tokio::select! {
             ended = accepting.join_next(), if !accepting.is_empty() => answer_for(ended),
@@ -184,25 +193,8 @@ impl<S: Service> Room<S> {
     where
         IO: AsyncRead + AsyncWrite + Unpin + 'static,
     {
-        let Some(service) = self.services.get(listener) else { return };
-        let (service, limits, clock) = (service.clone(), self.limits.clone(), self.clock.clone());
-        let (sink, drain) = (self.sink.clone(), self.drain.clone());
-        self.connections.spawn_local(async move {
-            let _ticket = ticket;
-            let _watch = Panicked(sink.clone());
-            serve(io, peer, service, limits, clock, sink, drain).await
-        });
-    }
-}
-
-/// Counts a bug in the driver itself: it costs its connection.
-struct Panicked(Sink);
-
-impl Drop for Panicked {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0.inc(Counter::Panics);
-        }
+        let Some(door) = self.doors.get(listener) else { return };
+        self.connections.spawn_local(serve(io, peer, door.clone(), ticket));
     }
 }
 

@@ -4,7 +4,6 @@ use std::io::Write;
 
 use bytes::Bytes;
 
-use super::directives::split_unquoted;
 use crate::http::Head;
 
 /// A coding that we make.
@@ -25,6 +24,19 @@ pub enum Coding {
 pub const CODINGS: [Coding; 4] = [Coding::Identity, Coding::Gzip, Coding::Zstd, Coding::Brotli];
 
 impl Coding {
+    /// The coding called `name`, which an old client may call `x-gzip` (RFC 9110 8.4.1.3).
+    fn of(name: &[u8]) -> Option<Coding> {
+        let coding = match name.len() {
+            2 => Coding::Brotli,
+            4 if matches!(name[0], b'g' | b'G') => Coding::Gzip,
+            4 => Coding::Zstd,
+            6 if name.eq_ignore_ascii_case(b"x-gzip") => return Some(Coding::Gzip),
+            8 => Coding::Identity,
+            _ => return None,
+        };
+        name.eq_ignore_ascii_case(coding.label().as_bytes()).then_some(coding)
+    }
+
     /// Its name in `Accept-Encoding` and `Content-Encoding`.
     pub fn label(self) -> &'static str {
         match self {
@@ -46,15 +58,13 @@ impl Accept {
     pub fn of(head: &Head<'_>) -> Accept {
         let (mut named, mut rest): ([Option<u16>; 4], _) = ([None; 4], None);
         for line in head.field_all("accept-encoding") {
-            for member in split_unquoted(line) {
+            // Neither a coding nor a weight is ever quoted.
+            for member in line.split(|b| *b == b',') {
                 let (name, weight) = weighted(member);
-                let is = |label: &str| name.eq_ignore_ascii_case(label.as_bytes());
                 if name == b"*" {
                     rest = Some(weight);
-                } else if let Some(coding) = CODINGS.into_iter().find(|c| is(c.label())) {
+                } else if let Some(coding) = Coding::of(name) {
                     named[coding as usize] = Some(weight);
-                } else if is("x-gzip") {
-                    named[Coding::Gzip as usize] = Some(weight);
                 }
             }
         }
@@ -80,10 +90,12 @@ impl Accept {
 
 /// Splits `gzip;q=0.5` into its name and 500. A weight that is none counts as 1.
 fn weighted(member: &[u8]) -> (&[u8], u16) {
-    let mut parts = member.split(|b| *b == b';').map(<[u8]>::trim_ascii);
-    let name = parts.next().unwrap_or_default();
-    let weight = parts.find_map(|p| p.strip_prefix(b"q=").or_else(|| p.strip_prefix(b"Q=")));
-    (name, weight.map_or(1000, thousandths))
+    let Some(end) = member.iter().position(|b| *b == b';') else {
+        return (member.trim_ascii(), 1000);
+    };
+    let mut parameters = member[end + 1..].split(|b| *b == b';').map(<[u8]>::trim_ascii);
+    let weight = parameters.find_map(|p| p.strip_prefix(b"q=").or_else(|| p.strip_prefix(b"Q=")));
+    (member[..end].trim_ascii(), weight.map_or(1000, thousandths))
 }
 
 fn thousandths(weight: &[u8]) -> u16 {

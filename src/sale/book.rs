@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::{ArcSwap, Guard};
+use rustc_hash::FxHashMap;
 
 use super::news;
 use super::snapshot::SaleSnapshot;
@@ -35,7 +36,9 @@ impl SaleCell {
     }
 }
 
-type Index = HashMap<Name, HashMap<Name, Arc<SaleCell>>>;
+/// By site and activity. Strangers look up here but only operators put in: nobody can make keys
+/// collide, so they need no secret.
+type Index = FxHashMap<Name, FxHashMap<Name, Arc<SaleCell>>>;
 
 /// All sales, for one node.
 #[derive(Debug, Default)]
@@ -123,7 +126,7 @@ impl SaleBook {
 
     /// Builds the index again: rare, so it may cost a walk over all sales.
     fn index(&self, by_id: &HashMap<SaleId, Arc<SaleCell>>) {
-        let mut index: Index = HashMap::new();
+        let mut index = Index::default();
         let mut cells: Vec<_> = by_id.values().map(|c| (c.snapshot.load_full(), c)).collect();
         // Later entries win: running sales last, and among them or the ended ones the newest.
         cells.sort_by_key(|(s, _)| (!s.state.ended, s.state.opens_at, s.state.id.clone()));

@@ -1,9 +1,9 @@
 //! Answers that are made once for a version of a sale and used until the next.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use rustc_hash::FxHashMap;
 
 use crate::answer::{Answer, Local};
 
@@ -14,7 +14,7 @@ const ENTRIES_MAX: usize = 4096;
 /// lock and writes nothing that others read.
 #[derive(Debug, Default)]
 pub struct Memo {
-    answers: ArcSwap<HashMap<u64, Arc<Answer>>>,
+    answers: ArcSwap<FxHashMap<u64, Arc<Answer>>>,
 }
 
 impl Memo {
@@ -27,7 +27,7 @@ impl Memo {
         let answer = make();
         if answers.len() < ENTRIES_MAX {
             self.answers.rcu(|answers| {
-                let mut answers = HashMap::clone(answers);
+                let mut answers = FxHashMap::clone(answers);
                 answers.insert(key, answer.clone());
                 answers
             });

@@ -14,7 +14,7 @@ use penstock::config::schema::JournalSync;
 use penstock::edge::{self, Edge, Entrance};
 use penstock::gate::report::{Hook, Report};
 use penstock::gate::{self, Gate};
-use penstock::http::{Drainer, Limits, Peer, Trust, serve};
+use penstock::http::{Door, Drainer, Limits, Peer, Trust, serve};
 use penstock::ident::{NodeId, SaleId};
 use penstock::journal::Journal;
 use penstock::ledger::{Control, Op, RecordKind};
@@ -318,9 +318,9 @@ fn edge(
 
 async fn accept(listener: TcpListener, edge: Rc<Entrance>, clock: Clock, sink: Sink) {
     let (drainer, limits) = (Drainer::new(), Rc::new(Limits::default()));
+    spawn_local(drainer.keep_time());
+    let door = Door::new(edge, limits, clock, sink, drainer.signal());
     while let Ok((stream, peer)) = listener.accept().await {
-        let (edge, limits) = (edge.clone(), limits.clone());
-        let (clock, sink, signal) = (clock.clone(), sink.clone(), drainer.signal());
-        spawn_local(serve(stream, Peer::Tcp(peer), edge, limits, clock, sink, signal));
+        spawn_local(serve(stream, Peer::Tcp(peer), door.clone(), ()));
     }
 }

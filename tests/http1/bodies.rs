@@ -1,7 +1,11 @@
 //! Request bodies: read, unread, expected, broken.
 
+use std::time::Duration;
+
 use penstock::metrics::Counter;
 use penstock::outcome::CloseReason;
+
+use tokio::time::{Instant, sleep};
 
 use crate::client::{get, post, post_chunked};
 use crate::rig::{run, run_paused, until};
@@ -140,6 +144,39 @@ fn a_rest_that_never_comes_ends_the_connection() {
                 .send(format!("POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhalf"));
             assert!(matches!(client.response().await.status, 413 | 429));
             assert_eq!(client.closed().await, CloseReason::UndrainedBody);
+        }
+    });
+}
+
+#[test]
+fn a_rest_that_drips_is_waited_for_once() {
+    run_paused(|rig| async move {
+        for path in ["/deny", "/ignore"] {
+            let mut client = rig.pipe(1 << 16);
+            client.send(format!("POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 99\r\n\r\n"));
+            assert!(!client.response().await.closes());
+            let begun = Instant::now();
+            for _ in 0..10 {
+                client.send("x");
+                sleep(Duration::from_millis(100)).await;
+            }
+            assert_eq!(client.closed().await, CloseReason::UndrainedBody);
+            assert!(begun.elapsed() >= Duration::from_millis(250));
+        }
+    });
+}
+
+#[test]
+fn an_expectation_in_http_1_0_is_not_heard() {
+    run(|rig| async move {
+        for path in ["/echo", "/deny"] {
+            let mut client = rig.tcp().await;
+            client.send(format!(
+                "POST {path} HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\nbody"
+            ));
+            let response = client.response().await;
+            assert!(matches!(response.status, 200 | 429) && response.closes(), "{response:?}");
+            assert_eq!(client.closed().await, CloseReason::RequestClose);
         }
     });
 }

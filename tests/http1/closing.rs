@@ -5,7 +5,7 @@ use penstock::outcome::CloseReason;
 use tokio::task::spawn_local;
 
 use crate::client::{get, post};
-use crate::rig::{run, until};
+use crate::rig::{run, tcp_pair, until};
 
 #[test]
 fn http_1_0_closes_unless_asked_not_to() {
@@ -111,6 +111,27 @@ fn a_client_that_leaves_within_its_response_ends_it() {
             let done = rig.script.done.borrow().last().cloned().expect("finished");
             assert_eq!((done.status, done.complete), (200, false));
         }
+    });
+}
+
+#[test]
+fn a_reset_within_a_response_ends_it() {
+    run(|rig| async move {
+        for path in ["/hot-large", "/big", "/big-chunked"] {
+            let (near, far) = tcp_pair().await;
+            let server = rig.serve(far);
+            // The most abrupt of ends: what was received and not read makes the kernel reset.
+            near.writable().await.expect("open");
+            let requests = get(path).repeat(20);
+            assert_eq!(near.try_write(requests.as_bytes()).expect("room"), requests.len());
+            near.readable().await.expect("open");
+            near.set_zero_linger().expect("an option");
+            drop(near);
+            assert_eq!(server.await.expect("the driver"), CloseReason::ClientAborted, "{path}");
+            let done = rig.script.done.borrow().last().cloned().expect("finished");
+            assert!(!done.complete, "{path}");
+        }
+        rig.tcp().await.lives().await;
     });
 }
 

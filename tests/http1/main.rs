@@ -7,6 +7,7 @@ mod client;
 mod closing;
 mod completion;
 mod differential;
+mod fairness;
 mod feed;
 mod memory;
 mod panics;

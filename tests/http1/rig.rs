@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use penstock::clock::Clock;
-use penstock::http::{Drainer, Limits, Peer, serve};
+use penstock::http::{Door, Drainer, Limits, Peer, serve};
 use penstock::metrics::{Counter, Sink};
 use penstock::outcome::CloseReason;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -30,8 +30,8 @@ pub struct Rig {
 pub fn run<F: Future<Output = ()>>(test: impl FnOnce(Rig) -> F) {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
-    let rig = Rig::new();
     LocalSet::new().block_on(&runtime, async move {
+        let rig = Rig::new();
         tokio::time::timeout(HANG, test(rig)).await.expect("the test hangs");
     });
 }
@@ -43,18 +43,14 @@ pub fn run_paused<F: Future<Output = ()>>(test: impl FnOnce(Rig) -> F) {
         .start_paused(true)
         .build()
         .expect("runtime");
-    let rig = Rig::new();
-    LocalSet::new().block_on(&runtime, test(rig));
+    LocalSet::new().block_on(&runtime, async move { test(Rig::new()).await });
 }
 
 impl Rig {
     fn new() -> Rig {
-        Rig {
-            script: Rc::default(),
-            limits: Limits::default(),
-            sink: Sink::detached(),
-            drainer: Drainer::new(),
-        }
+        let drainer = Drainer::new();
+        spawn_local(drainer.keep_time());
+        Rig { script: Rc::default(), limits: Limits::default(), sink: Sink::detached(), drainer }
     }
 
     pub fn counted(&self, counter: Counter) -> u64 {
@@ -86,15 +82,17 @@ impl Rig {
         IO: AsyncRead + AsyncWrite + Unpin + 'static,
     {
         let peer = Peer::Tcp(([127, 0, 0, 1], 4000).into());
-        spawn_local(serve(
-            io,
-            peer,
+        spawn_local(serve(io, peer, self.door(), ()))
+    }
+
+    pub fn door(&self) -> Rc<Door<Script>> {
+        Door::new(
             self.script.clone(),
             Rc::new(self.limits.clone()),
             Clock::system(),
             self.sink.clone(),
             self.drainer.signal(),
-        ))
+        )
     }
 }
 

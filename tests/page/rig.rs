@@ -141,7 +141,7 @@ impl Worker {
             ledger_err_ms: 0,
         };
         let exchange =
-            Exchange { now, id: RequestId::random(), peer: Peer::Unix, note: Note::default() };
+            Exchange { now, id: RequestId::next(), peer: Peer::Unix, note: Note::default() };
         let step = self.decide(&head, &exchange);
         async move {
             match step {

@@ -4,31 +4,32 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use penstock::clock::Clock;
-use penstock::http::{Drainer, Limits, Peer, serve};
+use penstock::http::{Door, Drainer, Limits, Peer, serve};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::spawn_local;
 
-use crate::rig::{Door, Worker, run, settings, until};
+use crate::rig::{self, Worker, run, settings, until};
 use crate::shop::{Act, Shop, gate, gated, page};
 
 /// Opens a door to `worker` and says where.
 async fn open(worker: &Rc<Worker>) -> std::net::SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
     let address = listener.local_addr().expect("address");
-    let door = Rc::new(Door { worker: worker.clone(), done: RefCell::default() });
+    let worker = worker.clone();
+    let door = Rc::new(rig::Door { worker: worker.clone(), done: RefCell::default() });
     spawn_local(async move {
         let drainer = Drainer::new();
+        spawn_local(drainer.keep_time());
+        let door = Door::new(
+            door.clone(),
+            Rc::new(Limits::default()),
+            Clock::system(),
+            worker.sink.clone(),
+            drainer.signal(),
+        );
         while let Ok((stream, from)) = listener.accept().await {
-            spawn_local(serve(
-                stream,
-                Peer::Tcp(from),
-                door.clone(),
-                Rc::new(Limits::default()),
-                Clock::system(),
-                door.worker.sink.clone(),
-                drainer.signal(),
-            ));
+            spawn_local(serve(stream, Peer::Tcp(from), door.clone(), ()));
         }
     });
     address

@@ -7,7 +7,7 @@ use penstock::answers::Answers;
 use penstock::clock::Clock;
 use penstock::config::Settings;
 use penstock::http::{
-    Done, Drainer, Exchange, Head, Limits, Peer, Route, Service, Step, Trust, serve,
+    Done, Door, Drainer, Exchange, Head, Limits, Peer, Route, Service, Step, Trust, serve,
 };
 use penstock::ident::Name;
 use penstock::metrics::{Counter, Sink};
@@ -68,10 +68,12 @@ pub async fn client_from(edge: &Rc<Edge>, address: &str) -> Client {
     let near = tokio::net::TcpStream::connect(listener.local_addr().expect("address"));
     let (near, far) = tokio::join!(near, listener.accept());
     let peer = Peer::Tcp(format!("{address}:4000").parse().expect("address"));
-    let (limits, drain) = (Rc::new(Limits::default()), Drainer::new().signal());
+    let (limits, drainer) = (Rc::new(Limits::default()), Drainer::new());
     let (clock, sink) = (Clock::system(), edge.sink.clone());
+    spawn_local(drainer.keep_time());
+    let door = Door::new(edge.clone(), limits, clock, sink, drainer.signal());
     let far = far.expect("accept").0;
-    let task = serve(far, peer, edge.clone(), limits, clock, sink, drain);
+    let task = serve(far, peer, door, ());
     Client::new(near.expect("connect"), spawn_local(task))
 }
 

@@ -12,9 +12,9 @@ use tokio::time::Instant;
 use super::feed::{Feed, Gate};
 use super::link::Link;
 use super::respond::{Ask, Once};
-use super::timer::Timer;
 use super::transfer::{Failure, Transfer};
 use crate::http::Work;
+use crate::http::drain::Timer;
 use crate::http::limits::Limits;
 use crate::http::walker::BodyWalker;
 
@@ -48,7 +48,7 @@ pub(super) struct Left {
 /// Drives one request through hyper.
 pub(super) async fn run<IO>(
     link: &RefCell<Link<IO>>,
-    timer: &mut Timer,
+    timer: &Timer,
     limits: &Limits,
     work: Work,
     ask: Ask,
@@ -83,7 +83,7 @@ where
     .await;
     let rest = connection.into_parts().read_buf;
     debug_assert!(end != End::Answered || !past_request(&rest, &transfer), "hyper kept bytes back");
-    let wrote = feed.wrote_response.get() || feed.write_waits.get().is_some();
+    let wrote = feed.wrote_response.get() || feed.stall.get().is_waiting();
     let walker = feed.walker.borrow().clone();
     Left { end, walker, wrote }
 }
@@ -104,7 +104,7 @@ struct Driver<'a, IO> {
     link: &'a RefCell<Link<IO>>,
     feed: &'a Feed,
     transfer: &'a Transfer,
-    timer: &'a mut Timer,
+    timer: &'a Timer,
     limits: &'a Limits,
 }
 
@@ -116,7 +116,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, IO> {
         if transfer.calls.get() > 1 {
             return Poll::Ready(End::Disagreement);
         }
-        let flushed = self.feed.write_waits.get().is_none();
+        let flushed = !self.feed.stall.get().is_waiting();
         let ended = transfer.response_ended.get() && self.feed.wrote_response.get() && flushed;
         let answered = ended && !transfer.response_failed.get();
         match polled {
@@ -141,7 +141,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<'_, IO> {
         {
             return Wait::End(end);
         }
-        let write_due = self.feed.write_waits.get().map(|at| at + self.limits.write_timeout);
+        let write_due = self.feed.stall.get().due(self.limits);
         let read_due = self.feed.read_waits.get().map(|at| at + self.limits.body_idle_timeout);
         let Some(due) = earliest(write_due, read_due) else { return Wait::Pending };
         if self.timer.poll(due, cx).is_pending() {

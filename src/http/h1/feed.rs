@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use super::Asked;
 use super::link::Link;
 use super::transfer::{Failure, Transfer};
+use super::write::Stall;
 use crate::http::head::BodyKind;
 use crate::http::walker::BodyWalker;
 
@@ -30,8 +31,8 @@ pub(super) struct Feed {
     pub past_end: Cell<bool>,
     /// Since when hyper waits for bytes of the body.
     pub read_waits: Cell<Option<Instant>>,
-    /// Since when the client has taken nothing of what hyper has for it.
-    pub write_waits: Cell<Option<Instant>>,
+    /// How the client takes what hyper has for it.
+    pub stall: Cell<Stall>,
     /// Bytes of the response were written.
     pub wrote_response: Cell<bool>,
 }
@@ -62,7 +63,7 @@ impl Feed {
             walker: RefCell::new(BodyWalker::new(asked.body)),
             past_end: Cell::new(false),
             read_waits: Cell::new(None),
-            write_waits: Cell::new(None),
+            stall: Cell::default(),
             wrote_response: Cell::new(false),
         }
     }
@@ -134,19 +135,17 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Gate<'_, IO> {
     }
 
     fn note_write(&self, result: &Poll<io::Result<usize>>) {
+        let mut stall = self.feed.stall.get();
         match result {
-            Poll::Pending => {
-                if self.feed.write_waits.get().is_none() {
-                    self.feed.write_waits.set(Some(Instant::now()));
-                }
-            }
-            Poll::Ready(_) => {
-                self.feed.write_waits.set(None);
+            Poll::Pending => stall.waits(),
+            Poll::Ready(written) => {
+                stall.took(*written.as_ref().unwrap_or(&0));
                 if self.transfer.response_given.get() {
                     self.feed.wrote_response.set(true);
                 }
             }
         }
+        self.feed.stall.set(stall);
     }
 }
 
@@ -192,7 +191,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Write for Gate<'_, IO> {
         if result.is_pending() {
             self.note_write(&Poll::Pending);
         } else {
-            self.feed.write_waits.set(None);
+            // It has caught up: a response that comes slowly is not its fault.
+            self.feed.stall.set(Stall::default());
         }
         Poll::Ready(ready!(result))
     }

@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
 use super::link::Link;
-use super::timer::Timer;
+use crate::http::drain::Timer;
 use crate::http::limits::Limits;
 use crate::http::walker::BodyWalker;
 use crate::metrics::{Counter, Sink};
@@ -18,7 +18,7 @@ use crate::outcome::CloseReason;
 /// why it cannot.
 pub(super) async fn drain_body<IO>(
     link: &mut Link<IO>,
-    timer: &mut Timer,
+    timer: &Timer,
     limits: &Limits,
     walker: &mut BodyWalker,
     sink: &Sink,
@@ -63,7 +63,7 @@ where
 /// would make the kernel throw away what the client has not read yet.
 pub(super) async fn lingering_close<IO>(
     link: &mut Link<IO>,
-    timer: &mut Timer,
+    timer: &Timer,
     limits: &Limits,
     lingers: bool,
 ) where

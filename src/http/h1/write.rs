@@ -1,8 +1,10 @@
-//! Writes ready-made answers: one call where the kernel takes it all.
+//! Writes ready-made answers: one call where the kernel takes it all, and what is kept where it does
+//! not.
 
 use std::future::poll_fn;
 use std::io;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -10,13 +12,17 @@ use tokio::time::Instant;
 
 use super::link::Link;
 use super::scratch;
-use super::timer::Timer;
 use crate::http::Ready;
+use crate::http::drain::Timer;
 use crate::http::limits::Limits;
 use crate::outcome::CloseReason;
 
 /// Bodies up to this size are copied behind their head and sent as one piece.
 const CONTIGUOUS_BODY_BYTES_MAX: usize = 16 * 1024;
+
+/// A client that has let a write wait must take at least so much from then on: a byte now and then
+/// does not keep an answer in memory for hours.
+const BYTES_PER_S_MIN: u64 = 1024;
 
 /// One answer and how it is framed.
 pub(super) struct Message<'a> {
@@ -29,26 +35,59 @@ pub(super) struct Message<'a> {
     pub close: bool,
 }
 
-/// Writes an answer. An error is why the connection ends instead.
+/// How far an answer has come.
+pub(super) enum Sent {
+    /// The kernel has all of it.
+    Whole,
+    /// The client is gone.
+    Gone,
+    /// The client does not take it yet.
+    Stalled(Rest),
+}
+
+/// Writes as much of an answer as the kernel takes now.
+pub(super) fn start<IO>(link: &mut Link<IO>, cx: &mut Context<'_>, message: &Message<'_>) -> Sent
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut out = scratch::take_out();
+    // A large body is written from where it is, and shared only when it has to wait.
+    let body = compose(message, &mut out);
+    let mut sent = 0;
+    let polled = poll_send(link, &out, body.map_or(&[], |body| body), &mut sent, cx);
+    if polled.is_pending() {
+        let mut stall = Stall::default();
+        stall.waits();
+        return Sent::Stalled(Rest {
+            head: out,
+            body: body.cloned().unwrap_or_default(),
+            sent,
+            stall,
+        });
+    }
+    scratch::return_out(out);
+    if matches!(polled, Poll::Ready(Ok(()))) { Sent::Whole } else { Sent::Gone }
+}
+
+/// Writes an answer, however long it takes. An error is why the connection ends instead.
 pub(super) async fn answer<IO>(
     link: &mut Link<IO>,
-    timer: &mut Timer,
+    timer: &Timer,
     limits: &Limits,
     message: Message<'_>,
 ) -> Result<(), CloseReason>
 where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut out = scratch::take_out();
-    let body = compose(&message, &mut out);
-    let mut sending = Sending { head: &out, body: &body, sent: 0, stalled_since: None };
-    let result = poll_fn(|cx| sending.poll(link, timer, limits, cx)).await;
-    scratch::return_out(out);
-    result
+    match poll_fn(|cx| Poll::Ready(start(link, cx, &message))).await {
+        Sent::Whole => Ok(()),
+        Sent::Gone => Err(CloseReason::ClientAborted),
+        Sent::Stalled(rest) => rest.send(link, timer, limits).await,
+    }
 }
 
 /// Appends head and small body to `out`; a large body is given back to be written from where it is.
-fn compose(message: &Message<'_>, out: &mut Vec<u8>) -> Bytes {
+fn compose<'a>(message: &Message<'a>, out: &mut Vec<u8>) -> Option<&'a Bytes> {
     let Ready { answer, fill, .. } = message.ready;
     answer.write_h1_head(fill, message.close, out);
     if message.keeps_old {
@@ -57,61 +96,118 @@ fn compose(message: &Message<'_>, out: &mut Vec<u8>) -> Bytes {
         out.extend_from_slice(b"connection: keep-alive\r\n\r\n");
     }
     if message.is_head {
-        return Bytes::new();
+        return None;
     }
     match answer.shared_body() {
-        Some(body) if body.len() > CONTIGUOUS_BODY_BYTES_MAX => body.clone(),
+        Some(body) if body.len() > CONTIGUOUS_BODY_BYTES_MAX => Some(body),
         _ => {
             answer.write_body(fill, out);
-            Bytes::new()
+            None
         }
     }
 }
 
-/// Two pieces on their way out.
-struct Sending<'a> {
-    head: &'a [u8],
-    body: &'a [u8],
+fn poll_send<IO>(
+    link: &mut Link<IO>,
+    head: &[u8],
+    body: &[u8],
+    sent: &mut usize,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<()>>
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
+    while *sent < head.len() + body.len() {
+        let head_left = &head[(*sent).min(head.len())..];
+        let body_left = &body[sent.saturating_sub(head.len())..];
+        let written = ready!(link.poll_write_two(cx, head_left, body_left))?;
+        if written == 0 {
+            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        }
+        *sent += written;
+    }
+    link.poll_flush(cx)
+}
+
+/// What the client has not taken yet. Bounded: a head with a small body, and a share of a large one.
+pub(super) struct Rest {
+    head: Vec<u8>,
+    body: Bytes,
     sent: usize,
-    stalled_since: Option<Instant>,
+    stall: Stall,
 }
 
-impl Sending<'_> {
-    fn poll<IO>(
-        &mut self,
+impl Rest {
+    /// Writes it, as the client takes it.
+    pub(super) async fn send<IO>(
+        mut self,
         link: &mut Link<IO>,
-        timer: &mut Timer,
+        timer: &Timer,
         limits: &Limits,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<(), CloseReason>>
+    ) -> Result<(), CloseReason>
     where
         IO: AsyncRead + AsyncWrite + Unpin,
     {
-        match self.poll_send(link, cx) {
-            Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
-            Poll::Ready(Err(_)) => Poll::Ready(Err(CloseReason::ClientAborted)),
-            Poll::Pending => {
-                let since = *self.stalled_since.get_or_insert_with(Instant::now);
-                let due = since + limits.write_timeout;
-                timer.poll(due, cx).map(|()| Err(CloseReason::WriteTimeout))
+        poll_fn(|cx| {
+            let before = self.sent;
+            let polled = poll_send(link, &self.head, &self.body, &mut self.sent, cx);
+            if self.sent > before {
+                self.stall.took(self.sent - before);
             }
+            match polled {
+                Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
+                Poll::Ready(Err(_)) => Poll::Ready(Err(CloseReason::ClientAborted)),
+                Poll::Pending => {
+                    self.stall.waits();
+                    // A stall that has begun has an end.
+                    let Some(due) = self.stall.due(limits) else { return Poll::Pending };
+                    timer.poll(due, cx).map(|()| Err(CloseReason::WriteTimeout))
+                }
+            }
+        })
+        .await
+    }
+}
+
+/// How a client that let a write wait takes what is written.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Stall {
+    /// When a write waited first.
+    begun: Option<Instant>,
+    /// Since when it waits without a byte taken.
+    since: Option<Instant>,
+    /// Bytes taken since it waited first.
+    taken: u64,
+}
+
+impl Stall {
+    /// A write has to wait.
+    pub(super) fn waits(&mut self) {
+        if self.since.is_none() {
+            let now = Instant::now();
+            self.since = Some(now);
+            self.begun.get_or_insert(now);
         }
     }
 
-    fn poll_send<IO>(&mut self, link: &mut Link<IO>, cx: &mut Context<'_>) -> Poll<io::Result<()>>
-    where
-        IO: AsyncRead + AsyncWrite + Unpin,
-    {
-        while self.sent < self.head.len() + self.body.len() {
-            let head = &self.head[self.sent.min(self.head.len())..];
-            let body = &self.body[self.sent.saturating_sub(self.head.len())..];
-            let written = ready!(link.poll_write_two(cx, head, body))?;
-            if written == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            self.sent += written;
-            self.stalled_since = None;
+    /// The client has taken so many bytes.
+    pub(super) fn took(&mut self, bytes: usize) {
+        self.since = None;
+        if self.begun.is_some() {
+            self.taken += bytes as u64;
         }
-        link.poll_flush(cx)
+    }
+
+    /// Whether a write waits now.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.since.is_some()
+    }
+
+    /// When to give the client up, if a write waits now: it took nothing for the write timeout, or
+    /// less than the least rate beyond it.
+    pub(super) fn due(&self, limits: &Limits) -> Option<Instant> {
+        let (since, begun) = (self.since?, self.begun?);
+        let earned = Duration::from_millis(self.taken * 1000 / BYTES_PER_S_MIN);
+        Some(since.min(begun + earned) + limits.write_timeout)
     }
 }

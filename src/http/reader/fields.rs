@@ -1,5 +1,6 @@
 //! The field section of a head (RFC 9112 5), and the few fields that the reader itself obeys.
 
+use super::scan::{token_end, value_end};
 use super::{Cursor, Part};
 use crate::http::head::Field;
 use crate::http::hop;
@@ -42,8 +43,8 @@ impl<'b> Cursor<'b> {
                 Some(_) if seen == limits.fields_max => return Err(Refusal::TooManyFields),
                 Some(_) => {}
             }
-            let Some(field) = self.field(limits)? else { return Ok(None) };
-            if !field.name.contains(&b'_') {
+            let Some((field, underscore)) = self.field(limits)? else { return Ok(None) };
+            if !underscore {
                 special.note(&field)?;
                 out.push(field);
             }
@@ -51,12 +52,13 @@ impl<'b> Cursor<'b> {
         Ok(None)
     }
 
-    fn field(&mut self, limits: &Limits) -> Part<Field<'b>> {
+    /// A field line, and whether a `_` stands in its name.
+    fn field(&mut self, limits: &Limits) -> Part<(Field<'b>, bool)> {
         let rest = &self.bytes[self.at..];
         let line = &rest[..rest.len().min(limits.field_bytes_max + 1)];
         let too_long = line.len() > limits.field_bytes_max;
         let cut = || if too_long { Err(Refusal::FieldTooLong) } else { Ok(None) };
-        let Some(colon) = line.iter().position(|b| !is_token(*b)) else { return cut() };
+        let (Some(colon), underscore) = token_end(line) else { return cut() };
         if line[colon] != b':' || colon == 0 {
             return Err(Refusal::FieldName);
         }
@@ -71,7 +73,7 @@ impl<'b> Cursor<'b> {
         if self.line_feed()?.is_none() {
             return Ok(None);
         }
-        Ok(Some(Field { name: &line[..colon], value: trim(&value[..end]) }))
+        Ok(Some((Field { name: &line[..colon], value: trim(&value[..end]) }, underscore)))
     }
 }
 
@@ -105,33 +107,6 @@ impl<'b> Special<'b> {
         }
         Ok(())
     }
-}
-
-/// Position of the first byte that may not stand in a value. Eight bytes at a time: heads are mostly
-/// values, and this is the hottest loop of the reader.
-fn value_end(value: &[u8]) -> Option<usize> {
-    let mut at = 0;
-    for chunk in value.chunks_exact(8) {
-        // The conversion cannot fail: chunks are 8 bytes long.
-        let word = u64::from_le_bytes(chunk.try_into().unwrap_or_default());
-        if has_control(word)
-            && let Some(found) = chunk.iter().position(|b| !is_value(*b))
-        {
-            return Some(at + found);
-        }
-        at += 8;
-    }
-    value[at..].iter().position(|b| !is_value(*b)).map(|found| at + found)
-}
-
-/// Whether any byte of `word` is below 0x20 or is 0x7f.
-fn has_control(word: u64) -> bool {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    const HIGH: u64 = 0x8080_8080_8080_8080;
-    let below_space = word.wrapping_sub(ONES * 0x20) & !word & HIGH;
-    let delete = word ^ (ONES * 0x7f);
-    let is_delete = delete.wrapping_sub(ONES) & !delete & HIGH;
-    (below_space | is_delete) != 0
 }
 
 /// Takes optional white space off: SP and HTAB only.
@@ -187,18 +162,6 @@ const TOKEN: [bool; 256] = {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn eight_at_a_time_finds_what_one_at_a_time_finds() {
-        for at in 0..24 {
-            for byte in 0..=255u8 {
-                let mut value = [b'a'; 24];
-                value[at] = byte;
-                let slow = value.iter().position(|b| !is_value(*b));
-                assert_eq!(value_end(&value), slow, "{byte:#x} at {at}");
-            }
-        }
-    }
 
     #[test]
     fn tokens_are_those_of_the_standard() {

@@ -1,5 +1,5 @@
 use super::*;
-use crate::answer::Fill;
+use crate::answer::{Fill, agree};
 use crate::http::Field;
 use crate::http::head::BodyKind;
 
@@ -36,7 +36,7 @@ fn wanted(lines: &[(&'static str, &'static str)]) -> Wanted<'static> {
 
 fn told(entry: &Entry, lines: &[(&'static str, &'static str)]) -> http::Response<Bytes> {
     let fill = Fill { age_s: 3, max_age_s: 7, ..Fill::default() };
-    entry.answer_for(&wanted(lines), false).response(&fill)
+    agree::response(entry.answer_for(&wanted(lines), false), &fill)
 }
 
 fn page() -> String {
@@ -110,6 +110,37 @@ fn each_coding_has_its_own_tag_and_304() {
     assert_eq!(tag.len(), 18);
     let same = entry(&[html], &page());
     assert_eq!(told(&same, &[]).headers()["etag"], tag);
+}
+
+/// Both writers, for every coding, fresh and stale, whole and 304.
+#[test]
+fn every_form_of_a_page_is_written_alike() {
+    let fields = [
+        ("content-type", "text/html"),
+        ("cache-control", "max-age=10"),
+        ("link", "</a.css>; rel=preload"),
+        ("link", "</b.js>; rel=preload"),
+        ("vary", "cookie"),
+    ];
+    let undated = entry(&[fields[0], ("date", "not a date"), ("last-modified", "x")], &page());
+    for entry in [entry(&fields, &page()), undated] {
+        for coding in CODINGS {
+            for is_stale in [false, true] {
+                for tag in ["\"other\"", "*"] {
+                    let label = coding.label();
+                    let asks = wanted(&[("accept-encoding", label), ("if-none-match", tag)]);
+                    let fill = Fill { age_s: 31, max_age_s: 1_234_567_890, ..Fill::default() };
+                    let told = agree::response(entry.answer_for(&asks, is_stale), &fill);
+                    assert_eq!(told.status(), if tag == "*" { 304 } else { 200 });
+                    assert_eq!(told.headers()["age"], "31");
+                    let says_coding = coding != Coding::Identity && tag != "*";
+                    assert_eq!(told.headers().contains_key("content-encoding"), says_coding);
+                    let status = told.headers()["cache-status"].to_str().expect("text");
+                    assert_eq!(status.contains("ttl=-"), is_stale);
+                }
+            }
+        }
+    }
 }
 
 #[test]

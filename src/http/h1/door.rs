@@ -1,0 +1,125 @@
+//! What the connections of one listener and worker share: whom they ask, and within which bounds.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+
+use http::{Method, Version};
+use tokio::time::Instant;
+
+use super::{Asked, scratch};
+use crate::clock::Clock;
+use crate::http::drain::DrainSignal;
+use crate::http::limits::Limits;
+use crate::http::reader::{Request, read_head};
+use crate::http::refusal::Refusal;
+use crate::http::{Done, Exchange, Note, Peer, Service, Step};
+use crate::ident::RequestId;
+use crate::metrics::{Counter, Sink};
+
+/// What the connections of one listener and worker share. Each of them holds one pointer to it.
+#[derive(Debug)]
+pub struct Door<S> {
+    pub(super) service: Rc<S>,
+    pub(super) limits: Rc<Limits>,
+    pub(super) clock: Clock,
+    pub(super) sink: Sink,
+    pub(super) drain: DrainSignal,
+}
+
+/// What came of the bytes that a client has sent: a whole head and what was decided about it, or why
+/// it was refused.
+pub(super) type Heard = Result<Decided, Refusal>;
+
+/// One request, decided. It is boxed where it has to wait, and never before.
+pub(super) struct Decided {
+    pub exchange: Exchange,
+    pub step: std::thread::Result<Step>,
+    pub ask: Asked,
+    /// When its head was complete.
+    pub heard: Instant,
+}
+
+impl<S: Service> Door<S> {
+    /// A door to `service`.
+    pub fn new(
+        service: Rc<S>,
+        limits: Rc<Limits>,
+        clock: Clock,
+        sink: Sink,
+        drain: DrainSignal,
+    ) -> Rc<Door<S>> {
+        Rc::new(Door { service, limits, clock, sink, drain })
+    }
+
+    pub(super) fn exchange(&self, peer: &Peer, heard: Instant) -> Exchange {
+        Exchange {
+            now: self.clock.at(heard.into_std()),
+            id: RequestId::next(),
+            peer: peer.clone(),
+            note: Note::default(),
+        }
+    }
+
+    /// Reads a head from what has come and has it decided. `None`: it is not complete. The number
+    /// is how many bytes are used.
+    pub(super) fn judge(&self, peer: &Peer, bytes: &[u8]) -> Option<(usize, Heard)> {
+        scratch::with_fields(|fields| match read_head(bytes, &self.limits, fields) {
+            Ok(None) => None,
+            Err(refusal) => Some((0, Err(refusal))),
+            Ok(Some(request)) => {
+                let heard = Instant::now();
+                let exchange = self.exchange(peer, heard);
+                let ask = Asked::of(&request);
+                let step = catch_unwind(AssertUnwindSafe(|| {
+                    self.service.decide(&request.head, &exchange)
+                }));
+                let decided = Decided { exchange, step, ask, heard };
+                Some((request.bytes, Ok(decided)))
+            }
+        })
+    }
+
+    /// Tells the service of the end of an exchange, and when that was.
+    pub(super) fn finished(&self, exchange: &Exchange, done: &mut Done) -> Instant {
+        let now = Instant::now();
+        done.took_ms = self.clock.mono_at(now.into_std()).since(exchange.now.mono);
+        self.sink.add(Counter::ResponseBytes, done.bytes);
+        let finished = || self.service.finished(exchange, done);
+        if catch_unwind(AssertUnwindSafe(finished)).is_err() {
+            self.sink.inc(Counter::Panics);
+        }
+        now
+    }
+}
+
+impl Asked {
+    fn of(request: &Request<'_>) -> Asked {
+        Asked {
+            is_head: request.head.method == Method::HEAD,
+            is_old: request.head.version == Version::HTTP_10,
+            persistent: request.persistent,
+            expects_continue: request.expects_continue,
+            body: request.head.body,
+        }
+    }
+}
+
+/// An exchange that has to wait: however it ends, even if its connection is dropped, the service
+/// hears of it once.
+pub(super) struct Open<'a, S: Service> {
+    door: &'a Door<S>,
+    exchange: &'a Exchange,
+    pub done: Done,
+}
+
+impl<'a, S: Service> Open<'a, S> {
+    pub(super) fn new(door: &'a Door<S>, exchange: &'a Exchange, done: Done) -> Open<'a, S> {
+        Open { door, exchange, done }
+    }
+}
+
+impl<S: Service> Drop for Open<'_, S> {
+    fn drop(&mut self) {
+        self.door.finished(self.exchange, &mut self.done);
+    }
+}
