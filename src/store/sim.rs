@@ -199,6 +199,11 @@ impl Store for Sim {
         })
     }
 
+    /// The first server forgets nothing; those that take over may.
+    fn forgets(&self) -> bool {
+        self.lock().server != ServerId::default()
+    }
+
     fn health(&self) -> Result<(), String> {
         match self.lock().always {
             Some(Fault::Down) => Err("the simulated store is down".to_owned()),

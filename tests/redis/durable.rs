@@ -3,7 +3,7 @@
 use penstock::config::units::Span;
 use penstock::ledger::Op;
 use penstock::outcome::Verdict;
-use penstock::store::StoreError;
+use penstock::store::{Store, StoreError};
 
 use crate::rig::{Node, one, opened, outcome, until};
 use crate::server::Server;
