@@ -15,7 +15,6 @@ use crate::ident::ClaimId;
 use crate::journal::Event;
 use crate::ledger::{ClaimBatch, Claimed, Op, OpResult, RecordKind, Reply, Try};
 use crate::metrics::Counter;
-use crate::outcome::Verdict;
 use crate::store::StoreError;
 
 /// A claim in the queue.
@@ -48,6 +47,10 @@ pub(super) async fn run(shared: Arc<Shared>, desk: Arc<Desk>, mut queue: mpsc::R
         if !shared.is_open() {
             batch.drain(..).for_each(|waiting| tell(waiting, Claim::Unavailable));
         }
+        if shared.is_learning(&desk.sale) {
+            let learning = |waiting| tell(waiting, Claim::Refused(Claimed::Learning));
+            batch.drain(..).for_each(learning);
+        }
         if !batch.is_empty() {
             let claim = |waiting| Flying { claim: ClaimId::random(), waiting };
             fly(&shared, &desk, batch.drain(..).map(claim).collect()).await;
@@ -63,6 +66,8 @@ async fn fly(shared: &Arc<Shared>, desk: &Arc<Desk>, flying: Vec<Flying>) {
         node: shared.node,
         not_after,
         claim_ttl_ms: shared.limits.claim_ttl_ms,
+        reported: shared.reported(&desk.sale),
+        fence: shared.facts.fence(&desk.sale),
         tries: flying.iter().map(Flying::to_try).collect(),
     });
     match shared.call(&desk.sale, op, shared.limits.claim_deadline).await {
@@ -80,7 +85,10 @@ async fn fly(shared: &Arc<Shared>, desk: &Arc<Desk>, flying: Vec<Flying>) {
             tracing::error!("the store's answer to claims of {} makes no sense", desk.sale);
             undo(shared, desk, flying, not_after);
         }
-        Err(StoreError::MaybeApplied) => undo(shared, desk, flying, not_after),
+        // Nobody is sent whose admission a failover may lose; its record stands, and is undone.
+        Err(StoreError::MaybeApplied | StoreError::NotDurable) => {
+            undo(shared, desk, flying, not_after)
+        }
         Err(StoreError::NotSent(_)) => refuse(flying),
         Err(StoreError::Refused(text)) => {
             tracing::error!("claims of {}: the store refused them: {text}", desk.sale);
@@ -120,12 +128,13 @@ async fn settle(
             shared.sink.inc(Counter::AdmissionsUndone);
             past.event = Event::Failed;
             let line = past.line(claim, time.ledger);
-            shared.undo(desk, past.resolution(claim, Verdict::Failed, None), None, Some(line));
+            shared.undo(desk, claim, &past, None, Some(line));
             tell(waiting, Claim::Unavailable);
             continue;
         }
         shared.sink.inc(Counter::Admitted);
         shared.memory.note(claim, &past, time.mono);
+        shared.facts.note(claim, &past, Some(deadline), time.mono);
         let permit = Permit::new(shared.clone(), desk.clone(), claim, past, deadline);
         tell(waiting, Claim::Admitted(permit));
     }
@@ -135,8 +144,7 @@ async fn settle(
 fn undo(shared: &Shared, desk: &Desk, flying: Vec<Flying>, not_after: UnixMs) {
     for flying in flying {
         let past = flying.past(shared, 0, not_after);
-        let resolution = past.resolution(flying.claim, Verdict::Failed, None);
-        shared.undo(desk, resolution, Some(not_after), None);
+        shared.undo(desk, flying.claim, &past, Some(not_after), None);
         tell(flying.waiting, Claim::Unavailable);
     }
 }

@@ -414,6 +414,27 @@ pub struct Store {
     pub batch_max: u32,
     /// Claims that wait for a batch.
     pub queue_max: u32,
+    /// So many replicas must have acknowledged an admission before it is sent, so that a failover does
+    /// not lose it; 0: none. Every batch of claims takes a round trip to the replicas longer.
+    #[schemars(range(max = 8))]
+    pub wait_replicas: u32,
+    /// How long a batch of claims waits for the replicas; without them it is refused and undone.
+    #[schemars(extend("x-min" = "1ms", "x-max" = "10s"))]
+    pub wait_timeout: Span,
+    /// When replicas have been missing for so long, purchases go on without them: a server that has
+    /// just taken over has none. Until then nobody is admitted; `365d` means never.
+    #[schemars(extend("x-max" = "365d"))]
+    pub wait_alone: Span,
+    /// How a ledger that may have forgotten admissions is found out: `server` asks Redis in every
+    /// script which server it is; `sequence` compares a number that rises with every purchase, for
+    /// Redis behind a proxy that hides `INFO` or answers it for another server. That is weaker: a
+    /// loss shows only to nodes that have seen a higher number.
+    pub fence: StoreFence,
+    /// When the ledger may have forgotten something nobody is admitted for so long, while the nodes
+    /// re-assert what they know; less where all nodes that live have done it. A node that comes later
+    /// may have admitted what others admit again by then: leave time to connect, at most 2 s.
+    #[schemars(extend("x-min" = "100ms", "x-max" = "1m"))]
+    pub learn: Span,
 }
 
 impl Default for Store {
@@ -432,8 +453,23 @@ impl Default for Store {
             poll: Span::from_ms(500),
             batch_max: 64,
             queue_max: 1_024,
+            wait_replicas: 0,
+            wait_timeout: Span::from_ms(50),
+            wait_alone: Span::from_secs(5),
+            fence: StoreFence::Server,
+            learn: Span::from_secs(5),
         }
     }
+}
+
+/// How a ledger that forgot something is found out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum StoreFence {
+    /// By the server's identity.
+    Server,
+    /// By the number of changes alone.
+    Sequence,
 }
 
 impl Store {
@@ -735,9 +771,29 @@ pub struct Sale {
     /// What becomes of units that come back after the sale was sold out.
     #[serde(default)]
     pub restock: Restock,
+    /// With `restock = "auto"`: a pool that is sold out opens again when so many of its units have come
+    /// back. Fewer wait for `penstock sale restock`.
+    #[serde(default = "Sale::restock_batch_default")]
+    #[schemars(range(min = 1, max = 1_000_000_000))]
+    pub restock_batch: u64,
+    /// With `restock = "auto"`: a batch that has come back waits so long for more, so that the sale
+    /// does not open again for every single unit.
+    #[serde(default = "Sale::restock_debounce_default")]
+    #[schemars(extend("x-max" = "1d"))]
+    pub restock_debounce: Span,
 }
 
 impl Sale {
+    /// Default of `restock_batch`.
+    pub fn restock_batch_default() -> u64 {
+        1
+    }
+
+    /// Default of `restock_debounce`.
+    pub fn restock_debounce_default() -> Span {
+        Span::from_secs(30)
+    }
+
     fn overshoot_default() -> f64 {
         1.0
     }
@@ -772,7 +828,9 @@ impl Default for PerUser {
 }
 
 /// What becomes of units that come back after the latch.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Restock {
     /// They stay back; `sold_out` is final.
@@ -780,6 +838,8 @@ pub enum Restock {
     /// `penstock sale restock` sells them.
     #[default]
     Manual,
+    /// They are sold by themselves, in batches: see `restock_batch` and `restock_debounce`.
+    Auto,
 }
 
 /// The page cache.

@@ -16,6 +16,7 @@ mod cluster;
 mod context;
 mod decode;
 mod dial;
+mod durable;
 mod encode;
 mod fault;
 pub mod keys;
@@ -40,12 +41,15 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
-use self::decode::Answer;
+use self::decode::{Answer, Said};
+use self::durable::Durable;
+use self::encode::Context;
 use self::fault::Fault;
 use self::keys::Part;
 use self::pages::Pages;
 use self::routes::Routes;
 use self::scripts::Family;
+use self::shop::Position;
 use self::slot::Slot;
 use self::target::Target;
 use super::{BoxFuture, Store, StoreError};
@@ -78,6 +82,13 @@ pub struct Redis {
     /// Sales that changed, for the bus. Beyond its bound the poll tells.
     changed: mpsc::Sender<SaleId>,
     pages: Pages,
+    clock: Clock,
+    /// How many copies an admission needs.
+    durable: Durable,
+    /// Whether scripts ask which server they run in.
+    asks_server: bool,
+    /// How far the shop's commands of each sale were read, as far as this node knows.
+    cursors: Mutex<BTreeMap<SaleId, Position>>,
     /// Sales whose keys make no sense, and why.
     broken: Mutex<BTreeMap<SaleId, String>>,
     /// The supervisor of the connections and the publisher; they end with the store.
@@ -104,6 +115,10 @@ impl Redis {
             sink,
             changed,
             pages: Pages::default(),
+            clock,
+            durable: Durable::of(settings),
+            asks_server: settings.fence == schema::StoreFence::Server,
+            cursors: Mutex::default(),
             broken: Mutex::default(),
             _tasks: [supervisor, publisher].map(AbortOnDropHandle::new),
         }))
@@ -132,8 +147,21 @@ impl Redis {
         {
             return Ok(reply);
         }
-        let (family, args) = encode::encode(&op);
-        let answer = self.told(sale, family, &args, end).await?;
+        if let Op::Reassert(said) = &op
+            && said.known.is_some()
+        {
+            self.list(sale, end).await?;
+        }
+        let context = self.context(sale);
+        let (family, args) = encode::encode(&op, &context);
+        let wait = match family {
+            Family::Claim => self.durable.wait(self.clock.mono()),
+            _ => None,
+        };
+        let answer = match wait {
+            Some(wait) => self.told_durably(sale, &args, &wait, end).await?,
+            None => self.told(sale, family, &args, end).await?,
+        };
         decode::reply(sale, &op, answer).map_err(|fault| self.unread(sale, family, fault))
     }
 
@@ -160,11 +188,30 @@ impl Redis {
         if let Some(why) = declare::rival(sale, said, all, own.now) {
             return refused(why);
         }
+        self.list(sale, end).await?;
+        Ok(None)
+    }
+
+    /// Puts a sale on the list of sales.
+    async fn list(&self, sale: &SaleId, end: Instant) -> Result<(), StoreError> {
         let mut add = redis::cmd("SADD");
         add.arg(keys::SALES).arg(sale.to_string());
         let slot = Slot::of_key(keys::SALES);
         self.routes.send(slot, &add, end).await.map_err(|fault| self.blame_sales(fault))?;
-        Ok(None)
+        Ok(())
+    }
+
+    fn context(&self, sale: &SaleId) -> Context {
+        let cursors = self.cursors.lock().unwrap_or_else(PoisonError::into_inner);
+        let cursor = cursors.get(sale).map(Position::to_string).unwrap_or_default();
+        Context { asks_server: self.asks_server, cursor }
+    }
+
+    /// How far the shop's commands were read, so that a ledger that forgets it takes none twice.
+    fn note_cursor(&self, sale: &SaleId, cursor: Position) {
+        let mut cursors = self.cursors.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = cursors.entry(sale.clone()).or_default();
+        *known = cursor.max(*known);
     }
 
     /// Every sale but `sale`. One whose keys make no sense has no activity that we know of.
@@ -209,6 +256,51 @@ impl Redis {
         };
         if answer.is_changed {
             let _ = self.changed.try_send(sale.clone());
+        }
+        Ok(answer)
+    }
+
+    /// Claims, and waits for the replicas on the same connection: another one knows of no writes, and
+    /// would say at once that all is well.
+    async fn told_durably(
+        &self,
+        sale: &SaleId,
+        args: &[String],
+        wait: &redis::Cmd,
+        end: Instant,
+    ) -> Result<Answer, StoreError> {
+        let both = |script| {
+            let mut both = redis::pipe();
+            both.add_command(script).add_command(wait.clone());
+            both
+        };
+        let mut said =
+            self.link.send_all(&both(scripts::by_hash(Family::Claim, sale, args)), end).await?;
+        if let Some(Value::ServerError(error)) = said.first()
+            && Fault::of_server(error).is_no_script()
+        {
+            said =
+                self.link.send_all(&both(scripts::by_text(Family::Claim, sale, args)), end).await?;
+        }
+        let [value, acknowledged] =
+            <[Value; 2]>::try_from(said).map_err(|_| fault::odd("not two answers"))?;
+        if let Value::ServerError(error) = &value {
+            return Err(self.blame(sale, Fault::of_server(error), end).await);
+        }
+        let answer =
+            decode::answer(sale, value).map_err(|fault| self.unread(sale, Family::Claim, fault))?;
+        if answer.is_changed {
+            let _ = self.changed.try_send(sale.clone());
+        }
+        let acknowledged = match acknowledged {
+            Value::Int(n) => u64::try_from(n).unwrap_or(0),
+            _ => 0,
+        };
+        let is_admitted = |words: &String| words.starts_with("admitted");
+        let has_admitted =
+            matches!(&answer.result, Said::Words(all) if all.iter().any(is_admitted));
+        if has_admitted && !self.durable.judge(acknowledged, self.clock.mono(), &self.sink) {
+            return Err(StoreError::NotDurable);
         }
         Ok(answer)
     }

@@ -1,19 +1,19 @@
 //! A node's store, a sale, and words for what tests do with them.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use penstock::clock::{Clock, UnixMs};
 use penstock::config::schema::{self, PerUser, Pool, Restock};
-use penstock::config::units::Time;
+use penstock::config::units::{Span, Time};
 use penstock::ident::{AttemptId, ClaimId, Name, NodeId, SaleId, Salt, UserKey};
 use penstock::ledger::{
-    ClaimBatch, Claimed, Declare, Declared, Op, OpResult, Record, RecordKind, Reply, Resolution,
-    Try,
+    ClaimBatch, Claimed, Declare, Declared, Fence, Op, OpResult, Reassert, Record, RecordKind,
+    Reply, Resolution, Try,
 };
 use penstock::metrics::Sink;
 use penstock::outcome::Verdict;
-use penstock::sale::{Declaration, SaleBook, SaleState};
+use penstock::sale::{Declaration, Mark, SaleBook, SaleState};
 use penstock::store::redis::Redis;
 use penstock::store::{Store, StoreError};
 
@@ -28,6 +28,8 @@ pub struct Node {
     pub clock: Clock,
     pub id: NodeId,
     pub book: Arc<SaleBook>,
+    /// The generation of the ledger's memory that this node met last: it has nothing to re-assert.
+    mark: Mutex<Option<Mark>>,
     mirror: Option<tokio::task::JoinHandle<()>>,
 }
 
@@ -39,7 +41,7 @@ impl Node {
         let clock = Clock::system();
         let store = Redis::open(settings, clock.clone(), Sink::detached()).expect("good settings");
         let book = Arc::new(SaleBook::new());
-        Node { store, clock, id: NodeId::random(), book, mirror: None }
+        Node { store, clock, id: NodeId::random(), book, mark: Mutex::default(), mirror: None }
     }
 
     /// A connected node.
@@ -64,7 +66,11 @@ impl Node {
     }
 
     pub async fn try_call(&self, op: Op) -> Result<Reply, StoreError> {
-        self.store.call(&sale(), op, DEADLINE).await
+        let reply = self.store.call(&sale(), op, DEADLINE).await;
+        if let Ok(Reply { state: Some(state), .. }) = &reply {
+            *self.mark.lock().expect("a mark") = Some(state.mark());
+        }
+        reply
     }
 
     pub async fn call(&self, op: Op) -> Reply {
@@ -87,7 +93,24 @@ impl Node {
 
     pub fn batch(&self, tries: Vec<Try>) -> ClaimBatch {
         let not_after = UnixMs(u64::MAX);
-        ClaimBatch { node: self.id, not_after, claim_ttl_ms: 3_600_000, tries }
+        ClaimBatch {
+            node: self.id,
+            not_after,
+            claim_ttl_ms: 3_600_000,
+            reported: *self.mark.lock().expect("a mark"),
+            fence: Fence { learn_ms: 2_000, seen: 0 },
+            tries,
+        }
+    }
+
+    /// Says to the ledger that this node lives and has nothing more to re-assert.
+    pub async fn report(&self) {
+        for _ in 0..2 {
+            let reported = *self.mark.lock().expect("a mark");
+            let fence = Fence { learn_ms: 2_000, seen: 0 };
+            let said = Reassert { node: self.id, fence, reported, ..Reassert::default() };
+            self.call(Op::Reassert(Box::new(said))).await;
+        }
     }
 
     pub async fn state(&self) -> SaleState {
@@ -141,6 +164,8 @@ pub fn declaration(now: UnixMs, stock: u64) -> Declaration {
         overshoot: 1.0,
         pools: [(name("default"), Pool { stock })].into(),
         restock: Restock::Manual,
+        restock_batch: 1,
+        restock_debounce: Span::from_secs(30),
         revision: None,
     }
 }

@@ -185,7 +185,10 @@ impl Mirror {
             Said::Word(cursor) => cursor.parse().unwrap_or_default(),
             Said::Words(_) => Position::default(),
         };
-        let wish = Wish { want, have, last, cursor };
+        if answer.state.is_some() {
+            self.redis.note_cursor(sale, cursor);
+        }
+        let wish = Wish { want: good(want), have: good(have), last: good(last), cursor };
         match self.serve(sale, answer, wish).await {
             Ok(()) => self.redis.note_broken(sale, None),
             Err(StoreError::Refused(why)) => self.redis.note_broken(sale, Some(why)),
@@ -226,9 +229,8 @@ fn jittered(poll: Duration) -> Duration {
     poll.mul_f64(rand::random_range(0.8..=1.2))
 }
 
-const LOST: &str = "its ledger is gone from Redis: nobody is admitted. Restore the data of Redis; if it \
-                    is lost, declare the units that are left with `penstock sale put` and start every \
-                    node again";
+const LOST: &str = "its ledger is gone from Redis: nobody is admitted until the nodes have made it again \
+                    from what they know";
 
 /// Messages of the bus that wait.
 const WORDS_MAX: usize = 1_024;
