@@ -217,32 +217,37 @@ fn op(step: &Step, now: UnixMs, states: &[SaleState]) -> Op {
             revision: says.revision,
         }),
         Step::Control(word) => Op::Control(word.clone()),
-        Step::Reassert(said) => Op::Reassert(Box::new(Reassert {
-            node: NodeId([said.node; 8]),
-            runs: vec![NodeId([said.node + 1; 8])],
-            fence: Fence { learn_ms: 8, seen: said.seen },
-            known: said.recalls.and_then(|back| states.iter().rev().nth(back).cloned()),
-            peers: vec![NodeId([9; 8]), NodeId([0; 8])],
-            ids: vec!["a".to_owned(), format!("n{}", said.seen)],
-            claims: said
-                .claims
-                .iter()
-                .map(|(claim, who, attempt, pool, units, verdict, ms)| Assertion {
-                    claim: ClaimId([*claim; 12]),
-                    user: user(u32::from(*who)),
-                    attempt: AttemptId([*attempt; 16]),
-                    pool: name(POOLS[*pool]),
-                    units: *units,
-                    node: NodeId([said.node; 8]),
-                    verdict: *verdict,
-                    deadline: at(now, *ms),
-                })
-                .collect(),
-            reported: states.last().filter(|_| said.is_last).map(SaleState::mark),
-            is_roll_call: said.is_roll_call,
-        })),
+        Step::Reassert(said) => reassert(said, now, states),
         Step::Read | Step::Moves | Step::Gone => Op::Read,
     }
+}
+
+fn reassert(said: &Tells, now: UnixMs, states: &[SaleState]) -> Op {
+    let at = |from: UnixMs, ms: i64| UnixMs(from.0.saturating_add_signed(ms));
+    Op::Reassert(Box::new(Reassert {
+        node: NodeId([said.node; 8]),
+        runs: vec![NodeId([said.node + 1; 8])],
+        fence: Fence { learn_ms: 8, seen: said.seen },
+        known: said.recalls.and_then(|back| states.iter().rev().nth(back).cloned()),
+        peers: vec![NodeId([9; 8]), NodeId([0; 8])],
+        ids: vec!["a".to_owned(), format!("n{}", said.seen)],
+        claims: said
+            .claims
+            .iter()
+            .map(|(claim, who, attempt, pool, units, verdict, ms)| Assertion {
+                claim: ClaimId([*claim; 12]),
+                user: user(u32::from(*who)),
+                attempt: AttemptId([*attempt; 16]),
+                pool: name(POOLS[*pool]),
+                units: *units,
+                node: NodeId([said.node; 8]),
+                verdict: *verdict,
+                deadline: at(now, *ms),
+            })
+            .collect(),
+        reported: states.last().filter(|_| said.is_last).map(SaleState::mark),
+        is_roll_call: said.is_roll_call,
+    }))
 }
 
 /// When sequences begin.

@@ -66,6 +66,9 @@ async fn killed_and_restarted_in_mid_sale_it_has_forgotten_nothing() {
     .await;
     server.run();
     until("the node is healthy", async || node.store.health().is_ok()).await;
+    // It cannot know that it has forgotten nothing.
+    assert_eq!(node.claim(vec![one(99)]).await, [Claimed::Learning]);
+    node.report().await;
     let second = node.claim((0..100).map(one).collect()).await;
     let admitted = second.iter().filter(|c| matches!(c, Claimed::Admitted { .. })).count();
     assert_eq!(admitted, 40);

@@ -184,36 +184,48 @@ fn op(one: Move, now: u64, dealt: &mut Vec<Try>) -> Op {
             })
         }
         Move::Reassert { node, seen, recalls, said, is_last } => {
-            let recent = |back: usize| dealt.len().checked_sub(back + 1).map(|at| &dealt[at]);
-            let claims = said.into_iter().filter_map(|(back, verdict, ms)| {
-                let one = recent(back)?.clone();
-                Some(Assertion {
-                    claim: one.claim,
-                    user: one.user,
-                    attempt: one.attempt,
-                    pool: one.pool,
-                    units: one.units,
-                    node: NodeId([1; 8]),
-                    verdict,
-                    deadline: UnixMs(now - 5 + ms),
-                })
-            });
-            let claims = claims.collect();
-            Op::Reassert(Box::new(Reassert {
-                node: NodeId([node; 8]),
-                runs: vec![NodeId([node + 1; 8])],
-                fence: Fence { learn_ms: 6, seen },
-                // Which of the states so far: `aimed` puts it here.
-                known: recalls.map(|back| recalled(back.into())),
-                peers: vec![NodeId([4; 8])],
-                ids: vec![format!("id-{seen}-{node}")],
-                claims,
-                reported: is_last.then(Mark::default),
-                is_roll_call: seen == 4,
-            }))
+            reassert(node, seen, recalls, said, is_last, now, dealt)
         }
         Move::Read => Op::Read,
     }
+}
+
+fn reassert(
+    node: u8,
+    seen: u64,
+    recalls: Option<u8>,
+    said: Vec<Said>,
+    is_last: bool,
+    now: u64,
+    dealt: &[Try],
+) -> Op {
+    let recent = |back: usize| dealt.len().checked_sub(back + 1).map(|at| &dealt[at]);
+    let claims = said.into_iter().filter_map(|(back, verdict, ms)| {
+        let one = recent(back)?.clone();
+        Some(Assertion {
+            claim: one.claim,
+            user: one.user,
+            attempt: one.attempt,
+            pool: one.pool,
+            units: one.units,
+            node: NodeId([1; 8]),
+            verdict,
+            deadline: UnixMs(now - 5 + ms),
+        })
+    });
+    let claims = claims.collect();
+    Op::Reassert(Box::new(Reassert {
+        node: NodeId([node; 8]),
+        runs: vec![NodeId([node + 1; 8])],
+        fence: Fence { learn_ms: 6, seen },
+        // Which of the states so far: `aimed` puts it here.
+        known: recalls.map(|back| recalled(back.into())),
+        peers: vec![NodeId([4; 8])],
+        ids: vec![format!("id-{seen}-{node}")],
+        claims,
+        reported: is_last.then(Mark::default),
+        is_roll_call: seen == 4,
+    }))
 }
 
 /// Stands for a state of the past, `back` operations ago.
