@@ -104,7 +104,7 @@ impl Redis {
         sink: Sink,
     ) -> Result<Arc<Redis>, BadStore> {
         let target = Target::of(settings)?;
-        let routes = Arc::new(Routes::new(target, clock, sink.clone()));
+        let routes = Arc::new(Routes::new(target, clock.clone(), sink.clone()));
         let (changed, told) = mpsc::channel(CHANGED_MAX);
         let supervised = routes.clone();
         let supervisor = tokio::spawn(async move { supervised.supervise().await });
@@ -269,31 +269,26 @@ impl Redis {
         wait: &redis::Cmd,
         end: Instant,
     ) -> Result<Answer, StoreError> {
-        let both = |script| {
-            let mut both = redis::pipe();
-            both.add_command(script).add_command(wait.clone());
-            both
+        let slot = Slot::of_sale(sale);
+        let by_hash = scripts::by_hash(Family::Claim, sale, args);
+        let said = match self.routes.send_then(slot, &by_hash, wait, end).await {
+            Err(fault) if fault.is_no_script() => {
+                let by_text = scripts::by_text(Family::Claim, sale, args);
+                self.routes.send_then(slot, &by_text, wait, end).await
+            }
+            done => done,
         };
-        let mut said =
-            self.link.send_all(&both(scripts::by_hash(Family::Claim, sale, args)), end).await?;
-        if let Some(Value::ServerError(error)) = said.first()
-            && Fault::of_server(error).is_no_script()
-        {
-            said =
-                self.link.send_all(&both(scripts::by_text(Family::Claim, sale, args)), end).await?;
-        }
-        let [value, acknowledged] =
-            <[Value; 2]>::try_from(said).map_err(|_| fault::odd("not two answers"))?;
-        if let Value::ServerError(error) = &value {
-            return Err(self.blame(sale, Fault::of_server(error), end).await);
-        }
+        let (value, acknowledged) = match said {
+            Ok(values) => values,
+            Err(fault) => return Err(self.blame(sale, fault, end).await),
+        };
         let answer =
             decode::answer(sale, value).map_err(|fault| self.unread(sale, Family::Claim, fault))?;
         if answer.is_changed {
             let _ = self.changed.try_send(sale.clone());
         }
         let acknowledged = match acknowledged {
-            Value::Int(n) => u64::try_from(n).unwrap_or(0),
+            Some(Value::Int(n)) => u64::try_from(n).unwrap_or(0),
             _ => 0,
         };
         let is_admitted = |words: &String| words.starts_with("admitted");

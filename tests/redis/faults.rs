@@ -327,7 +327,7 @@ async fn a_master_that_is_demoted_admits_nobody_until_it_is_one_again() {
         let error = node.store.call(&sale(), op, DEADLINE).await;
         match error.expect_err("a replica admits nobody") {
             StoreError::NotSent(_) | StoreError::Refused(_) => {}
-            StoreError::MaybeApplied => panic!("a refusal is not unknown"),
+            StoreError::MaybeApplied | StoreError::NotDurable => panic!("a refusal is not unknown"),
         }
     }
     until("health says why", async || {

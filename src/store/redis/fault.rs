@@ -74,7 +74,7 @@ impl Fault {
     pub(super) fn text(self) -> String {
         match StoreError::from(self) {
             StoreError::Refused(why) | StoreError::NotSent(why) => why,
-            StoreError::MaybeApplied => "no answer".into(),
+            StoreError::MaybeApplied | StoreError::NotDurable => "no answer".into(),
         }
     }
 

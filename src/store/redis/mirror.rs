@@ -188,7 +188,7 @@ impl Mirror {
         if answer.state.is_some() {
             self.redis.note_cursor(sale, cursor);
         }
-        let wish = Wish { want: good(want), have: good(have), last: good(last), cursor };
+        let wish = Wish { want, have, last, cursor };
         match self.serve(sale, answer, wish).await {
             Ok(()) => self.redis.note_broken(sale, None),
             Err(StoreError::Refused(why)) => self.redis.note_broken(sale, Some(why)),

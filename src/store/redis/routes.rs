@@ -37,6 +37,24 @@ enum Way {
     Cluster(Cluster),
 }
 
+/// One command, and perhaps one that goes with it.
+#[derive(Clone, Copy)]
+struct Call<'a> {
+    cmd: &'a Cmd,
+    then: Option<&'a Cmd>,
+}
+
+impl Call<'_> {
+    async fn send(self, link: &Link, end: Instant) -> Result<(Value, Option<Value>), Fault> {
+        let Some(then) = self.then else { return Ok((link.send(self.cmd, end).await?, None)) };
+        let mut both = redis::pipe();
+        both.add_command(self.cmd.clone()).add_command(then.clone());
+        let mut answers = link.send_all(&both, end).await?.into_iter();
+        let first = answers.next().unwrap_or(Err(Fault::Maybe))?;
+        Ok((first, answers.next().and_then(Result::ok)))
+    }
+}
+
 impl Routes {
     /// Must be called inside the runtime on which the connections shall live.
     pub(super) fn new(target: Target, clock: Clock, sink: Sink) -> Routes {
@@ -64,10 +82,31 @@ impl Routes {
 
     /// Sends one command and waits for its answer until `end`.
     pub(super) async fn send(&self, slot: Slot, cmd: &Cmd, end: Instant) -> Result<Value, Fault> {
+        self.deliver(slot, Call { cmd, then: None }, end).await.map(|(value, _)| value)
+    }
+
+    /// The same, and sends `then` behind it on the same connection. `None` in place of its answer
+    /// where it was refused, or not sent because the slot is being moved.
+    pub(super) async fn send_then(
+        &self,
+        slot: Slot,
+        cmd: &Cmd,
+        then: &Cmd,
+        end: Instant,
+    ) -> Result<(Value, Option<Value>), Fault> {
+        self.deliver(slot, Call { cmd, then: Some(then) }, end).await
+    }
+
+    async fn deliver(
+        &self,
+        slot: Slot,
+        call: Call<'_>,
+        end: Instant,
+    ) -> Result<(Value, Option<Value>), Fault> {
         let (mut ask, mut hops, mut pause) = (None, 0, PAUSE_MIN);
         loop {
-            let fault = match self.once(slot, cmd, ask.take(), end).await {
-                Ok(value) => return Ok(value),
+            let fault = match self.once(slot, call, ask.take(), end).await {
+                Ok(values) => return Ok(values),
                 Err(fault) => fault,
             };
             let again = match (fault.again(), &self.way) {
@@ -201,24 +240,24 @@ impl Routes {
     async fn once(
         &self,
         slot: Slot,
-        cmd: &Cmd,
+        call: Call<'_>,
         ask: Option<Host>,
         end: Instant,
-    ) -> Result<Value, Fault> {
+    ) -> Result<(Value, Option<Value>), Fault> {
         let cluster = match &self.way {
-            Way::Link(link) => return link.send(cmd, end).await,
+            Way::Link(link) => return call.send(link, end).await,
             Way::Cluster(cluster) => cluster,
         };
         match ask {
             None => {
                 let link = cluster.of_slot(slot)?;
                 link.ready(end).await;
-                link.send(cmd, end).await
+                call.send(&link, end).await
             }
             Some(host) => {
                 let link = cluster.to(&host, true);
                 link.ready(end).await;
-                link.send_asking(cmd, end).await
+                Ok((link.send_asking(call.cmd, end).await?, None))
             }
         }
     }
