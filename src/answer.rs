@@ -313,7 +313,7 @@ fn patch(kind: SlotKind, fill: &Fill, out: &mut [u8]) {
         SlotKind::MaxAge => number(fill.max_age_s.into(), out),
         SlotKind::RetryAfter => number(fill.retry_after_ms.div_ceil(1000).into(), out),
         SlotKind::RetryAfterMs => number(fill.retry_after_ms.into(), out),
-        SlotKind::ServerTime => number(fill.now.ledger.0, out),
+        SlotKind::ServerTime => out.copy_from_slice(&server_time(fill.now.ledger)),
         SlotKind::AgeMs => number(fill.age_ms.into(), out),
         SlotKind::RequestId => {
             for (pair, byte) in out.chunks_exact_mut(2).zip(fill.request.0) {
@@ -331,8 +331,8 @@ fn number(value: u64, out: &mut [u8]) {
         out.fill(b'9');
         return;
     }
-    let (digits, padding) = out.split_at_mut(width);
-    padding.fill(b' ');
+    out.copy_from_slice(&[b' '; 32][..out.len()]);
+    let digits = &mut out[..width];
     let mut rest = value;
     // Two digits for one division.
     let mut pairs = digits.rchunks_exact_mut(2);
@@ -344,6 +344,19 @@ fn number(value: u64, out: &mut [u8]) {
     if let [first] = pairs.into_remainder() {
         *first = b'0' + rest as u8;
     }
+}
+
+/// The ledger's clock, formatted once per millisecond and thread.
+fn server_time(ledger: UnixMs) -> [u8; 13] {
+    thread_local! {
+        static LAST: std::cell::Cell<(u64, [u8; 13])> = const { std::cell::Cell::new((u64::MAX, [b' '; 13])) };
+    }
+    let (ms, mut text) = LAST.get();
+    if ms != ledger.0 {
+        number(ledger.0, &mut text);
+        LAST.set((ledger.0, text));
+    }
+    text
 }
 
 /// The wall clock as RFC 9110 section 5.6.7 writes it, formatted once per second and thread.

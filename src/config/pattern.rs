@@ -15,6 +15,8 @@ use crate::ident::Name;
 pub struct Pattern {
     text: String,
     segments: Vec<Segment>,
+    /// The text behind the last placeholder, by which most other paths are told apart at once.
+    tail: String,
 }
 
 /// What a path that matched says.
@@ -66,7 +68,7 @@ impl Pattern {
         if count(Hole::City) > 1 {
             return Err("a path must contain `{city}` at most once".to_owned());
         }
-        Ok(Pattern { text: text.to_owned(), segments })
+        Ok(Pattern { text: text.to_owned(), tail: tail(&segments), segments })
     }
 
     /// The pattern as it was written.
@@ -87,6 +89,9 @@ impl Pattern {
     /// What `path` (without its query) says, if it matches exactly as it stands. Paths with dot
     /// segments or escapes, and those under `/_penstock/`, match nothing.
     pub fn matches<'p>(&self, path: &'p str) -> Option<Captures<'p>> {
+        if !path.ends_with(&self.tail) {
+            return None;
+        }
         let mut rest = Some(path.strip_prefix('/')?);
         let (mut activity, mut city) = (None, None);
         for (at, segment) in self.segments.iter().enumerate() {
@@ -216,6 +221,18 @@ impl Segment {
             }
         }
     }
+}
+
+/// The text behind the last placeholder.
+fn tail(segments: &[Segment]) -> String {
+    let mut tail = String::new();
+    for segment in segments {
+        match segment.hole {
+            Some(_) => tail = segment.after.clone(),
+            None => tail = format!("{tail}/{}", segment.before),
+        }
+    }
+    tail
 }
 
 /// Takes the first segment off. A plain loop: segments are too short for a search by words.

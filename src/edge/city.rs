@@ -26,15 +26,15 @@ impl Cities {
     /// are, counts as absent.
     pub(super) fn of<'a>(&self, head: &Head<'a>, captures: &Captures<'a>) -> Option<&'a str> {
         self.sources.iter().find_map(|source| {
-            let said = match source {
-                CitySource::Path => captures.city?.as_bytes(),
-                CitySource::Part(Part::Query(name)) => head.query_param(name)?.as_bytes(),
-                CitySource::Part(Part::Cookie(name)) => head.cookie(name)?,
-                CitySource::Part(Part::Header(name)) => head.field(name)?,
+            let text = |said: Option<&'a [u8]>| std::str::from_utf8(said?).ok();
+            let city = match source {
+                CitySource::Path => captures.city?,
+                CitySource::Part(Part::Query(name)) => head.query_param(name)?,
+                CitySource::Part(Part::Cookie(name)) => text(head.cookie(name))?,
+                CitySource::Part(Part::Header(name)) => text(head.field(name))?,
             };
-            let city = std::str::from_utf8(said).ok()?;
             let is_known = self.known.is_empty() || self.known.contains(city);
-            (Name::is_valid(said) && is_known).then_some(city)
+            (Name::is_valid(city.as_bytes()) && is_known).then_some(city)
         })
     }
 

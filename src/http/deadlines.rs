@@ -77,6 +77,8 @@ impl Deadlines {
         let place = &mut self.places[at as usize];
         place.due = due;
         if due <= self.swept {
+            let queued = mem::replace(&mut place.queued, NEVER);
+            self.order.remove(&(queued, at));
             return Wait::Past;
         }
         match &mut place.waker {

@@ -1,6 +1,7 @@
 //! A validated request head, borrowed from the connection's buffer or from an HTTP/2 request.
 
 use http::{Method, Version};
+use memchr::memchr;
 
 /// One field line: the name as it was sent, and the value without surrounding white space.
 #[derive(Clone, Copy, Debug)]
@@ -70,7 +71,7 @@ impl<'a> Head<'a> {
                 while line.is_empty() {
                     line = lines.next()?;
                 }
-                let (pair, rest) = match line.iter().position(|b| *b == b';') {
+                let (pair, rest) = match memchr(b';', line) {
                     Some(end) => (&line[..end], &line[end + 1..]),
                     None => (line, &line[..0]),
                 };

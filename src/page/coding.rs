@@ -1,5 +1,6 @@
 //! Content codings: which one a client gets, and how each is made once, at fill.
 
+use std::cell::RefCell;
 use std::io::Write;
 
 use bytes::Bytes;
@@ -56,8 +57,39 @@ impl Accept {
     /// Reads `Accept-Encoding` (RFC 9110 12.5.3). Without the field only identity is taken: old
     /// clients that cannot decode do not say so.
     pub fn of(head: &Head<'_>) -> Accept {
+        let mut lines = head.field_all("accept-encoding");
+        match (lines.next(), lines.next()) {
+            (None, _) => Accept::read([].into_iter()),
+            (Some(line), None) => Accept::remembered(line),
+            (Some(_), Some(_)) => Accept::read(head.field_all("accept-encoding")),
+        }
+    }
+
+    /// Reads one line, or remembers what it came to: a crowd uses a handful of browsers, and each of
+    /// them says the same in every request.
+    fn remembered(line: &[u8]) -> Accept {
+        const NONE: Option<(Box<[u8]>, Accept)> = None;
+        thread_local! {
+            static LAST: RefCell<[Option<(Box<[u8]>, Accept)>; 8]> = const { RefCell::new([NONE; 8]) };
+        }
+        LAST.with_borrow_mut(|last| {
+            let place = &mut last[line.len() % 8];
+            match place {
+                Some((said, accept)) if **said == *line => *accept,
+                _ => {
+                    let accept = Accept::read([line].into_iter());
+                    if line.len() <= REMEMBERED_BYTES_MAX {
+                        *place = Some((line.into(), accept));
+                    }
+                    accept
+                }
+            }
+        })
+    }
+
+    fn read<'a>(lines: impl Iterator<Item = &'a [u8]>) -> Accept {
         let (mut named, mut rest): ([Option<u16>; 4], _) = ([None; 4], None);
-        for line in head.field_all("accept-encoding") {
+        for line in lines {
             // Neither a coding nor a weight is ever quoted.
             for member in line.split(|b| *b == b',') {
                 let (name, weight) = weighted(member);
@@ -87,6 +119,9 @@ impl Accept {
             .unwrap_or(Coding::Identity)
     }
 }
+
+/// Longest `Accept-Encoding` that is remembered; browsers' are far shorter.
+const REMEMBERED_BYTES_MAX: usize = 128;
 
 /// Splits `gzip;q=0.5` into its name and 500. A weight that is none counts as 1.
 fn weighted(member: &[u8]) -> (&[u8], u16) {

@@ -53,8 +53,8 @@ fn strip_scheme(target: &str) -> Option<&str> {
 }
 
 fn cut_query(text: &str) -> (&str, Option<&str>) {
-    match text.split_once('?') {
-        Some((path, query)) => (path, Some(query)),
+    match text.bytes().position(|b| b == b'?') {
+        Some(at) => (&text[..at], Some(&text[at + 1..])),
         None => (text, None),
     }
 }
