@@ -43,13 +43,16 @@ pub enum Step {
     Gone,
 }
 
+/// Claim, user, attempt, pool, units, what became of it, and its deadline from now.
+pub type Asserted = (u8, u8, u8, usize, u32, Option<Verdict>, i64);
+
 /// What a node re-asserts; `recalls`: the sale as it was so many operations ago.
 #[derive(Clone, Debug)]
 pub struct Tells {
     pub node: u8,
     pub seen: u64,
     pub recalls: Option<usize>,
-    pub claims: Vec<(u8, u8, u8, usize, u32, Option<Verdict>, i64)>,
+    pub claims: Vec<Asserted>,
     pub is_last: bool,
     pub is_roll_call: bool,
 }
