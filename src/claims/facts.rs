@@ -96,30 +96,26 @@ impl Facts {
         };
         let mut sales = self.lock();
         let facet = sales.entry(past.sale.clone()).or_default();
-        let known = facet.claims.get(&claim).map(|fact| fact.deadline);
-        let deadline = deadline.or(known).or(past.admitted_at).unwrap_or_default();
-        let fact = Assertion {
-            claim,
-            user: past.user,
-            attempt: past.attempt,
-            pool: past.pool.clone(),
-            units: past.units,
-            node: past.node,
-            verdict,
-            deadline,
-        };
-        facet.claims.insert(claim, fact);
-        if verdict == Some(Verdict::Failed) {
-            facet.failed.push_back((claim, now));
+        facet.note(claim, past, verdict, deadline, now);
+    }
+
+    /// A claim was admitted that was sent when everything had been said to `told`. False where a report
+    /// began since then: it did not say this one, so the ledger may not have it, and nobody may be sent.
+    pub(super) fn admit(
+        &self,
+        claim: ClaimId,
+        past: &Past,
+        deadline: UnixMs,
+        now: MonoMs,
+        told: Option<Mark>,
+    ) -> bool {
+        let mut sales = self.lock();
+        let facet = sales.entry(past.sale.clone()).or_default();
+        let is_said = facet.reported == told;
+        if is_said {
+            facet.note(claim, past, None, Some(deadline), now);
         }
-        while let Some((old, at)) = facet.failed.front().copied()
-            && now.since(at) > FAILED_KEPT_MS
-        {
-            facet.failed.pop_front();
-            if facet.claims.get(&old).is_some_and(|f| f.verdict == Some(Verdict::Failed)) {
-                facet.claims.remove(&old);
-            }
-        }
+        is_said
     }
 
     /// An operator's command was applied.
@@ -248,6 +244,40 @@ impl Facts {
 }
 
 impl Facet {
+    fn note(
+        &mut self,
+        claim: ClaimId,
+        past: &Past,
+        verdict: Option<Verdict>,
+        deadline: Option<UnixMs>,
+        now: MonoMs,
+    ) {
+        let known = self.claims.get(&claim).map(|fact| fact.deadline);
+        let deadline = deadline.or(known).or(past.admitted_at).unwrap_or_default();
+        let fact = Assertion {
+            claim,
+            user: past.user,
+            attempt: past.attempt,
+            pool: past.pool.clone(),
+            units: past.units,
+            node: past.node,
+            verdict,
+            deadline,
+        };
+        self.claims.insert(claim, fact);
+        if verdict == Some(Verdict::Failed) {
+            self.failed.push_back((claim, now));
+        }
+        while let Some((old, at)) = self.failed.front().copied()
+            && now.since(at) > FAILED_KEPT_MS
+        {
+            self.failed.pop_front();
+            if self.claims.get(&old).is_some_and(|f| f.verdict == Some(Verdict::Failed)) {
+                self.claims.remove(&old);
+            }
+        }
+    }
+
     fn has_open(&self) -> bool {
         let is_open = |fact: &Assertion| {
             matches!(fact.verdict, None | Some(Verdict::Unknown | Verdict::Pending))
