@@ -52,15 +52,19 @@ pub(super) struct Remembered {
     pub(super) state: SaleState,
     /// When this sale of its name was seen first, by the ledger's clock.
     pub(super) since: UnixMs,
+    /// The nodes that were alive. A node that starts again beside a ledger that is gone would else know
+    /// nobody to wait for.
+    #[serde(default)]
+    pub(super) peers: Vec<NodeId>,
 }
 
 impl Facts {
     /// What the journal and the memory of earlier runs tell.
     pub(super) fn of(history: &History, remembered: Vec<Remembered>, limits: &Limits) -> Facts {
         let mut sales: HashMap<SaleId, Facet> = HashMap::new();
-        for Remembered { state, since } in remembered {
+        for Remembered { state, since, peers } in remembered {
             let (seen, id) = (state.seq, state.id.clone());
-            sales.insert(id, Facet { known: Some(state), since, seen, ..Facet::default() });
+            sales.insert(id, Facet { known: Some(state), since, seen, peers, ..Facet::default() });
         }
         let facts =
             Facts { sales: Mutex::new(sales), learn_ms: limits.learn_ms, wake: Notify::new() };
@@ -231,7 +235,7 @@ impl Facts {
         let sales = self.lock();
         let of = |facet: &Facet| {
             let state = facet.known.clone()?;
-            Some(Remembered { state, since: facet.since })
+            Some(Remembered { state, since: facet.since, peers: facet.peers.clone() })
         };
         let mut all: Vec<Remembered> = sales.values().filter_map(of).collect();
         all.sort_by(|a, b| a.state.id.cmp(&b.state.id));

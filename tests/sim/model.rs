@@ -248,7 +248,7 @@ impl Model for Bounds {
                 "everything that may fail did",
                 |bounds: &Bounds, state: &State| {
                     (state.servers, state.crashes) == (bounds.failovers, bounds.crashes)
-                        && state.is_quiet()
+                        && (bounds.beyond > 0 || state.is_quiet())
                         && state.ordered() > 0
                 },
             ),
@@ -337,7 +337,7 @@ impl Bounds {
         };
         self.call(state, it.node as usize, &Op::Resolve(vec![outcome]), T0);
         if self.without == Mutation::LatchOpens {
-            let mut sale = state.ledger.state().expect("a sale").clone();
+            let Some(mut sale) = state.ledger.state().cloned() else { return };
             if sale.pools[0].free() > 0 {
                 (sale.sold_out, sale.pools[0].sold_out) = (false, false);
                 let Ok(()) = state.ledger.put_sale(&sale);

@@ -118,6 +118,7 @@ impl Node {
             run: old.run,
             is_cut: old.is_cut,
             offset: old.offset,
+            peers: old.peers,
             is_adding: old.is_adding,
             adds: old.adds,
             since: old.since,

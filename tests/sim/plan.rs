@@ -61,6 +61,9 @@ pub fn faults(rng: &mut Rng, kind: u64) -> Vec<(u64, Fault)> {
         for slot in 0..3 {
             let (node, at) =
                 (rng.range(0, 3) as usize, T0 - 500 + slot * 7_000 + rng.range(0, 3_500));
+            // The first often in the crowd, where most is open.
+            let is_in_crowd = slot == 0 && rng.permille(800);
+            let at = if is_in_crowd { T0 + rng.range(5, 120) } else { at };
             let back = at + rng.range(50, 1_500);
             // Where nothing is forgotten it may be away for long.
             let long = if forgets { back } else { at + rng.range(50, 12_000) };

@@ -128,9 +128,9 @@ impl World {
     /// How long a message takes; `None`: for ever.
     pub fn delay(&mut self) -> Option<u64> {
         match self.rng.range(0, 1_000) {
-            0..5 => None,
-            5..15 => Some(self.rng.range(30, 2_500)),
-            15..60 => Some(self.rng.range(5, 40)),
+            0..10 => None,
+            10..40 => Some(self.rng.range(30, 2_500)),
+            40..90 => Some(self.rng.range(5, 40)),
             _ => Some(self.rng.range(0, 4)),
         }
     }

@@ -30,10 +30,6 @@ const CALM: Bounds = Bounds { users: 3, stock: 2, claims: 3, crashes: 0, ..CRASH
 /// Both at once: at most the lost writes too many.
 const BOTH: Bounds = Bounds { crashes: 1, may_be_empty: false, beyond: 1, ..FAILOVER };
 
-fn depth(of: usize) -> usize {
-    std::env::var("DEPTH").ok().and_then(|text| text.parse().ok()).unwrap_or(of)
-}
-
 /// Searches everything within `bounds` that takes at most `depth` steps.
 fn holds(bounds: Bounds, depth: usize) {
     let began = Instant::now();
@@ -45,22 +41,22 @@ fn holds(bounds: Bounds, depth: usize) {
 
 #[test]
 fn a_failover_that_forgets_sells_nothing_twice() {
-    holds(FAILOVER, depth(11));
+    holds(FAILOVER, 10);
 }
 
 #[test]
 fn a_crash_loses_nothing() {
-    holds(CRASH, depth(11));
+    holds(CRASH, 10);
 }
 
 #[test]
 fn lost_answers_lose_nothing() {
-    holds(CALM, depth(11));
+    holds(CALM, 8);
 }
 
 #[test]
 fn a_failover_and_a_crash_cost_at_most_the_lost_writes() {
-    holds(BOTH, depth(11));
+    holds(BOTH, 9);
 }
 
 /// A guard is needed where some search finds what goes wrong without it.
