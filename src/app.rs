@@ -9,6 +9,7 @@
 //! The control runtime has threads of its own for the store, claims, the mirror, the admin interface
 //! and logs: a saturated edge still obeys.
 
+mod certificates;
 mod drain;
 mod kit;
 mod ledger;
@@ -23,7 +24,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-pub use self::kit::Kit;
+pub use self::kit::{Kit, fronts};
 use self::ledger::Ledger;
 use self::operator::Operator;
 use self::signals::{Signals, Word};
@@ -126,6 +127,7 @@ impl App {
             clock.clone(),
             registry.sink(),
         ));
+        tasks.spawn(certificates::watch(kit.watched(), registry.sink()));
         let claims = ledger.claims.clone();
         tasks.spawn(async move { claims.death().await });
         let socket = operator.serve(&context, &mut tasks).map_err(boot("the admin interface"))?;
@@ -154,6 +156,14 @@ impl App {
                 word = signals.next() => match word {
                     Word::End => break,
                     Word::ReopenLogs => self.node.kit.log.reopen(),
+                    Word::Reload => {
+                        let sink = self.node.context.sink.clone();
+                        certificates::reload(self.node.kit.watched(), sink).await;
+                        tracing::warn!(
+                            "signal HUP: certificates were read again; this version changes nothing \
+                             else while it runs, restart it to use a changed config"
+                        );
+                    }
                     Word::Unknown(name) => tracing::warn!(
                         "signal {name}: this version changes nothing while it runs; \
                          restart it to use a changed config"

@@ -30,6 +30,7 @@ use crate::outcome::Reason;
 use crate::page::{self, Pages};
 use crate::proxy::Proxy;
 use crate::sale::SaleBook;
+use crate::tls::Front;
 
 use self::forwarding::Forwarding;
 use self::note::Notes;
@@ -119,12 +120,13 @@ impl Edge {
 pub struct Entrance {
     edge: Rc<Edge>,
     health: Option<String>,
+    front: Front,
 }
 
 impl Entrance {
     /// `health` is the listener's own path for health checks, beside `/_penstock/health`.
-    pub fn new(edge: Rc<Edge>, health: Option<String>) -> Rc<Entrance> {
-        Rc::new(Entrance { edge, health })
+    pub fn new(edge: Rc<Edge>, health: Option<String>, front: Front) -> Rc<Entrance> {
+        Rc::new(Entrance { edge, health, front })
     }
 }
 
@@ -134,6 +136,10 @@ impl Service for Entrance {
         let (route, step) = edge.decide(head, exchange, self.health.as_deref());
         edge.notes.begun(route, &step, head, exchange, &edge.sink);
         step
+    }
+
+    fn front(&self) -> Front {
+        self.front.clone()
     }
 
     fn finished(&self, exchange: &Exchange, done: &Done) {

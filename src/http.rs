@@ -6,10 +6,12 @@
 //! an in-memory feed for everything else.
 
 pub mod body;
+mod cork;
 mod deadlines;
 pub mod drain;
 pub mod forwarded;
 pub mod h1;
+pub mod h2;
 pub mod head;
 pub mod hop;
 pub mod limits;
@@ -26,12 +28,14 @@ use crate::answer::{Fill, Local};
 use crate::clock::Now;
 use crate::ident::RequestId;
 use crate::outcome::Reason;
+use crate::tls::Front;
 
 pub use crate::ident::authority;
 pub use body::{RequestBody, ResponseBody};
 pub use drain::{DrainSignal, Drainer};
 pub use forwarded::{ClientAddr, Trust};
 pub use h1::{Door, serve};
+pub use h2::{Plain, serve as serve_h2, sniff};
 pub use head::{Field, Head};
 pub use limits::Limits;
 pub use note::{Asked, Due, Note, Route};
@@ -40,6 +44,11 @@ pub use note::{Asked, Due, Note, Route};
 pub trait Service: 'static {
     /// Decides about a validated head. Never blocks, never waits, takes no lock that others write.
     fn decide(&self, head: &Head<'_>, exchange: &Exchange) -> Step;
+
+    /// How clients reach it: a listener's word about TLS and HTTP/2.
+    fn front(&self) -> Front {
+        Front::default()
+    }
 
     /// Called once for every exchange, after its answer was written or given up: counters and logs.
     fn finished(&self, exchange: &Exchange, done: &Done);
@@ -54,6 +63,8 @@ pub struct Exchange {
     pub id: RequestId,
     /// The peer of the connection.
     pub peer: Peer,
+    /// Whether it came by TLS.
+    pub is_tls: bool,
     /// What the decision left for the end of the exchange.
     pub note: Note,
 }

@@ -35,6 +35,7 @@ pub mod store;
 pub mod answers;
 pub mod http;
 pub mod listener;
+pub mod tls;
 pub mod upstream;
 
 // what a request can be

@@ -12,6 +12,7 @@ mod accept;
 mod addresses;
 mod caps;
 pub mod files;
+mod handshake;
 mod socket;
 mod worker;
 

@@ -37,6 +37,12 @@ macro_rules! counters {
 
 counters! {
     Connections, "connections", None, "Client connections accepted.";
+    TlsFull, "tls_handshakes", Some(("kind", "full")), "TLS handshakes with clients by kind.";
+    TlsResumed, "tls_handshakes", Some(("kind", "resumed")), "TLS handshakes with clients by kind.";
+    TlsReloads, "tls_reloads", None, "Certificates, authorities or keys of TLS that were exchanged while running.";
+    TlsReloadErrors, "tls_reload_errors", None, "New files of TLS that could not be used; the old ones stayed.";
+    Http2Connections, "http2_connections", None, "Client connections that speak HTTP/2.";
+    Http2Stalled, "http2_stalled", None, "Responses over HTTP/2 given up because their client took nothing of them.";
     AcceptErrors, "accept_errors", None, "Errors of accept, such as no file descriptors left.";
     RequestsPage, "requests", Some(("route", "page")), "Requests by route.";
     RequestsAvailability, "requests", Some(("route", "availability")), "Requests by route.";

@@ -227,6 +227,11 @@ closes! {
     MaxAge, "max_age", false, "The connection reached its age.";
     UndrainedBody, "undrained_body", false, "An early answer left more body than we drain.";
     Drain, "drain", false, "The process is shutting down.";
+    HandshakeFailed, "handshake_failed", true, "No TLS handshake came about.";
+    HandshakeTimeout, "handshake_timeout", true, "A TLS handshake took too long.";
+    HandshakeShed, "handshake_shed", true, "Too many TLS handshakes at once, and this one had waited longest.";
+    Protocol, "protocol", true, "The client broke HTTP/2.";
+    Flood, "flood", true, "More HTTP/2 frames that ask for nothing than anybody needs.";
     Refused, "refused", true, "A cap on connections or on their rate was reached.";
     Internal, "internal", true, "A panic or a framing disagreement of our own.";
 }

@@ -98,7 +98,7 @@ impl Proxy {
             append(&mut headers, Some(X_FORWARDED_FOR), chain.as_bytes());
         }
         // Where TLS ends here, the driver will say so; this one speaks plain HTTP.
-        let proto = forwarded::proto(head, &exchange.peer, &self.trust, false);
+        let proto = forwarded::proto(head, &exchange.peer, &self.trust, exchange.is_tls);
         append(&mut headers, Some(X_FORWARDED_PROTO), proto.as_bytes());
         let asked = self.asked_host(head, exchange);
         if !asked.is_empty() {

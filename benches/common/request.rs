@@ -52,6 +52,7 @@ pub fn with_head<R>(
         now: clock.now(),
         id: RequestId::next(),
         peer: peer.clone(),
+        is_tls: false,
         note: Note::default(),
     };
     Ok(f(&request.head, &exchange))

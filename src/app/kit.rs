@@ -1,5 +1,6 @@
 //! What every worker makes its edge of. Cheap to clone; moves between threads.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -7,15 +8,18 @@ use tokio_util::task::TaskTracker;
 
 use crate::answers::Answers;
 use crate::claims::Claims;
+use crate::clock::Clock;
 use crate::config::Settings;
 use crate::edge::{self, Edge, Entrance};
 use crate::gate::{self, Gate};
 use crate::http::Trust;
+use crate::ident::Name;
 use crate::log::AccessLog;
 use crate::metrics::Sink;
 use crate::page::{Cache, Pages};
 use crate::proxy::Proxy;
 use crate::sale::SaleBook;
+use crate::tls::{Front, Server, Watched};
 use crate::upstream::{self, Upstreams};
 
 /// The parts that all workers share.
@@ -29,6 +33,8 @@ pub struct Kit {
     /// Purchases under way: a drain waits for them.
     pub(super) purchases: TaskTracker,
     pub(super) log: AccessLog,
+    /// How each listener is reached.
+    fronts: BTreeMap<Name, Front>,
     answers: Arc<Answers>,
     gate: Arc<gate::Shared>,
     /// Fills under way: whoever waits for one is a connection, and those are waited for.
@@ -49,7 +55,8 @@ impl Kit {
         Ok(Kit {
             edge: edge::Shared::new(settings, book.clone(), answers.clone(), trust.clone())?,
             cache: Cache::new(settings),
-            upstream: upstream::Shared::new(&settings.upstream),
+            upstream: upstream::Shared::with_tls(&settings.upstream)?,
+            fronts: fronts(settings)?,
             gate: gate::Shared::new(settings, answers.clone(), trust.clone())?,
             settings: settings.clone(),
             trust,
@@ -60,15 +67,28 @@ impl Kit {
         })
     }
 
-    /// One worker's edge as each listener shows it; `health` has their own paths for health checks.
-    pub fn entrances(
-        self,
-        claims: Claims,
-        health: Vec<Option<String>>,
-        sink: &Sink,
-    ) -> Vec<Rc<Entrance>> {
-        let Kit { settings, trust, edge, cache, upstream, purchases, log, answers, gate, fills } =
-            self;
+    /// Everything that is made of files and can be read again while we run.
+    pub fn watched(&self) -> Vec<Arc<dyn Watched>> {
+        let servers = self.fronts.values().filter_map(|front| front.tls.clone());
+        let servers = servers.map(|server| server as Arc<dyn Watched>);
+        servers.chain(self.upstream.watched()).collect()
+    }
+
+    /// One worker's edge as each of these listeners shows it.
+    pub fn entrances(self, claims: Claims, listeners: &[Name], sink: &Sink) -> Vec<Rc<Entrance>> {
+        let Kit {
+            settings,
+            trust,
+            edge,
+            cache,
+            upstream,
+            purchases,
+            log,
+            answers,
+            gate,
+            fills,
+            fronts,
+        } = self;
         let upstreams = Rc::new(Upstreams::new(&upstream, sink.clone()));
         let (to, counts) = (upstreams.clone(), sink.clone());
         let pages = Pages::new(&settings, cache, answers.clone(), to, fills, counts);
@@ -77,6 +97,22 @@ impl Kit {
         let gate = Gate::new(gate, to, claims, purchases, counts).with_hook(hook);
         let proxy = Proxy::new(&settings, answers, trust, upstreams, sink.clone());
         let edge = Edge::new(edge, &settings.log, log, pages, gate, proxy, sink.clone());
-        health.into_iter().map(|path| Entrance::new(edge.clone(), path)).collect()
+        let entrance = |name: &Name| {
+            let health = settings.listen.get(name).and_then(|listen| listen.health.clone());
+            Entrance::new(edge.clone(), health, fronts.get(name).cloned().unwrap_or_default())
+        };
+        listeners.iter().map(entrance).collect()
     }
+}
+
+/// Reads the certificates of all listeners. An error names the setting and the file.
+pub fn fronts(settings: &Settings) -> Result<BTreeMap<Name, Front>, String> {
+    let mut fronts = BTreeMap::new();
+    for (name, listen) in &settings.listen {
+        let http2 = listen.speaks_http2();
+        let tls = listen.tls.as_ref().map(|tls| Server::new(name, tls, http2, Clock::system()));
+        let tls = tls.transpose().map_err(|error| error.to_string())?;
+        fronts.insert(name.clone(), Front { tls, http2 });
+    }
+    Ok(fronts)
 }

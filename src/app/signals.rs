@@ -11,7 +11,9 @@ pub(super) enum Word {
     End,
     /// USR1: logs were moved, open them again.
     ReopenLogs,
-    /// HUP and USR2: nothing that this version does.
+    /// HUP: read files again.
+    Reload,
+    /// USR2: nothing that this version does.
     Unknown(&'static str),
 }
 
@@ -45,7 +47,7 @@ impl Signals {
             _ = self.int.recv() => Word::End,
             _ = self.quit.recv() => Word::End,
             _ = self.usr1.recv() => Word::ReopenLogs,
-            _ = self.hup.recv() => Word::Unknown("HUP"),
+            _ = self.hup.recv() => Word::Reload,
             _ = self.usr2.recv() => Word::Unknown("USR2"),
         }
     }

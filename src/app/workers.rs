@@ -9,8 +9,8 @@ use super::AppError;
 use super::kit::Kit;
 use crate::claims::Claims;
 use crate::clock::Clock;
-use crate::config::Settings;
 use crate::config::address::ListenAddress;
+use crate::config::{Settings, schema};
 use crate::http::Limits;
 use crate::listener::{self, Bound, Caps, Phase, Seat, Sockets, Worker};
 use crate::metrics::Registry;
@@ -67,10 +67,7 @@ impl Workers {
     pub(super) fn start(start: Start) -> std::io::Result<Workers> {
         let Start { bound, workers: count, kit, claims, caps, clock, registry, phase } = start;
         let settings = kit.settings.clone();
-        let health = |bound: &Bound| {
-            settings.listen.get(&bound.name).and_then(|listen| listen.health.clone())
-        };
-        let health: Vec<_> = bound.iter().map(health).collect();
+        let names: Vec<_> = bound.iter().map(|bound| bound.name.clone()).collect();
         let mut tcp: Vec<Vec<_>> = (0..count).map(|_| Vec::new()).collect();
         let mut unix = Vec::new();
         for (listener, bound) in bound.into_iter().enumerate() {
@@ -91,14 +88,15 @@ impl Workers {
                 index,
                 tcp,
                 caps: caps.clone(),
-                limits: Limits::from(&settings.http),
+                limits: Limits::of(&settings.http, &settings.http2),
+                handshakes: handshakes(&settings.limits, count),
                 clock: clock.clone(),
                 sink: sink.clone(),
                 phase: phase.clone(),
                 died: dead.clone(),
             };
-            let (kit, claims, health) = (kit.clone(), claims.clone(), health.clone());
-            workers.push(listener::spawn(seat, move || kit.entrances(claims, health, &sink))?);
+            let (kit, claims, names) = (kit.clone(), claims.clone(), names.clone());
+            workers.push(listener::spawn(seat, move || kit.entrances(claims, &names, &sink))?);
         }
         let mut acceptors = JoinSet::new();
         for (listener, socket) in unix {
@@ -136,6 +134,12 @@ impl Workers {
             tokio::time::sleep(JOIN_LOOK_EVERY).await;
         }
     }
+}
+
+/// One worker's share of the handshakes, and how long each may take.
+fn handshakes(limits: &schema::Limits, workers: usize) -> (usize, Duration) {
+    let max = usize::try_from(limits.handshakes_max).unwrap_or(usize::MAX);
+    (max.div_ceil(workers.max(1)), limits.handshake_timeout.duration())
 }
 
 const JOIN_LONGEST: Duration = Duration::from_secs(2);

@@ -12,7 +12,7 @@ use crate::config::schema::{Activity, Outcome, Sale, Settings, Site};
 use crate::http::Trust;
 use crate::ident::Name;
 use crate::sale::SaleBook;
-use crate::{edge, gate};
+use crate::{app, edge, gate, upstream};
 
 /// Checks the config: names every mistake at once (exit 78), or says what it configures.
 #[derive(Debug, clap::Args)]
@@ -59,6 +59,8 @@ fn parts(settings: &Settings) -> Result<(), String> {
     let book = Arc::new(SaleBook::new());
     edge::Shared::new(settings, book, answers.clone(), trust.clone())?;
     gate::Shared::new(settings, answers, trust)?;
+    upstream::Shared::with_tls(&settings.upstream)?;
+    app::fronts(settings)?;
     Ok(())
 }
 

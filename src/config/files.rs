@@ -136,6 +136,7 @@ fn named(settings: &Settings) -> Vec<(Path, &str, Kind)> {
             files.push((Path::of(&path), file, Kind::Secret));
         }
     }
+    tls_files(settings, &mut files);
     let tls = &settings.store.tls;
     for (name, file, kind) in [
         ("ca_file", &tls.ca_file, Kind::Certificates),
@@ -149,6 +150,40 @@ fn named(settings: &Settings) -> Vec<(Path, &str, Kind)> {
     files
 }
 
+/// The files of listeners and of upstreams.
+fn tls_files<'s>(settings: &'s Settings, files: &mut Vec<(Path, &'s str, Kind)>) {
+    for (name, listen) in &settings.listen {
+        let Some(tls) = &listen.tls else { continue };
+        let path = Path::of(&["listen", name.as_str(), "tls"]);
+        files.push((path.join("cert"), &tls.cert, Kind::Certificates));
+        files.push((path.join("key"), &tls.key, Kind::PrivateKey));
+        for (at, pair) in tls.more.iter().enumerate() {
+            let path = path.join("more").item(at);
+            files.push((path.join("cert"), &pair.cert, Kind::Certificates));
+            files.push((path.join("key"), &pair.key, Kind::PrivateKey));
+        }
+        if let Some(file) = &tls.ticket_keys {
+            files.push((path.join("ticket_keys"), file, Kind::Secret));
+        }
+        if let Some(file) = &tls.client_ca {
+            files.push((path.join("client_ca"), file, Kind::Certificates));
+        }
+    }
+    for (name, upstream) in &settings.upstream {
+        let Some(tls) = &upstream.tls else { continue };
+        let path = Path::of(&["upstream", name.as_str(), "tls"]);
+        for (name, file, kind) in [
+            ("ca_file", &tls.ca_file, Kind::Certificates),
+            ("cert_file", &tls.cert_file, Kind::Certificates),
+            ("key_file", &tls.key_file, Kind::PrivateKey),
+        ] {
+            if let Some(file) = file {
+                files.push((path.join(name), file, kind));
+            }
+        }
+    }
+}
+
 /// Every file and directory that is read, to be resolved.
 fn named_mut(settings: &mut Settings) -> Vec<&mut String> {
     let mut files: Vec<&mut String> = Vec::new();
@@ -160,6 +195,15 @@ fn named_mut(settings: &mut Settings) -> Vec<&mut String> {
     files.extend(settings.admin.token_file.as_mut());
     files.extend(settings.store.password_file.as_mut());
     files.extend(settings.store.sentinel_password_file.as_mut());
+    for tls in settings.listen.values_mut().filter_map(|listen| listen.tls.as_mut()) {
+        files.extend([&mut tls.cert, &mut tls.key]);
+        files.extend(tls.more.iter_mut().flat_map(|pair| [&mut pair.cert, &mut pair.key]));
+        files.extend([&mut tls.ticket_keys, &mut tls.client_ca].into_iter().flatten());
+    }
+    for tls in settings.upstream.values_mut().filter_map(|group| group.tls.as_mut()) {
+        let named = [&mut tls.ca_file, &mut tls.cert_file, &mut tls.key_file];
+        files.extend(named.into_iter().flatten());
+    }
     let tls = &mut settings.store.tls;
     files.extend([&mut tls.ca_file, &mut tls.cert_file, &mut tls.key_file].into_iter().flatten());
     files.extend(settings.answers.html_dir.as_mut());

@@ -27,6 +27,8 @@ pub struct Settings {
     pub trust: Trust,
     /// Bounds and timers of client connections.
     pub http: Http,
+    /// Bounds of HTTP/2 connections, beside those of `http`.
+    pub http2: Http2,
     /// Rates and caps for each client.
     pub limits: Limits,
     /// The shop's servers, by group.
@@ -76,6 +78,89 @@ pub struct Listen {
     #[serde(default)]
     #[schemars(extend("x-example" = "/healthz"))]
     pub health: Option<String>,
+    /// Whether HTTP/2 is spoken beside HTTP/1.1: with TLS where the client offers it, without where it
+    /// begins with it (prior knowledge). Absent: with TLS yes, without no.
+    #[serde(default)]
+    #[schemars(extend("x-example" = true))]
+    pub http2: Option<bool>,
+    /// TLS 1.2 and 1.3; absent: plain text.
+    #[serde(default)]
+    pub tls: Option<ListenTls>,
+}
+
+impl Listen {
+    /// Whether HTTP/2 is spoken here.
+    pub fn speaks_http2(&self) -> bool {
+        self.http2.unwrap_or(self.tls.is_some())
+    }
+}
+
+/// TLS of a listener. All its files are read again on HUP, and within seconds after they changed; what
+/// cannot be used leaves everything as it was, and is said.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ListenTls {
+    /// The certificate and those that lead to its authority, in PEM. Clients that name no host, or one
+    /// that no certificate of this listener has, get this one.
+    #[schemars(extend("x-example" = "shop.pem"))]
+    pub cert: String,
+    /// The key of `cert`, in PEM.
+    #[schemars(extend("x-example" = "shop.key"))]
+    pub key: String,
+    /// Keys of session tickets, so that all nodes of a fleet know a client again: one a line, each at
+    /// least 32 random bytes in base64. The first encrypts, all decrypt. Absent: a key of this process,
+    /// renewed every 6 hours.
+    #[serde(default)]
+    #[schemars(extend("x-example" = "tickets.key"))]
+    pub ticket_keys: Option<String>,
+    /// Authorities of the certificates that clients show, in PEM. Absent: clients are not asked.
+    #[serde(default)]
+    #[schemars(extend("x-example" = "clients-ca.pem"))]
+    pub client_ca: Option<String>,
+    /// Whether a client that has no certificate is refused.
+    #[serde(default)]
+    pub client_certificate: ClientCertificate,
+    /// The oldest version that is spoken.
+    #[serde(default)]
+    pub version_min: TlsVersion,
+    /// Further certificates; the client's SNI chooses among all.
+    #[serde(default)]
+    pub more: Vec<CertPair>,
+}
+
+/// A certificate and its key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CertPair {
+    /// The certificate and those that lead to its authority, in PEM.
+    #[schemars(extend("x-example" = "other.pem"))]
+    pub cert: String,
+    /// Its key, in PEM.
+    #[schemars(extend("x-example" = "other.key"))]
+    pub key: String,
+}
+
+/// What is asked of clients where `client_ca` is set.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ClientCertificate {
+    /// A valid certificate.
+    #[default]
+    Required,
+    /// A valid certificate, or none.
+    Optional,
+}
+
+/// Versions of TLS.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum TlsVersion {
+    /// TLS 1.2, with forward secrecy and authenticated ciphers only.
+    #[default]
+    #[serde(rename = "1.2")]
+    V12,
+    /// TLS 1.3.
+    #[serde(rename = "1.3")]
+    V13,
 }
 
 /// Whom to believe about the client's address.
@@ -162,6 +247,70 @@ impl Default for Http {
     }
 }
 
+/// Bounds of HTTP/2 connections, beside those of `http`: what is counted within 10 s ends the
+/// connection with ENHANCE_YOUR_CALM.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Http2 {
+    /// Requests that one connection may have open at once.
+    #[schemars(range(min = 1, max = 1024))]
+    pub streams_max: u32,
+    /// Names and values of a head, with 32 bytes more for each field (RFC 9113 6.5.2). The number of
+    /// fields is `http.fields_max`, each crumb of a cookie counted.
+    #[schemars(extend("x-min" = "1KiB", "x-max" = "1MiB"))]
+    pub header_list_bytes_max: Size,
+    /// Table of the header compression, in each direction.
+    #[schemars(extend("x-max" = "64KiB"))]
+    pub header_table_bytes_max: Size,
+    /// Body bytes that a client may send ahead in one request.
+    #[schemars(extend("x-min" = "64KiB", "x-max" = "16MiB"))]
+    pub stream_window_bytes: Size,
+    /// The same for all requests of a connection.
+    #[schemars(extend("x-min" = "64KiB", "x-max" = "64MiB"))]
+    pub connection_window_bytes: Size,
+    /// Bytes of one response that are taken from its source before the client takes them.
+    #[schemars(extend("x-min" = "16KiB", "x-max" = "1MiB"))]
+    pub send_buffer_bytes_max: Size,
+    /// Requests that the client gave up, or that broke the protocol, within 10 s.
+    #[schemars(range(min = 20, max = 100_000))]
+    pub resets_max: u32,
+    /// PING frames within 10 s.
+    #[schemars(range(min = 5, max = 100_000))]
+    pub pings_max: u32,
+    /// SETTINGS frames within 10 s.
+    #[schemars(range(min = 5, max = 100_000))]
+    pub settings_max: u32,
+    /// CONTINUATION frames of one head.
+    #[schemars(range(min = 1, max = 1_000))]
+    pub continuations_max: u32,
+    /// DATA frames without data within 10 s.
+    #[schemars(range(min = 5, max = 100_000))]
+    pub empty_data_max: u32,
+    /// Other frames that ask for nothing (PRIORITY, WINDOW_UPDATE, unknown ones) within 10 s, beyond
+    /// four for each frame of a request or a response.
+    #[schemars(range(min = 50, max = 1_000_000))]
+    pub idle_frames_max: u32,
+}
+
+impl Default for Http2 {
+    fn default() -> Http2 {
+        Http2 {
+            streams_max: 64,
+            header_list_bytes_max: Size::from_kib(8),
+            header_table_bytes_max: Size::from_kib(4),
+            stream_window_bytes: Size::from_kib(64),
+            connection_window_bytes: Size::from_kib(256),
+            send_buffer_bytes_max: Size::from_kib(64),
+            resets_max: 200,
+            pings_max: 100,
+            settings_max: 50,
+            continuations_max: 20,
+            empty_data_max: 100,
+            idle_frames_max: 1_000,
+        }
+    }
+}
+
 /// Rates and caps for each client. Peers in `trust.proxies` are exempt from those per address.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -174,6 +323,12 @@ pub struct Limits {
     pub connections_per_address_max: u32,
     /// New connections of one address.
     pub connects_per_address: Rate,
+    /// TLS handshakes under way; at more, those that wait longest for their client are given up.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub handshakes_max: u32,
+    /// From accept to the end of a TLS handshake.
+    #[schemars(extend("x-min" = "10ms", "x-max" = "1h"))]
+    pub handshake_timeout: Span,
     /// Purchases of one user.
     pub user: Rate,
     /// Purchases of one address.
@@ -191,6 +346,8 @@ impl Default for Limits {
             connections_max: 20_000,
             connections_per_address_max: 4_096,
             connects_per_address: Rate::new(1_000, 1_000),
+            handshakes_max: 1_024,
+            handshake_timeout: Span::from_secs(5),
             user: Rate::new(3, 1),
             address: Rate::new(100, 50),
             prefix: Rate { burst: 0, per_1000s: 0 },
@@ -209,6 +366,10 @@ pub struct Upstream {
     /// Host field of proxied requests; absent: the client's.
     #[schemars(extend("x-example" = "shop.internal"))]
     pub host: Option<String>,
+    /// HTTP/2 instead of HTTP/1.1: with TLS agreed upon in the handshake, without by prior knowledge.
+    /// Every connection still carries one request at a time, so that it is always known whether a
+    /// request was sent.
+    pub http2: bool,
     /// What an answer to a purchase means: `"status"`, or a table of rules. Required for an upstream
     /// that gets purchases.
     #[schemars(extend("x-shown" = true, "x-example" = "status"))]
@@ -247,6 +408,27 @@ pub struct Upstream {
     /// Head of an answer.
     #[schemars(extend("x-min" = "1KiB", "x-max" = "1MiB"))]
     pub head_bytes_max: Size,
+    /// TLS to the servers; absent: plain text.
+    pub tls: Option<UpstreamTls>,
+}
+
+/// TLS to the servers of an upstream. Its files are read again on HUP, and within seconds after they
+/// changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct UpstreamTls {
+    /// Whom to trust, in PEM. Default: the certificate authorities of this machine.
+    #[schemars(extend("x-example" = "shop-ca.pem"))]
+    pub ca_file: Option<String>,
+    /// Our own certificate and those that lead to its authority, in PEM, where the servers ask for it.
+    #[schemars(extend("x-example" = "edge.pem"))]
+    pub cert_file: Option<String>,
+    /// The key of `cert_file`, in PEM.
+    #[schemars(extend("x-example" = "edge.key"))]
+    pub key_file: Option<String>,
+    /// The name that the servers' certificates must have. Default: the host in `servers`.
+    #[schemars(extend("x-example" = "shop.internal"))]
+    pub server_name: Option<String>,
 }
 
 impl Default for Upstream {
@@ -254,6 +436,7 @@ impl Default for Upstream {
         Upstream {
             servers: Vec::new(),
             host: None,
+            http2: false,
             outcome: None,
             connect_timeout: Span::from_secs(1),
             first_byte_timeout: Span::from_secs(60),
@@ -267,6 +450,7 @@ impl Default for Upstream {
             purchase_queue_max: 128,
             purchase_queue_timeout: Span::from_secs(2),
             head_bytes_max: Size::from_kib(16),
+            tls: None,
         }
     }
 }

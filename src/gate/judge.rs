@@ -279,7 +279,7 @@ fn headers(shared: &Shared, head: &Head<'_>, exchange: &Exchange) -> HeaderMap {
     if let Some(chain) = HeaderValue::from_str(&chain).ok().filter(|chain| !chain.is_empty()) {
         headers.insert(X_FORWARDED_FOR, chain);
     }
-    let proto = forwarded::proto(head, &exchange.peer, &shared.trust, false);
+    let proto = forwarded::proto(head, &exchange.peer, &shared.trust, exchange.is_tls);
     headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(proto));
     headers
 }

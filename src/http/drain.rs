@@ -94,12 +94,12 @@ impl DrainSignal {
     }
 
     /// When the drain began. Whoever has a [`Timer`] that waits is woken when it does.
-    pub(super) fn since(&self) -> Option<Instant> {
+    pub(in crate::http) fn since(&self) -> Option<Instant> {
         self.0.since.get()
     }
 
     /// A timer for one connection.
-    pub(super) fn timer(&self) -> Timer {
+    pub(in crate::http) fn timer(&self) -> Timer {
         let at = self.0.deadlines.borrow_mut().enter();
         Timer { shared: self.0.clone(), at }
     }

@@ -15,8 +15,9 @@ mod door;
 mod feed;
 mod linger;
 mod link;
-mod respond;
-mod scratch;
+pub(super) mod respond;
+pub(super) mod scratch;
+pub(super) mod stall;
 mod transfer;
 mod write;
 

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use super::h2;
 use crate::config::schema;
 
-/// Everything an HTTP/1.1 connection is bounded by. One value is shared by all connections of a
+/// Everything a connection is bounded by. One value is shared by all connections of a
 /// worker.
 #[derive(Clone, Debug)]
 pub struct Limits {
@@ -34,6 +35,15 @@ pub struct Limits {
     pub drain_timeout: Duration,
     /// Bytes of further requests that are read while a response is under way.
     pub read_ahead_bytes_max: usize,
+    /// What bounds HTTP/2 beside this.
+    pub http2: h2::Limits,
+}
+
+impl Limits {
+    /// The bounds that the settings name.
+    pub fn of(http: &schema::Http, http2: &schema::Http2) -> Limits {
+        Limits { http2: h2::Limits::from(http2), ..Limits::from(http) }
+    }
 }
 
 impl From<&schema::Http> for Limits {
@@ -52,6 +62,7 @@ impl From<&schema::Http> for Limits {
             drain_bytes_max: http.drain_bytes_max.in_memory(),
             drain_timeout: http.drain_timeout.duration(),
             read_ahead_bytes_max: http.read_ahead_bytes_max.in_memory(),
+            http2: h2::Limits::default(),
         }
     }
 }

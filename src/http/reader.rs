@@ -18,6 +18,7 @@ use super::limits::Limits;
 use super::refusal::Refusal;
 
 pub use fields::{is_token, is_value};
+pub(super) use target::allows as is_target;
 
 /// Longest method in bytes; longer tokens are not implemented by anybody.
 pub const METHOD_BYTES_MAX: usize = 32;
@@ -261,7 +262,7 @@ impl<'b> fields::Special<'b> {
 }
 
 /// Digits only; leading zeros are harmless because we write our own number.
-fn decimal(digits: &[u8]) -> Option<u64> {
+pub(super) fn decimal(digits: &[u8]) -> Option<u64> {
     let shaped = (1..=20).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit);
     if !shaped {
         return None;

@@ -16,10 +16,12 @@ use tokio_util::task::TaskTracker;
 use super::Phase;
 use super::accept;
 use super::caps::{Caps, Ticket};
+use super::handshake::Handshakes;
 use crate::clock::Clock;
-use crate::http::{Door, Drainer, Limits, Peer, Service, serve};
+use crate::http::{self, Door, Drainer, Limits, Peer, Service};
 use crate::metrics::{Counter, Sink};
 use crate::outcome::CloseReason;
+use crate::tls::Front;
 
 /// What one worker needs besides its services.
 #[derive(Debug)]
@@ -32,6 +34,8 @@ pub struct Seat {
     pub caps: Arc<Caps>,
     /// Bounds of a connection.
     pub limits: Limits,
+    /// TLS handshakes that this worker may have under way, and how long each may take.
+    pub handshakes: (usize, std::time::Duration),
     /// The clock.
     pub clock: Clock,
     /// The worker's own counters.
@@ -109,6 +113,7 @@ struct Room<S> {
     caps: Arc<Caps>,
     sink: Sink,
     connections: TaskTracker,
+    handshakes: Rc<Handshakes>,
 }
 
 async fn work<S, F>(seat: Seat, queue: mpsc::Receiver<Dealt>, make: F)
@@ -127,6 +132,7 @@ where
         caps: seat.caps,
         sink: sink.clone(),
         connections: TaskTracker::new(),
+        handshakes: Handshakes::new(seat.handshakes.0, seat.handshakes.1, sink.clone()),
     });
     let mut accepting = JoinSet::new();
     for (listener, socket) in seat.tcp {
@@ -193,8 +199,38 @@ impl<S: Service> Room<S> {
     where
         IO: AsyncRead + AsyncWrite + Unpin + 'static,
     {
-        let Some(door) = self.doors.get(listener) else { return };
-        self.connections.spawn_local(serve(io, peer, door.clone(), ticket));
+        let Some(door) = self.doors.get(listener).cloned() else { return };
+        match door.front() {
+            Front { tls: Some(server), .. } => {
+                let (handshakes, connections) = (self.handshakes.clone(), self.connections.clone());
+                let io: http::Plain = Box::new(io);
+                // A task of its own, whose memory goes with it.
+                self.connections.spawn_local(async move {
+                    let Some(stream) = handshakes.shake(&server, io).await else { return };
+                    if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+                        let io = Box::new(stream);
+                        connections.spawn_local(http::serve_h2(io, peer, door, ticket));
+                    } else {
+                        connections.spawn_local(http::serve(stream, peer, door, ticket));
+                    }
+                });
+            }
+            Front { http2: true, .. } => {
+                let connections = self.connections.clone();
+                let io: http::Plain = Box::new(io);
+                self.connections.spawn_local(async move {
+                    let Some((io, is_h2)) = http::sniff(io, &door).await else { return };
+                    if is_h2 {
+                        connections.spawn_local(http::serve_h2(Box::new(io), peer, door, ticket));
+                    } else {
+                        connections.spawn_local(http::serve(io, peer, door, ticket));
+                    }
+                });
+            }
+            Front { .. } => {
+                self.connections.spawn_local(http::serve(io, peer, door, ticket));
+            }
+        }
     }
 }
 
@@ -229,6 +265,7 @@ mod tests {
             tcp: Vec::new(),
             caps: Caps::new(&limits, Arc::new(Trust::default()), clock.clone(), 1),
             limits: Limits::default(),
+            handshakes: (1, std::time::Duration::from_secs(1)),
             clock,
             sink: Sink::detached(),
             phase,

@@ -49,6 +49,15 @@ impl Address {
         }
     }
 
+    /// The name that its certificate should have, where no other is set.
+    pub(super) fn host(&self) -> String {
+        match self {
+            Address::Ip(address) => address.ip().to_string(),
+            Address::Name(host, _) => host.clone(),
+            Address::Unix(_) | Address::Bad(_) => "localhost".to_owned(),
+        }
+    }
+
     /// Connects within `limit`, to the addresses of a name one after the other.
     pub(super) async fn connect(
         &self,

@@ -1,14 +1,16 @@
 //! One connection to a server: hyper's sender, the wire under it, and the task that drives it.
 
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::uri::{Authority, Scheme};
+use http::{Request, Response, Uri, Version, header};
 use hyper::body::Incoming;
-use hyper::client::conn::http1::{Builder, SendRequest};
+use hyper::client::conn::{http1, http2};
 use hyper_util::rt::TokioIo;
 use tokio::task::{AbortHandle, spawn_local};
 use tokio::time::Instant;
@@ -17,12 +19,20 @@ use super::sent::SentBody;
 use super::shared::Server;
 use super::stream::Stream;
 use super::wire::{Seat, Tap, Wire};
+use crate::config::schema;
 use crate::metrics::Sink;
+
+/// What takes requests, by the protocol that is spoken.
+#[derive(Debug)]
+enum Sender {
+    Http1(http1::SendRequest<SentBody>),
+    Http2(http2::SendRequest<SentBody>, Scheme),
+}
 
 /// A connection that serves one exchange at a time. Dropping it closes it.
 #[derive(Debug)]
 pub(super) struct Conn {
-    sender: SendRequest<SentBody>,
+    sender: Sender,
     pub wire: Rc<Wire>,
     driver: AbortHandle,
     /// The server's place in its group.
@@ -41,21 +51,38 @@ impl Conn {
         stream: Stream,
         seat: Seat,
         at: usize,
-        head_bytes_max: usize,
+        settings: &schema::Upstream,
         sink: Sink,
     ) -> Result<Conn, hyper::Error> {
         let wire = Wire::new(stream, seat, sink);
-        let (sender, connection) = Builder::new()
-            // The wire bounds the head exactly; this bounds hyper's memory.
-            .max_buf_size(head_bytes_max.max(BUFFER_BYTES))
-            .handshake(TokioIo::new(Tap(wire.clone())))
-            .await?;
-        let driven = wire.clone();
-        let driver = spawn_local(async move {
-            // What went wrong, the exchange hears.
-            let _ = connection.await;
-            driven.close();
-        });
+        let (io, driven) = (TokioIo::new(Tap(wire.clone())), wire.clone());
+        let head_bytes_max = settings.head_bytes_max.in_memory();
+        // What goes wrong with a connection, the exchange hears.
+        let (sender, driver) = if settings.http2 {
+            let list_max = u32::try_from(head_bytes_max).unwrap_or(u32::MAX);
+            let (sender, connection) = http2::Builder::new(Local)
+                .max_header_list_size(list_max)
+                .initial_max_send_streams(1)
+                .handshake(io)
+                .await?;
+            let scheme = if settings.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
+            let driver = spawn_local(async move {
+                let _ = connection.await;
+                driven.close();
+            });
+            (Sender::Http2(sender, scheme), driver)
+        } else {
+            let (sender, connection) = http1::Builder::new()
+                // The wire bounds the head exactly; this bounds hyper's memory.
+                .max_buf_size(head_bytes_max.max(BUFFER_BYTES))
+                .handshake(io)
+                .await?;
+            let driver = spawn_local(async move {
+                let _ = connection.await;
+                driven.close();
+            });
+            (Sender::Http1(sender), driver)
+        };
         Ok(Conn {
             sender,
             wire,
@@ -77,8 +104,18 @@ impl Conn {
     pub(super) fn send(
         &mut self,
         request: Request<SentBody>,
-    ) -> impl Future<Output = Result<Response<Incoming>, Failed>> + use<> {
-        self.sender.try_send_request(request)
+    ) -> Pin<Box<dyn Future<Output = Result<Response<Incoming>, Failed>>>> {
+        match &mut self.sender {
+            Sender::Http1(sender) => Box::pin(sender.try_send_request(request)),
+            Sender::Http2(sender, scheme) => {
+                Box::pin(sender.try_send_request(as_http2(request, scheme)))
+            }
+        }
+    }
+
+    /// Whether HTTP/2 is spoken.
+    pub(super) fn is_http2(&self) -> bool {
+        matches!(self.sender, Sender::Http2(..))
     }
 
     /// The server says with an answer how long it keeps the connection.
@@ -91,7 +128,10 @@ impl Conn {
         if self.wire.is_closed() {
             return Poll::Ready(false);
         }
-        self.sender.poll_ready(cx).map(|ready| ready.is_ok())
+        match &mut self.sender {
+            Sender::Http1(sender) => sender.poll_ready(cx).map(|ready| ready.is_ok()),
+            Sender::Http2(sender, _) => sender.poll_ready(cx).map(|ready| ready.is_ok()),
+        }
     }
 
     /// Marks the end of an exchange.
@@ -108,7 +148,11 @@ impl Conn {
 
     /// Whether an idle connection can be used: open, silent, and not expired.
     pub(super) fn is_usable(&self, keep_alive: Duration) -> bool {
-        self.sender.is_ready() && Instant::now() < self.expires(keep_alive) && self.wire.is_quiet()
+        let is_ready = match &self.sender {
+            Sender::Http1(sender) => sender.is_ready(),
+            Sender::Http2(sender, _) => sender.is_ready(),
+        };
+        is_ready && Instant::now() < self.expires(keep_alive) && self.wire.is_quiet()
     }
 }
 
@@ -116,6 +160,31 @@ impl Drop for Conn {
     fn drop(&mut self) {
         self.wire.close();
         self.driver.abort();
+    }
+}
+
+/// A request as HTTP/2 has it: scheme and authority in the target, no Host, no framing but a length.
+fn as_http2(request: Request<SentBody>, scheme: &Scheme) -> Request<SentBody> {
+    let (mut parts, body) = request.into_parts();
+    parts.headers.remove(header::TRANSFER_ENCODING);
+    if let Some(host) = parts.headers.remove(header::HOST) {
+        let mut target = std::mem::take(&mut parts.uri).into_parts();
+        target.authority = Authority::try_from(host.as_bytes()).ok();
+        target.scheme = target.authority.is_some().then(|| scheme.clone());
+        // Both were valid before: so they are together.
+        parts.uri = Uri::from_parts(target).unwrap_or_default();
+    }
+    parts.version = Version::HTTP_2;
+    Request::from_parts(parts, body)
+}
+
+/// Runs what hyper's HTTP/2 needs beside a connection; it ends with it.
+#[derive(Clone, Copy, Debug)]
+struct Local;
+
+impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for Local {
+    fn execute(&self, future: F) {
+        spawn_local(future);
     }
 }
 

@@ -81,7 +81,8 @@ impl Group {
         let method = request.method().clone();
         let progress = request.body().progress();
         let wire = conn.wire.clone();
-        wire.begin(self.settings().head_bytes_max.in_memory(), timeouts.until);
+        let head_bytes_max = self.settings().head_bytes_max.in_memory();
+        wire.begin((!conn.is_http2()).then_some(head_bytes_max), timeouts.until);
         trace.begin(&wire);
         let sent = conn.send(request);
         let (error, unsent) = match answer(sent, &wire, &progress, timeouts, trace).await {

@@ -14,11 +14,13 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::task::spawn_local;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
+use super::address::ConnectError;
 use super::conn::Conn;
 use super::sent::Progress;
 use super::shared::Server;
+use super::stream::Stream;
 use super::wire::Seat;
 use super::{Group, Stage, UpstreamError};
 use crate::metrics::Counter;
@@ -204,7 +206,7 @@ impl Group {
         let (settings, server) = (self.settings(), self.server(at));
         server.connecting();
         let limit = settings.connect_timeout.duration();
-        let stream = match server.address.connect(&server.names, limit).await {
+        let stream = match self.dial(server, limit).await {
             Ok(stream) => stream,
             Err(error) => {
                 server.connect_failed(&error);
@@ -218,8 +220,7 @@ impl Group {
         server.connected();
         self.sink.inc(Counter::UpstreamConnects);
         let seat = Seat::new(permit, &self.lanes[at].open);
-        let head_bytes_max = settings.head_bytes_max.in_memory();
-        match Conn::new(stream, seat, at, head_bytes_max, self.sink.clone()).await {
+        match Conn::new(stream, seat, at, settings, self.sink.clone()).await {
             Ok(conn) => Some(conn),
             Err(error) => {
                 server.failed(&error.to_string());
@@ -227,6 +228,22 @@ impl Group {
                 wish.cause = Some(error.to_string());
                 None
             }
+        }
+    }
+
+    /// Connects, the handshake of TLS included, within `limit`.
+    async fn dial(&self, server: &Server, limit: Duration) -> Result<Stream, ConnectError> {
+        let begun = Instant::now();
+        let stream = server.address.connect(&server.names, limit).await?;
+        if self.settings().tls.is_none() {
+            return Ok(stream);
+        }
+        let bad = |timed_out, cause: &str| ConnectError { timed_out, cause: cause.to_owned() };
+        let Some(tls) = &self.shared.tls else { return Err(bad(false, "TLS is not set up")) };
+        match timeout_at(begun + limit, tls.connect(&server.address.host(), stream)).await {
+            Ok(Ok(stream)) => Ok(Stream::Tls(Box::new(stream))),
+            Ok(Err(cause)) => Err(bad(false, &cause)),
+            Err(_) => Err(bad(true, "the TLS handshake took too long")),
         }
     }
 

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::address::{Address, ConnectError, Names};
 use crate::config::schema;
 use crate::ident::Name;
+use crate::tls;
 
 /// Limits and health of all groups.
 #[derive(Debug)]
@@ -39,12 +40,37 @@ pub struct ServerReport {
 }
 
 impl Shared {
-    /// For `[upstream]`.
+    /// For `[upstream]`, without TLS: a group that asks for it cannot be reached.
     pub fn new(settings: &BTreeMap<Name, schema::Upstream>) -> Arc<Shared> {
+        Shared::of(settings, &BTreeMap::new())
+    }
+
+    /// For `[upstream]`, with the files that TLS needs. An error names the setting and the file.
+    pub fn with_tls(settings: &BTreeMap<Name, schema::Upstream>) -> Result<Arc<Shared>, String> {
+        let mut clients = BTreeMap::new();
+        for (name, group) in settings {
+            if let Some(tls) = &group.tls {
+                clients.insert(name.clone(), tls::Client::new(name, tls, group.http2)?);
+            }
+        }
+        Ok(Shared::of(settings, &clients))
+    }
+
+    fn of(
+        settings: &BTreeMap<Name, schema::Upstream>,
+        clients: &BTreeMap<Name, Arc<tls::Client>>,
+    ) -> Arc<Shared> {
         let group = |(name, settings): (&Name, &schema::Upstream)| {
-            (name.clone(), Arc::new(GroupShared::new(settings.clone())))
+            let tls = clients.get(name).cloned();
+            (name.clone(), Arc::new(GroupShared { tls, ..GroupShared::new(settings.clone()) }))
         };
         Arc::new(Shared { groups: settings.iter().map(group).collect() })
+    }
+
+    /// What is made of files and can be read again.
+    pub fn watched(&self) -> Vec<Arc<dyn tls::Watched>> {
+        let clients = self.groups.values().filter_map(|group| group.tls.clone());
+        clients.map(|client| client as Arc<dyn tls::Watched>).collect()
     }
 
     /// How every server is.
@@ -61,6 +87,8 @@ impl Shared {
 pub(super) struct GroupShared {
     pub settings: schema::Upstream,
     pub servers: Vec<Arc<Server>>,
+    /// How its servers are spoken to, where `settings.tls` is set.
+    pub tls: Option<Arc<tls::Client>>,
     /// Requests that wait for a connection.
     pub waiting: Count,
     /// Woken when somebody waits: workers that have idle connections give one up.
@@ -77,6 +105,7 @@ impl GroupShared {
         let server = |name: &String| Arc::new(Server::new(name, connections_max));
         GroupShared {
             servers: settings.servers.iter().map(server).collect(),
+            tls: None,
             waiting: Count::default(),
             wanted: Notify::new(),
             purchases: Arc::new(Semaphore::new(settings.purchases_max as usize)),

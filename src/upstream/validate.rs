@@ -38,6 +38,8 @@ pub(super) fn validate<B>(method: &Method, answer: &Response<B>) -> Result<Frami
     let bodiless = matches!(answer.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     Ok(match codings {
         _ if has_length || bodiless || method == Method::HEAD => Framing::Sized,
+        // HTTP/2 says itself where a body ends.
+        0 if answer.version() == Version::HTTP_2 => Framing::Chunked,
         0 => Framing::Close,
         _ => Framing::Chunked,
     })

@@ -75,14 +75,15 @@ impl Wire {
     /// Begins an exchange: what is counted from here on is of this one. Bytes of the one before that
     /// hyper still holds would count too, which errs on the safe side. Nothing leaves after `until`:
     /// it is looked at before each write, since a process may be stopped at any point before that.
-    pub(super) fn begin(&self, head_bytes_max: usize, until: Option<Instant>) {
+    /// `head_bytes_max` bounds an answer's head of HTTP/1.1; HTTP/2 bounds its own.
+    pub(super) fn begin(&self, head_bytes_max: Option<usize>, until: Option<Instant>) {
         self.written.set(0);
         self.read.set(0);
         self.refused.set(None);
         self.until.set(until);
         self.was_late.set(false);
         self.wrote_at.set(Instant::now());
-        *self.watch.borrow_mut() = Some(HeadWatch::new(head_bytes_max));
+        *self.watch.borrow_mut() = head_bytes_max.map(HeadWatch::new);
     }
 
     /// Whether a byte of this exchange may have left.
@@ -136,6 +137,18 @@ impl Wire {
             return Poll::Ready(Err(io::Error::from(io::ErrorKind::TimedOut)));
         }
         self.wrote(write(Pin::new(&mut socket.stream)))
+    }
+
+    /// TLS may hold back what the server did not take; that is sent in its time too, or not at all.
+    fn flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut socket = self.socket.borrow_mut();
+        let Some(socket) = &mut *socket else { return Poll::Ready(Err(closed())) };
+        let polled = Pin::new(&mut socket.stream).poll_flush(cx);
+        if polled.is_pending() && self.until.get().is_some_and(|until| Instant::now() >= until) {
+            self.was_late.set(true);
+            return Poll::Ready(Err(io::Error::from(io::ErrorKind::TimedOut)));
+        }
+        polled
     }
 
     fn heard(&self, bytes: &[u8]) -> io::Result<()> {
@@ -205,8 +218,8 @@ impl AsyncWrite for Tap {
         true
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

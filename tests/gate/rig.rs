@@ -25,6 +25,7 @@ use penstock::proxy::Proxy;
 use penstock::sale::{SaleBook, SaleState};
 use penstock::store::Store;
 use penstock::store::sim::Sim;
+use penstock::tls::Front;
 use penstock::upstream::{self, Upstreams};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -314,7 +315,7 @@ fn edge(
     let shared = edge::Shared::new(settings, book.clone(), answers, trust).expect("edge");
     let log = AccessLog::start(&settings.log, sink.clone()).expect("no log");
     let edge = Edge::new(shared, &settings.log, log, pages, gate, proxy, sink.clone());
-    Entrance::new(edge, None)
+    Entrance::new(edge, None, Front::default())
 }
 
 async fn accept(listener: TcpListener, edge: Rc<Entrance>, clock: Clock, sink: Sink) {

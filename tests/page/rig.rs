@@ -140,8 +140,13 @@ impl Worker {
             ledger: UnixMs(ms),
             ledger_err_ms: 0,
         };
-        let exchange =
-            Exchange { now, id: RequestId::next(), peer: Peer::Unix, note: Note::default() };
+        let exchange = Exchange {
+            now,
+            id: RequestId::next(),
+            peer: Peer::Unix,
+            is_tls: false,
+            note: Note::default(),
+        };
         let step = self.decide(&head, &exchange);
         async move {
             match step {

@@ -14,23 +14,24 @@ pub const MAY_USE: &[(&str, &[&str])] = &[
     ("log", &[]),
     ("metrics", &[]),
     ("outcome", &[]),
+    ("tls", &[]), // certificates, handshakes
     // the sale and its ledger
     ("sale", &[]),
     ("ledger", &["sale"]),
-    ("store", &["ledger", "sale"]),
+    ("store", &["ledger", "sale", "tls"]),
     ("orders", &[]), // the shop's export, for limbo and audit
     ("claims", &["store", "ledger", "sale", "orders"]),
     // the door
-    ("http", &[]),
+    ("http", &["tls"]),
     ("answers", &["http"]),
-    ("upstream", &["http"]),
-    ("listener", &["http"]),
+    ("upstream", &["http", "tls"]),
+    ("listener", &["http", "tls"]),
     // what a request can be: siblings never use each other, availability knows only the sale
     ("page", &["http", "answers", "upstream", "sale"]),
     ("availability", &["http", "answers", "sale"]),
     ("gate", &["http", "answers", "upstream", "sale", "claims", "ledger"]), // the ledger's replies
     ("proxy", &["http", "answers", "upstream"]),
-    ("edge", &["http", "answers", "sale", "page", "availability", "gate", "proxy"]),
+    ("edge", &["http", "tls", "answers", "sale", "page", "availability", "gate", "proxy"]),
     // the process
     ("admin", &["http", "sale", "ledger", "store", "claims", "orders", "page", "upstream", "gate"]),
     ("app", &["*"]),

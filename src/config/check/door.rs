@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use super::Findings;
 use crate::config::address::{ListenAddress, socket_path};
 use crate::config::problem::Path;
-use crate::config::schema::{Http, Settings};
+use crate::config::schema::{ClientCertificate, Http, ListenTls, Settings};
 
 pub fn check(settings: &Settings, found: &mut Findings) {
     listeners(settings, found);
@@ -39,6 +39,9 @@ fn listeners(settings: &Settings, found: &mut Findings) {
                 }
             }
         }
+        if let Some(tls) = &listen.tls {
+            listener_tls(&Path::of(&["listen", name.as_str(), "tls"]), tls, found);
+        }
         if let Some(health) = &listen.health {
             let path = Path::of(&["listen", name.as_str(), "health"]);
             let ours = health.starts_with("/_penstock/") && health != "/_penstock/health";
@@ -49,6 +52,14 @@ fn listeners(settings: &Settings, found: &mut Findings) {
                 found.error(path, "other paths under `/_penstock/` have meanings of their own");
             }
         }
+    }
+}
+
+/// What asks of clients what nobody checks, or says twice what is said.
+fn listener_tls(path: &Path, tls: &ListenTls, found: &mut Findings) {
+    if tls.client_ca.is_none() && tls.client_certificate != ClientCertificate::default() {
+        let help = "write: client_ca = \"clients-ca.pem\"";
+        found.warn(path.join("client_certificate"), "has no effect without client_ca", help);
     }
 }
 
@@ -101,6 +112,12 @@ fn bounds(settings: &Settings, found: &mut Findings) {
             let help = format!("raise it, or lower http.{name}");
             found.error_help(Path::of(&["http", "head_bytes_max"]), what, help);
         }
+    }
+    let http2 = &settings.http2;
+    if http2.connection_window_bytes < http2.stream_window_bytes {
+        let what = format!("is less than one request's window ({})", http2.stream_window_bytes);
+        let help = "raise it, or lower http2.stream_window_bytes";
+        found.error_help(Path::of(&["http2", "connection_window_bytes"]), what, help);
     }
     let cache = &settings.cache;
     if cache.entry_bytes_max > cache.size {

@@ -19,6 +19,17 @@ pub fn check(settings: &Settings, found: &mut Findings) {
         {
             found.error(path.join("host"), format!("{host:?} is no host name"));
         }
+        if let Some(tls) = &upstream.tls {
+            for (one, file, other) in [
+                ("cert_file", &tls.cert_file, &tls.key_file),
+                ("key_file", &tls.key_file, &tls.cert_file),
+            ] {
+                if file.is_some() && other.is_none() {
+                    let what = "cert_file and key_file belong together";
+                    found.error_help(path.join("tls").join(one), what, "write both, or neither");
+                }
+            }
+        }
         if let Some(Outcome::Rules(rules)) = &upstream.outcome {
             outcome(&path.join("outcome"), rules, found);
         }

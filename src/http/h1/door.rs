@@ -12,18 +12,20 @@ use crate::http::drain::DrainSignal;
 use crate::http::limits::Limits;
 use crate::http::reader::{Request, read_head};
 use crate::http::refusal::Refusal;
-use crate::http::{Done, Exchange, Note, Peer, Service, Step};
+use crate::http::{Done, Exchange, Head, Note, Peer, Service, Step};
 use crate::ident::RequestId;
 use crate::metrics::{Counter, Sink};
+use crate::tls::Front;
 
 /// What the connections of one listener and worker share. Each of them holds one pointer to it.
 #[derive(Debug)]
 pub struct Door<S> {
-    pub(super) service: Rc<S>,
-    pub(super) limits: Rc<Limits>,
+    service: Rc<S>,
+    pub(in crate::http) limits: Rc<Limits>,
     pub(super) clock: Clock,
-    pub(super) sink: Sink,
-    pub(super) drain: DrainSignal,
+    pub(in crate::http) sink: Sink,
+    pub(in crate::http) drain: DrainSignal,
+    is_tls: bool,
 }
 
 /// What came of the bytes that a client has sent: a whole head and what was decided about it, or why
@@ -48,14 +50,21 @@ impl<S: Service> Door<S> {
         sink: Sink,
         drain: DrainSignal,
     ) -> Rc<Door<S>> {
-        Rc::new(Door { service, limits, clock, sink, drain })
+        let is_tls = service.front().tls.is_some();
+        Rc::new(Door { service, limits, clock, sink, drain, is_tls })
     }
 
-    pub(super) fn exchange(&self, peer: &Peer, heard: Instant) -> Exchange {
+    /// How clients come to this door.
+    pub fn front(&self) -> Front {
+        self.service.front()
+    }
+
+    pub(in crate::http) fn exchange(&self, peer: &Peer, heard: Instant) -> Exchange {
         Exchange {
             now: self.clock.at(heard.into_std()),
             id: RequestId::next(),
             peer: peer.clone(),
+            is_tls: self.is_tls,
             note: Note::default(),
         }
     }
@@ -70,17 +79,20 @@ impl<S: Service> Door<S> {
                 let heard = Instant::now();
                 let exchange = self.exchange(peer, heard);
                 let ask = Asked::of(&request);
-                let step = catch_unwind(AssertUnwindSafe(|| {
-                    self.service.decide(&request.head, &exchange)
-                }));
+                let step = catch_unwind(AssertUnwindSafe(|| self.decide(&request.head, &exchange)));
                 let decided = Decided { exchange, step, ask, heard };
                 Some((request.bytes, Ok(decided)))
             }
         })
     }
 
+    /// What the service says.
+    pub(in crate::http) fn decide(&self, head: &Head<'_>, exchange: &Exchange) -> Step {
+        self.service.decide(head, exchange)
+    }
+
     /// Tells the service of the end of an exchange, and when that was.
-    pub(super) fn finished(&self, exchange: &Exchange, done: &mut Done) -> Instant {
+    pub(in crate::http) fn finished(&self, exchange: &Exchange, done: &mut Done) -> Instant {
         let now = Instant::now();
         done.took_ms = self.clock.mono_at(now.into_std()).since(exchange.now.mono);
         self.sink.add(Counter::ResponseBytes, done.bytes);

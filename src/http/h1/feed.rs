@@ -16,8 +16,8 @@ use tokio::time::Instant;
 
 use super::Asked;
 use super::link::Link;
+use super::stall::Stall;
 use super::transfer::{Failure, Transfer};
-use super::write::Stall;
 use crate::http::head::BodyKind;
 use crate::http::walker::BodyWalker;
 

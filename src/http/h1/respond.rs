@@ -100,7 +100,7 @@ async fn handle(
 }
 
 /// A future that resolves to nothing when it panics.
-struct Caught(Pin<Box<dyn Future<Output = Response<ResponseBody>>>>);
+pub(in crate::http) struct Caught(pub Pin<Box<dyn Future<Output = Response<ResponseBody>>>>);
 
 impl Future for Caught {
     type Output = Option<Response<ResponseBody>>;
@@ -173,7 +173,11 @@ fn close_reason(ask: &Ask, transfer: &Transfer) -> Option<CloseReason> {
 
 /// One length, and it is true: hyper writes it where the body knows it, a stated one stands only
 /// where the body's cannot be known.
-fn frame(parts: &mut http::response::Parts, body: &mut ResponseBody, is_head: bool) {
+pub(in crate::http) fn frame(
+    parts: &mut http::response::Parts,
+    body: &mut ResponseBody,
+    is_head: bool,
+) {
     let stated = one_length(&parts.headers);
     parts.headers.remove(header::CONTENT_LENGTH);
     let bodiless = matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
@@ -197,7 +201,7 @@ fn frame(parts: &mut http::response::Parts, body: &mut ResponseBody, is_head: bo
 }
 
 /// Only we say `Penstock-Reason`: the shop's is stripped before its answer comes here.
-fn reason(headers: &http::HeaderMap) -> Option<Reason> {
+pub(in crate::http) fn reason(headers: &http::HeaderMap) -> Option<Reason> {
     Reason::of_label(headers.get("penstock-reason")?.to_str().ok()?)
 }
 

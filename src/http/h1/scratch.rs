@@ -16,7 +16,7 @@ thread_local! {
 }
 
 /// Lends the thread's read buffer. Its contents are those of the last reader.
-pub(super) fn with_read_buffer<T>(work: impl FnOnce(&mut [u8]) -> T) -> T {
+pub(in crate::http) fn with_read_buffer<T>(work: impl FnOnce(&mut [u8]) -> T) -> T {
     // Taken out rather than borrowed: a second borrower on the way would get a new one.
     let mut buffer = READ.take();
     if buffer.is_empty() {
@@ -28,12 +28,12 @@ pub(super) fn with_read_buffer<T>(work: impl FnOnce(&mut [u8]) -> T) -> T {
 }
 
 /// An empty output buffer, to be given back by [`return_out`].
-pub(super) fn take_out() -> Vec<u8> {
+pub(in crate::http) fn take_out() -> Vec<u8> {
     OUT.take()
 }
 
 /// Gives an output buffer back for the next connection.
-pub(super) fn return_out(mut out: Vec<u8>) {
+pub(in crate::http) fn return_out(mut out: Vec<u8>) {
     if out.capacity() <= OUT_BYTES_KEPT_MAX {
         out.clear();
         OUT.set(out);
@@ -41,7 +41,7 @@ pub(super) fn return_out(mut out: Vec<u8>) {
 }
 
 /// Lends storage for the fields of one head.
-pub(super) fn with_fields<'b, T>(work: impl FnOnce(&mut Vec<Field<'b>>) -> T) -> T {
+pub(in crate::http) fn with_fields<'b, T>(work: impl FnOnce(&mut Vec<Field<'b>>) -> T) -> T {
     let mut fields: Vec<Field<'b>> = FIELDS.take();
     let result = work(&mut fields);
     fields.clear();

@@ -4,14 +4,13 @@
 use std::future::poll_fn;
 use std::io;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::Instant;
 
 use super::link::Link;
 use super::scratch;
+use super::stall::Stall;
 use crate::http::Ready;
 use crate::http::drain::Timer;
 use crate::http::limits::Limits;
@@ -20,10 +19,6 @@ use crate::outcome::CloseReason;
 /// Bodies up to this size are copied behind their head and sent as one piece. Copying more costs more
 /// than the second piece of a `writev`.
 const CONTIGUOUS_BODY_BYTES_MAX: usize = 4 * 1024;
-
-/// A client that has let a write wait must take at least so much from then on: a byte now and then
-/// does not keep an answer in memory for hours.
-const BYTES_PER_S_MIN: u64 = 1024;
 
 /// One answer and how it is framed.
 pub(super) struct Message<'a> {
@@ -167,48 +162,5 @@ impl Rest {
             }
         })
         .await
-    }
-}
-
-/// How a client that let a write wait takes what is written.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Stall {
-    /// When a write waited first.
-    begun: Option<Instant>,
-    /// Since when it waits without a byte taken.
-    since: Option<Instant>,
-    /// Bytes taken since it waited first.
-    taken: u64,
-}
-
-impl Stall {
-    /// A write has to wait.
-    pub(super) fn waits(&mut self) {
-        if self.since.is_none() {
-            let now = Instant::now();
-            self.since = Some(now);
-            self.begun.get_or_insert(now);
-        }
-    }
-
-    /// The client has taken so many bytes.
-    pub(super) fn took(&mut self, bytes: usize) {
-        self.since = None;
-        if self.begun.is_some() {
-            self.taken += bytes as u64;
-        }
-    }
-
-    /// Whether a write waits now.
-    pub(super) fn is_waiting(&self) -> bool {
-        self.since.is_some()
-    }
-
-    /// When to give the client up, if a write waits now: it took nothing for the write timeout, or
-    /// less than the least rate beyond it.
-    pub(super) fn due(&self, limits: &Limits) -> Option<Instant> {
-        let (since, begun) = (self.since?, self.begun?);
-        let earned = Duration::from_millis(self.taken * 1000 / BYTES_PER_S_MIN);
-        Some(since.min(begun + earned) + limits.write_timeout)
     }
 }

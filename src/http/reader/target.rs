@@ -31,7 +31,7 @@ pub(super) fn split(is_options: bool, target: &str) -> Result<Target<'_>, Refusa
 
 /// Visible ASCII without what every client must encode: `"`, `#`, `<`, `>`, `\` and the backquote.
 /// (`^`, `{`, `|`, `}`, `[` and `]` are sent bare by real browsers in queries.)
-pub(super) fn allows(byte: u8) -> bool {
+pub(in crate::http) fn allows(byte: u8) -> bool {
     TARGET[usize::from(byte)]
 }
 

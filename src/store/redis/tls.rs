@@ -1,15 +1,15 @@
 //! TLS to Redis and its Sentinels.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use tokio_rustls::rustls::{ClientConfig, Error, RootCertStore, crypto};
+use tokio_rustls::rustls::pki_types::ServerName;
+use tokio_rustls::rustls::{ClientConfig, Error, crypto};
 
 use crate::config::schema::StoreTls;
+use crate::tls::pem;
 
 /// The settings of TLS.
 #[derive(Clone, Debug)]
@@ -42,50 +42,18 @@ impl Tls {
         let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(|error| error.to_string())?
-            .with_root_certificates(self.roots()?);
+            .with_root_certificates(pem::roots(
+                "store.tls.ca_file",
+                self.settings.ca_file.as_deref(),
+            )?);
         let (Some(cert), Some(key)) = (&self.settings.cert_file, &self.settings.key_file) else {
             return Ok(builder.with_no_client_auth());
         };
-        let certificates = certificates("store.tls.cert_file", cert)?;
-        let key = PrivateKeyDer::from_pem_file(key)
-            .map_err(|error| format!("store.tls.key_file {key}: {error}"))?;
+        let certificates = pem::certificates("store.tls.cert_file", cert)?;
+        let key = pem::private_key("store.tls.key_file", key)?;
         builder.with_client_auth_cert(certificates, key).map_err(|error| {
             format!("store.tls.cert_file and key_file cannot be used together: {error}")
         })
-    }
-
-    fn roots(&self) -> Result<Arc<RootCertStore>, String> {
-        let Some(file) = &self.settings.ca_file else { return machine() };
-        let mut roots = RootCertStore::empty();
-        for certificate in certificates("store.tls.ca_file", file)? {
-            let added = roots.add(certificate);
-            added.map_err(|error| format!("store.tls.ca_file {file}: {error}"))?;
-        }
-        Ok(Arc::new(roots))
-    }
-}
-
-fn certificates(setting: &str, file: &str) -> Result<Vec<CertificateDer<'static>>, String> {
-    let read = CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    match read {
-        Ok(read) if read.is_empty() => Err(format!("{setting} {file} has no certificate in PEM")),
-        Ok(read) => Ok(read),
-        Err(error) => Err(format!("{setting} {file}: {error}")),
-    }
-}
-
-/// The certificate authorities of this machine, read once.
-fn machine() -> Result<Arc<RootCertStore>, String> {
-    static ROOTS: OnceLock<Arc<RootCertStore>> = OnceLock::new();
-    let roots = ROOTS.get_or_init(|| {
-        let mut roots = RootCertStore::empty();
-        // Some that cannot be read are normal; none at all is said below.
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        Arc::new(roots)
-    });
-    match roots.is_empty() {
-        true => Err("this machine has no certificate authorities: set store.tls.ca_file".into()),
-        false => Ok(roots.clone()),
     }
 }
 
