@@ -78,4 +78,5 @@ endif
 peers:
 	$(call installed,nginx,nginx-light)
 	$(call installed,haproxy,haproxy)
+	$(call installed,h2load,nghttp2-client)
 	$(call installed,varnishd,varnish)

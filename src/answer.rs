@@ -7,15 +7,18 @@
 //! There is one type and there are two writers: [`Answer::write_h1`] for the HTTP/1.1 driver's hot
 //! path and [`Answer::response`] for hyper.
 
+mod fields;
 mod local;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::{HeaderValue, StatusCode};
 
 use crate::clock::{Now, UnixMs};
 use crate::ident::RequestId;
+
+use fields::Fields;
 
 pub use local::Local;
 
@@ -89,6 +92,8 @@ pub struct Answer {
     body: Bytes,
     body_slots: Vec<Slot>,
     etag: Option<HeaderValue>,
+    /// The head's fields for hyper, where it was asked for.
+    fields: OnceLock<Fields>,
 }
 
 impl Answer {
@@ -143,8 +148,7 @@ impl Answer {
 
     /// The same answer as a message for hyper, body included (hyper drops it for HEAD).
     pub fn response(&self, fill: &Fill) -> http::Response<Bytes> {
-        let mut head = Vec::with_capacity(self.head.len());
-        append(&self.head, &self.head_slots, fill, &mut head);
+        let fields = self.fields.get_or_init(|| Fields::of(&self.head, &self.head_slots));
         let mut response = http::Response::new(match self.shared_body() {
             Some(body) => body.clone(),
             None => {
@@ -154,17 +158,7 @@ impl Answer {
             }
         });
         *response.status_mut() = self.status;
-        for line in head.split(|b| *b == b'\n') {
-            let line = line.strip_suffix(b"\r").unwrap_or(line);
-            // The status line has none.
-            let Some(colon) = line.iter().position(|b| *b == b':') else { continue };
-            let value = line[colon + 1..].trim_ascii();
-            if let (Ok(name), Ok(value)) =
-                (HeaderName::from_bytes(&line[..colon]), HeaderValue::from_bytes(value))
-            {
-                response.headers_mut().append(name, value);
-            }
-        }
+        *response.headers_mut() = fields.fill(fill);
         response
     }
 }
@@ -285,6 +279,7 @@ impl AnswerBuilder {
             body: if bodiless { Bytes::new() } else { self.body },
             body_slots: if bodiless { Vec::new() } else { self.body_slots },
             etag: self.etag,
+            fields: OnceLock::new(),
         })
     }
 

@@ -14,6 +14,7 @@ mod request;
 mod row;
 mod server;
 mod table;
+mod tls;
 mod wire;
 
 use std::path::{Path, PathBuf};
@@ -61,9 +62,11 @@ fn compare(args: &[String]) -> Outcome<bool> {
     let cpus = Cpus::choose()?;
     pin(cpus.load)?;
     let (dir, shm) = (tempfile::tempdir()?, in_memory()?);
+    tls::certify(dir.path())?;
     let origin = start_origin(dir.path(), cpus)?;
     let mut place = Place {
         dir: dir.path().to_owned(),
+        certificates: dir.path().to_owned(),
         shm: shm.path().to_owned(),
         cpus,
         origin: origin.address,

@@ -18,7 +18,7 @@ pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-trait Stream: Read + Write {}
+pub trait Stream: Read + Write {}
 impl<S: Read + Write> Stream for S {}
 
 /// A connection.
@@ -57,6 +57,11 @@ impl Client {
     pub fn tcp(to: SocketAddr) -> Client {
         let stream = TcpStream::connect(to).expect("connect");
         stream.set_read_timeout(Some(PATIENCE)).expect("timeout");
+        Client { stream: Box::new(stream), came: Vec::new() }
+    }
+
+    /// Over whatever carries bytes.
+    pub fn over(stream: impl Stream + Send + 'static) -> Client {
         Client { stream: Box::new(stream), came: Vec::new() }
     }
 

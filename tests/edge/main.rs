@@ -10,4 +10,5 @@ mod log;
 mod node;
 mod routes;
 mod sockets;
+mod tls;
 mod verbs;

@@ -14,6 +14,8 @@ use super::client::{Client, until};
 /// What a test changes in the usual config.
 pub struct Config {
     pub listen: String,
+    /// Lines of `[upstream.shop]`.
+    pub upstream: String,
     pub admin: String,
     pub site: String,
     pub activity: String,
@@ -25,6 +27,7 @@ impl Default for Config {
     fn default() -> Config {
         Config {
             listen: "[listen.http]\naddress = \"127.0.0.1:0\"\nhealth = \"/health\"\n".to_owned(),
+            upstream: String::new(),
             admin: String::new(),
             site: "hosts = [\"shop.example\", \"www.shop.example\"]\n".to_owned(),
             activity: String::new(),
@@ -66,13 +69,17 @@ pub struct Place {
 
 impl Place {
     pub fn new(shop: SocketAddr, config: &Config) -> Place {
-        let dir = tempfile::tempdir().expect("a directory");
+        Place::in_dir(tempfile::tempdir().expect("a directory"), shop, config)
+    }
+
+    /// The same, beside files that are there already.
+    pub fn in_dir(dir: tempfile::TempDir, shop: SocketAddr, config: &Config) -> Place {
         let place = Place { dir };
-        let Config { listen, admin, site, activity, sale, more } = config;
+        let Config { listen, upstream, admin, site, activity, sale, more } = config;
         let state = place.path("state");
         let text = format!(
             "state_dir = \"{}\"\n{more}\n{listen}\n[http]\nworkers = 2\n[admin]\n{admin}\n\
-             [upstream.shop]\nservers = [\"{shop}\"]\noutcome = \"status\"\n\
+             [upstream.shop]\nservers = [\"{shop}\"]\noutcome = \"status\"\n{upstream}\n\
              [site.shop]\nupstream = \"shop\"\n{site}\n[site.shop.activity]\n\
              page = \"/activity/{{activity}}\"\n\
              availability = \"/activity/{{activity}}/availability\"\n\

@@ -2,7 +2,7 @@
 //! moods.
 
 use std::io::IsTerminal;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Outcome;
 use super::load::{Load, Mix};
@@ -10,6 +10,7 @@ use super::origin;
 use super::prove::{check_origin, for_floor, prove};
 use super::row::{Entrant, Row, Work};
 use super::server::{Kind, Place, Server};
+use super::tls;
 
 /// How long and how often.
 #[derive(Clone, Copy)]
@@ -126,6 +127,9 @@ pub fn measure(
 }
 
 fn turn(row: &Row, ready: &Ready<'_>, place: &Place, pace: Pace) -> Outcome<Sample> {
+    if let Some((protocol, kb)) = row.work.over_tls() {
+        return secure_turn(row, ready, protocol, kb, pace);
+    }
     let asked = origin::asked(place.origin)?;
     let mut load = Load::connect(ready.server.address, row.connections, &ready.mix)?;
     load.run(pace.warm_up)?;
@@ -145,6 +149,29 @@ fn turn(row: &Row, ready: &Ready<'_>, place: &Place, pace: Pace) -> Outcome<Samp
         rate: answers / tally.took.as_secs_f64(),
         p50_us: tally.latencies.value_at_quantile(0.50) as f64 / 1_000.0,
         p99_us: tally.latencies.value_at_quantile(0.99) as f64 / 1_000.0,
+    })
+}
+
+/// The same with h2load, over TLS: as many requests as fit in the time, the handshakes among them.
+fn secure_turn(
+    row: &Row,
+    ready: &Ready<'_>,
+    protocol: &[&str],
+    kb: usize,
+    pace: Pace,
+) -> Outcome<Sample> {
+    let before = ready.server.running.cost()?;
+    let begun = Instant::now();
+    let answers = tls::load(ready.server.tls, row.connections, protocol, kb, pace.span)?;
+    let took = begun.elapsed();
+    let after = ready.server.running.cost()?;
+    Ok(Sample {
+        cpu_us: after.cpu_ns_since(&before) as f64 / 1_000.0 / answers as f64,
+        user_ticks: after.user_ticks_since(&before),
+        answers,
+        rate: answers as f64 / took.as_secs_f64(),
+        p50_us: f64::NAN,
+        p99_us: f64::NAN,
     })
 }
 

@@ -29,7 +29,9 @@ pub fn prove(
 ) -> Outcome<(Mix, Shape)> {
     let prover = Prover { entrant, address: server.address, origin };
     let proofs = match work {
-        Work::Hit(kb) => vec![prover.hit(&format!("page{kb}"), kb * 1024)?],
+        Work::Hit(kb) | Work::TlsHit(kb) | Work::Http2Hit(kb) => {
+            vec![prover.hit(&format!("page{kb}"), kb * 1024)?]
+        }
         Work::Availability => vec![prover.availability()?],
         Work::Refusal => vec![prover.refusal()?],
         Work::Mixed => vec![prover.hit("8848", 1024)?, prover.availability()?, prover.refusal()?],

@@ -21,6 +21,10 @@ pub struct Row {
 pub enum Work {
     /// A cached page of so many KB.
     Hit(usize),
+    /// The same over TLS 1.3, by HTTP/1.1.
+    TlsHit(usize),
+    /// The same over TLS 1.3, by HTTP/2 with ten requests under way on each connection.
+    Http2Hit(usize),
     /// The availability of an activity that is sold out.
     Availability,
     /// A purchase, each of another user, that is refused.
@@ -35,6 +39,17 @@ pub enum Work {
     Proxied,
     /// A small answer made by a handler behind hyper.
     Cold,
+}
+
+impl Work {
+    /// How h2load asks for it, and for a page of how many KB; nothing for what goes without TLS.
+    pub fn over_tls(self) -> Option<(&'static [&'static str], usize)> {
+        match self {
+            Work::TlsHit(kb) => Some((&["--h1", "-m", "1"], kb)),
+            Work::Http2Hit(kb) => Some((&["-m", "10"], kb)),
+            _ => None,
+        }
+    }
 }
 
 /// Who is asked: a server, and the way in which it does it.
@@ -99,6 +114,8 @@ pub enum Against {
     BestPeer,
     /// CPU per request, as a multiple of Varnish's.
     Varnish,
+    /// CPU per request, as a multiple of HAProxy's.
+    Haproxy,
     /// CPU per request, as a multiple of plain hyper's.
     Hyper,
     /// Microseconds outside the kernel.
@@ -130,12 +147,18 @@ const HIT_LARGE: &[Bound] =
 const AVAILABILITY: &[Bound] = &[bound(Against::Floor, 1.20, 1.15)];
 const REFUSAL: &[Bound] =
     &[bound(Against::Floor, 1.15, 1.08), bound(Against::BestPeer, 0.87, 0.82)];
+const TLS_1: &[Bound] = &[bound(Against::BestPeer, 0.70, 0.62)];
+const TLS_16: &[Bound] = &[bound(Against::BestPeer, 0.50, 0.44)];
+const HTTP2_1: &[Bound] = &[bound(Against::Haproxy, 0.90, 0.83)];
+const HTTP2_16: &[Bound] = &[bound(Against::Haproxy, 0.55, 0.44)];
 const COLD: &[Bound] = &[bound(Against::Hyper, 1.15, 1.05)];
 
 const ALL: &[Entrant] =
     &[Entrant::Floor, Entrant::Nginx, Entrant::Haproxy, Entrant::Varnish, Entrant::Penstock];
 const PROXIES: &[Entrant] =
     &[Entrant::Nginx, Entrant::Haproxy, Entrant::Varnish, Entrant::Penstock];
+/// Varnish has no TLS of its own.
+const SECURE: &[Entrant] = &[Entrant::Nginx, Entrant::Haproxy, Entrant::Penstock];
 const REFUSERS: &[Entrant] = &[
     Entrant::Floor,
     Entrant::Nginx,
@@ -166,6 +189,10 @@ pub const ROWS: &[Row] = &[
     row(Work::Hit(1), 512, ALL, HIT_512),
     row(Work::Hit(16), 512, ALL, HIT_512),
     row(Work::Hit(100), 512, ALL, HIT_LARGE),
+    row(Work::TlsHit(1), 64, SECURE, TLS_1),
+    row(Work::TlsHit(16), 64, SECURE, TLS_16),
+    row(Work::Http2Hit(1), 64, SECURE, HTTP2_1),
+    row(Work::Http2Hit(16), 64, SECURE, HTTP2_16),
     row(Work::Availability, 64, ALL, AVAILABILITY),
     row(Work::Availability, 512, ALL, AVAILABILITY),
     row(Work::Refusal, 64, REFUSERS, REFUSAL),

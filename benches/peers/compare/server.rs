@@ -33,6 +33,8 @@ pub enum Kind {
 pub struct Server {
     /// Where it listens.
     pub address: SocketAddr,
+    /// Where it listens for TLS, if it does.
+    pub tls: SocketAddr,
     /// Its processes.
     pub running: Running,
 }
@@ -42,6 +44,8 @@ pub struct Server {
 pub struct Place {
     /// Files of this run.
     pub dir: PathBuf,
+    /// Where the certificate of all servers is.
+    pub certificates: PathBuf,
     /// Files of this run that have to lie in memory.
     pub shm: PathBuf,
     /// The processors.
@@ -64,50 +68,55 @@ pub type Shape = (u16, usize, usize);
 impl Place {
     /// Starts a server that is no floor, and waits until it accepts.
     pub fn start(&self, kind: Kind) -> Outcome<Server> {
-        let address = free_address()?;
+        let (address, tls) = (free_address()?, free_address()?);
         let command = match kind {
             Kind::Floor => return Err("the floor needs the shape of its answer".into()),
-            Kind::Nginx => self.nginx(address)?,
-            Kind::Haproxy => self.haproxy(address)?,
-            Kind::Varnish => self.varnish(address)?,
-            Kind::Penstock => self.penstock(address)?,
+            Kind::Nginx => self.nginx(address, tls)?,
+            Kind::Haproxy => self.haproxy(address, tls)?,
+            Kind::Varnish => self.varnish(address, tls)?,
+            Kind::Penstock => self.penstock(address, tls)?,
             Kind::Hyper => own("hyper", &[address.to_string()])?,
             Kind::Cold => own("cold", &[address.to_string()])?,
         };
-        self.launch(kind, address, command)
+        self.launch(kind, (address, tls), command)
     }
 
     /// Starts the floor.
     pub fn start_floor(&self, (status, head, body): Shape) -> Outcome<Server> {
         let address = free_address()?;
         let args = [address.to_string(), status.to_string(), head.to_string(), body.to_string()];
-        self.launch(Kind::Floor, address, own("floor", &args)?)
+        self.launch(Kind::Floor, (address, address), own("floor", &args)?)
     }
 
-    fn launch(&self, kind: Kind, address: SocketAddr, command: Command) -> Outcome<Server> {
+    fn launch(
+        &self,
+        kind: Kind,
+        (address, tls): (SocketAddr, SocketAddr),
+        command: Command,
+    ) -> Outcome<Server> {
         let log = self.dir.join(format!("{kind:?}-{}.log", address.port()));
         let running = Running::start(command, self.cpus.server, self.cpus.load, &log)?;
-        let mut server = Server { address, running };
+        let mut server = Server { address, tls, running };
         await_listening(&mut server, &log)?;
         Ok(server)
     }
 
-    fn nginx(&self, address: SocketAddr) -> Outcome<Command> {
-        let config = self.write("nginx.conf", include_str!("../nginx.conf"), address)?;
+    fn nginx(&self, address: SocketAddr, tls: SocketAddr) -> Outcome<Command> {
+        let config = self.write("nginx.conf", include_str!("../nginx.conf"), (address, tls))?;
         let mut command = Command::new(find("nginx")?);
         command.arg("-p").arg(&self.dir).arg("-c").arg(config);
         Ok(command)
     }
 
-    fn haproxy(&self, address: SocketAddr) -> Outcome<Command> {
-        let config = self.write("haproxy.cfg", include_str!("../haproxy.cfg"), address)?;
+    fn haproxy(&self, address: SocketAddr, tls: SocketAddr) -> Outcome<Command> {
+        let config = self.write("haproxy.cfg", include_str!("../haproxy.cfg"), (address, tls))?;
         let mut command = Command::new(find("haproxy")?);
         command.arg("-db").arg("-f").arg(config);
         Ok(command)
     }
 
-    fn varnish(&self, address: SocketAddr) -> Outcome<Command> {
-        let config = self.write("varnish.vcl", include_str!("../varnish.vcl"), address)?;
+    fn varnish(&self, address: SocketAddr, tls: SocketAddr) -> Outcome<Command> {
+        let config = self.write("varnish.vcl", include_str!("../varnish.vcl"), (address, tls))?;
         let work = self.dir.join(format!("varnish-{}", address.port()));
         let mut command = Command::new(find("varnishd")?);
         // In the foreground, without a command line of its own, and without changing its user.
@@ -121,19 +130,25 @@ impl Place {
         Ok(command)
     }
 
-    fn penstock(&self, address: SocketAddr) -> Outcome<Command> {
+    fn penstock(&self, address: SocketAddr, tls: SocketAddr) -> Outcome<Command> {
         // A node of its own each time: a sale is sold but once.
         let place =
             Place { dir: self.dir.join(format!("penstock-{}", address.port())), ..self.clone() };
         fs::create_dir_all(&place.dir)?;
-        let config = place.write("penstock.toml", include_str!("../penstock.toml"), address)?;
+        let config =
+            place.write("penstock.toml", include_str!("../penstock.toml"), (address, tls))?;
         let mut command = Command::new(env!("CARGO_BIN_EXE_penstock"));
         command.arg("run").arg("-c").arg(config);
         Ok(command)
     }
 
     /// The config with its names filled in.
-    fn write(&self, name: &str, template: &str, address: SocketAddr) -> Outcome<PathBuf> {
+    fn write(
+        &self,
+        name: &str,
+        template: &str,
+        (address, tls): (SocketAddr, SocketAddr),
+    ) -> Outcome<PathBuf> {
         let opens_at = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis() + 2_000;
         let opens_at = jiff::Timestamp::from_millisecond(i64::try_from(opens_at)?)?;
         let text = template
@@ -141,6 +156,8 @@ impl Place {
             .replace("@dir@", &self.dir.display().to_string())
             .replace("@shm@", &self.shm.display().to_string())
             .replace("@address@", &address.to_string())
+            .replace("@tls@", &tls.to_string())
+            .replace("@certificates@", &self.certificates.display().to_string())
             .replace("@origin@", &self.origin.to_string())
             .replace("@origin_host@", &self.origin.ip().to_string())
             .replace("@origin_port@", &self.origin.port().to_string())
@@ -160,8 +177,11 @@ pub fn start_origin(dir: &Path, cpus: Cpus) -> Outcome<Server> {
     let address = free_address()?;
     let log = dir.join("origin.log");
     let command = own("origin", &[address.to_string()])?;
-    let mut server =
-        Server { address, running: Running::start(command, cpus.load, cpus.load, &log)? };
+    let mut server = Server {
+        address,
+        tls: address,
+        running: Running::start(command, cpus.load, cpus.load, &log)?,
+    };
     await_listening(&mut server, &log)?;
     Ok(server)
 }

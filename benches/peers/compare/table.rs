@@ -103,6 +103,7 @@ fn figure(against: Against, measured: &Measured, ours: usize) -> Option<f64> {
         Against::Floor => measured.place(Entrant::Floor),
         Against::BestPeer => measured.best_peer(),
         Against::Varnish => measured.place(Entrant::Varnish),
+        Against::Haproxy => measured.place(Entrant::Haproxy),
         Against::Hyper => measured.place(Entrant::Hyper),
         Against::UserTime => return Some(measured.user_us(ours)),
     };
@@ -119,6 +120,7 @@ fn against(against: Against) -> &'static str {
         Against::Floor => "× floor",
         Against::BestPeer => "× best peer",
         Against::Varnish => "× Varnish",
+        Against::Haproxy => "× HAProxy",
         Against::Hyper => "× plain hyper",
         Against::UserTime => "user µs",
     }
@@ -128,6 +130,8 @@ fn against(against: Against) -> &'static str {
 pub fn title(row: &Row) -> String {
     let work = match row.work {
         Work::Hit(kb) => format!("hit {kb} KB"),
+        Work::TlsHit(kb) => format!("hit {kb} KB, TLS 1.3"),
+        Work::Http2Hit(kb) => format!("hit {kb} KB, TLS 1.3, HTTP/2"),
         Work::Availability => "availability".to_owned(),
         Work::Refusal => "refused purchase".to_owned(),
         Work::Mixed => "pages/polls/purchases 90/9/1, pages of 1 KB".to_owned(),

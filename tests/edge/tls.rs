@@ -1,0 +1,360 @@
+//! TLS from outside: certificates by name, their exchange under load, tickets over a fleet, client
+//! certificates, HTTP/2 by ALPN, and TLS to the shop.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use rustix::process::Signal;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tokio_rustls::rustls::{
+    ClientConfig, ClientConnection, HandshakeKind, RootCertStore, StreamOwned, crypto,
+};
+
+use super::client::{Client, PATIENCE, until};
+use super::node::{Config, Node, Place, quick_shop};
+
+type Tls = StreamOwned<ClientConnection, TcpStream>;
+
+fn openssl(dir: &Path, words: &str) {
+    let mut command = Command::new("openssl");
+    command.args(words.split_ascii_whitespace()).current_dir(dir);
+    let done = command.stdout(Stdio::null()).stderr(Stdio::null()).status();
+    let done = done.unwrap_or_else(|e| panic!("openssl cannot be started: {e}"));
+    assert!(done.success(), "openssl {words}");
+}
+
+/// An authority in a directory of its own.
+fn authority() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().expect("a directory");
+    openssl(
+        dir.path(),
+        &format!("req -x509 {KEY} -keyout ca.key -out ca.pem -days 2 -subj /CN=ca"),
+    );
+    dir
+}
+
+/// A certificate of the authority for `who`.
+fn certify(dir: &Path, who: &str, names: &str) {
+    fs::write(dir.join("names"), format!("subjectAltName={names}\n")).expect("written");
+    openssl(dir, &format!("req {KEY} -keyout {who}.key -out {who}.csr -subj /CN={who}"));
+    openssl(
+        dir,
+        &format!(
+            "x509 -req -in {who}.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 \
+             -out {who}.pem -extfile names"
+        ),
+    );
+}
+
+const KEY: &str = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
+const ASK: &str = "GET /_penstock/time HTTP/1.1\r\nHost: shop.example\r\n\r\n";
+
+/// A client that trusts the authority, with a certificate of its own perhaps.
+fn trusting(dir: &Path, own: Option<&str>, protocols: &[&str]) -> Arc<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(dir.join("ca.pem")).expect("ca")).expect("added");
+    let provider = Arc::new(crypto::aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider);
+    let builder = builder.with_safe_default_protocol_versions().expect("versions");
+    let builder = builder.with_root_certificates(roots);
+    let mut config = match own {
+        None => builder.with_no_client_auth(),
+        Some(own) => {
+            let cert = CertificateDer::from_pem_file(dir.join(format!("{own}.pem"))).expect("cert");
+            let key = PrivateKeyDer::from_pem_file(dir.join(format!("{own}.key"))).expect("key");
+            builder.with_client_auth_cert(vec![cert], key).expect("a pair")
+        }
+    };
+    config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+    Arc::new(config)
+}
+
+fn connect(config: &Arc<ClientConfig>, to: SocketAddr, name: &str) -> std::io::Result<Tls> {
+    let name = ServerName::try_from(name.to_owned()).expect("a name");
+    let connection = ClientConnection::new(config.clone(), name).expect("a connection");
+    let socket = TcpStream::connect(to)?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    let mut stream = StreamOwned::new(connection, socket);
+    while stream.conn.is_handshaking() {
+        stream.conn.complete_io(&mut stream.sock)?;
+    }
+    Ok(stream)
+}
+
+/// Asks once. What comes before the answer, tickets among it, is read with it.
+fn ask(mut stream: Tls) -> std::io::Result<(Tls, String)> {
+    stream.write_all(ASK.as_bytes())?;
+    let mut buffer = [0; 4096];
+    let read = stream.read(&mut buffer)?;
+    Ok((stream, String::from_utf8_lossy(&buffer[..read]).into_owned()))
+}
+
+fn shown(stream: &Tls) -> CertificateDer<'static> {
+    stream.conn.peer_certificates().expect("a chain")[0].clone().into_owned()
+}
+
+fn of_file(path: &Path) -> CertificateDer<'static> {
+    CertificateDer::from_pem_file(path).expect("a certificate")
+}
+
+fn https(tls: &str) -> Config {
+    let listen = format!(
+        "[listen.http]\naddress = \"127.0.0.1:0\"\nhttp2 = true\n\
+         [listen.https]\naddress = \"127.0.0.1:0\"\n[listen.https.tls]\n{tls}\n"
+    );
+    Config { listen, ..Config::default() }
+}
+
+#[test]
+fn names_choose_certificates_and_protocols() {
+    let shop = quick_shop();
+    let dir = authority();
+    certify(dir.path(), "one", "DNS:one.example,DNS:*.one.example");
+    certify(dir.path(), "two", "DNS:two.example,IP:127.0.0.1");
+    let more = "cert = \"one.pem\"\nkey = \"one.key\"\n\
+                more = [{ cert = \"two.pem\", key = \"two.key\" }]";
+    let node = Place::in_dir(dir, shop.address(), &https(more)).start();
+    let (to, dir) = (node.address("https"), node.place.dir.path());
+    let h1 = trusting(dir, None, &["http/1.1"]);
+    for (name, file) in
+        [("one.example", "one.pem"), ("a.one.example", "one.pem"), ("two.example", "two.pem")]
+    {
+        let (stream, answer) =
+            ask(connect(&h1, to, name).expect("a handshake")).expect("an answer");
+        assert_eq!(shown(&stream), of_file(&dir.join(file)), "{name}");
+        assert!(answer.starts_with("HTTP/1.1 204 "), "{answer}");
+    }
+    // Nobody's name: the first certificate, which is not for it.
+    assert!(connect(&h1, to, "three.example").is_err());
+    let both = trusting(dir, None, &["h2", "http/1.1"]);
+    let stream = connect(&both, to, "one.example").expect("a handshake");
+    assert_eq!(stream.conn.alpn_protocol(), Some(&b"h2"[..]));
+    let none = trusting(dir, None, &[]);
+    assert!(ask(connect(&none, to, "one.example").expect("a handshake")).is_ok());
+    let unknown = trusting(dir, None, &["h3"]);
+    assert!(connect(&unknown, to, "one.example").is_err(), "no protocol in common");
+    // What is no TLS at all, and TLS where there is none.
+    let mut plain = Client::tcp(to);
+    plain.send(ASK);
+    assert!(plain.answer().is_none());
+    assert!(connect(&h1, node.address("http"), "one.example").is_err());
+    until("handshakes are counted", || {
+        node.metric("penstock_tls_handshakes_total{kind=\"full\"}") >= 5.0
+            && node.metric("penstock_closes_total{reason=\"handshake_failed\"}") >= 3.0
+    });
+}
+
+#[test]
+fn certificates_are_exchanged_under_load() {
+    let shop = quick_shop();
+    let dir = authority();
+    for who in ["old", "new", "own"] {
+        certify(dir.path(), who, "DNS:shop.example");
+    }
+    let put = |dir: &Path, from: &str, what: &str| {
+        let temporary = dir.join("temporary");
+        fs::copy(dir.join(format!("{from}.{what}")), &temporary).expect("copied");
+        fs::rename(temporary, dir.join(format!("used.{what}"))).expect("moved");
+    };
+    put(dir.path(), "old", "pem");
+    put(dir.path(), "old", "key");
+    let tls = "cert = \"used.pem\"\nkey = \"used.key\"";
+    let node = Place::in_dir(dir, shop.address(), &https(tls)).start();
+    let (to, dir) = (node.address("https"), node.place.dir.path().to_owned());
+    let client = trusting(&dir, None, &[]);
+    let (stop, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let load = {
+        let (client, stop, asked) = (client.clone(), stop.clone(), asked.clone());
+        std::thread::spawn(move || {
+            while !stop.load(Ordering::Relaxed) {
+                let stream = connect(&client, to, "shop.example").expect("a handshake");
+                let (_, answer) = ask(stream).expect("an answer");
+                assert!(answer.starts_with("HTTP/1.1 204 "), "{answer}");
+                asked.fetch_add(1, Ordering::Relaxed);
+            }
+        })
+    };
+    let used = || shown(&connect(&client, to, "shop.example").expect("a handshake"));
+    until("there is load", || asked.load(Ordering::Relaxed) > 5);
+    // Half of a pair changes nothing but is said.
+    put(&dir, "new", "pem");
+    node.signal(Signal::HUP);
+    until("the half is refused", || node.said("do not belong together"));
+    assert_eq!(used(), of_file(&dir.join("old.pem")));
+    // The other half; without a word from anybody.
+    put(&dir, "new", "key");
+    until("the new one is used", || used() == of_file(&dir.join("new.pem")));
+    fs::write(dir.join("used.pem"), "-----BEGIN CERTIFICATE-----\nrubbish").expect("written");
+    node.signal(Signal::HUP);
+    until("rubbish is refused", || node.metric("penstock_tls_reload_errors_total") >= 2.0);
+    assert_eq!(used(), of_file(&dir.join("new.pem")));
+    let before = asked.load(Ordering::Relaxed);
+    until("the load goes on", || asked.load(Ordering::Relaxed) > before + 5);
+    stop.store(true, Ordering::Relaxed);
+    load.join().expect("not one request failed");
+}
+
+#[test]
+fn a_fleet_knows_its_clients_again() {
+    let shop = quick_shop();
+    let dir = authority();
+    certify(dir.path(), "shop", "DNS:shop.example");
+    let client = trusting(dir.path(), None, &[]);
+    let node = |key: &str| {
+        let own = tempfile::tempdir().expect("a directory");
+        for file in ["shop.pem", "shop.key"] {
+            fs::copy(dir.path().join(file), own.path().join(file)).expect("copied");
+        }
+        fs::write(own.path().join("tickets.key"), key).expect("written");
+        let tls = "cert = \"shop.pem\"\nkey = \"shop.key\"\nticket_keys = \"tickets.key\"";
+        Place::in_dir(own, shop.address(), &https(tls)).start()
+    };
+    let (old, new) = ("b".repeat(43) + "=", "c".repeat(43) + "=");
+    let (one, other) = (node(&old), node(&old));
+    let kind = |node: &Node| {
+        let stream = connect(&client, node.address("https"), "shop.example").expect("a handshake");
+        let (stream, _) = ask(stream).expect("an answer");
+        stream.conn.handshake_kind()
+    };
+    assert_eq!(kind(&one), Some(HandshakeKind::Full));
+    assert_eq!(kind(&other), Some(HandshakeKind::Resumed));
+    // A new key comes: what the old one encrypted is still known.
+    fs::write(one.place.path("tickets.key"), format!("{new}\n{old}\n")).expect("written");
+    one.signal(Signal::HUP);
+    until("files were read", || one.said("certificates were read again"));
+    assert_eq!(kind(&one), Some(HandshakeKind::Resumed));
+    // The ticket that came with it is of the new key, of which the other has not heard.
+    assert_eq!(kind(&other), Some(HandshakeKind::Full));
+    assert_eq!(one.metric("penstock_tls_handshakes_total{kind=\"resumed\"}"), 1.0);
+}
+
+#[test]
+fn clients_show_certificates_where_that_is_asked() {
+    let shop = quick_shop();
+    let dir = authority();
+    certify(dir.path(), "shop", "DNS:shop.example");
+    certify(dir.path(), "client", "DNS:client");
+    let tls = "cert = \"shop.pem\"\nkey = \"shop.key\"\nclient_ca = \"ca.pem\"";
+    let node = Place::in_dir(dir, shop.address(), &https(tls)).start();
+    let (to, dir) = (node.address("https"), node.place.dir.path());
+    let with = trusting(dir, Some("client"), &[]);
+    assert!(connect(&with, to, "shop.example").and_then(ask).is_ok());
+    let without = trusting(dir, None, &[]);
+    let refused = connect(&without, to, "shop.example").and_then(ask);
+    assert!(refused.is_err());
+}
+
+#[test]
+fn a_handshake_has_its_time() {
+    let shop = quick_shop();
+    let dir = authority();
+    certify(dir.path(), "shop", "DNS:shop.example");
+    let tls = "cert = \"shop.pem\"\nkey = \"shop.key\"";
+    let more = https(tls);
+    let limits = "[limits]\nhandshake_timeout = \"200ms\"\n";
+    let config = Config { listen: more.listen + limits, ..Config::default() };
+    let node = Place::in_dir(dir, shop.address(), &config).start();
+    let mut silent = Client::tcp(node.address("https"));
+    assert!(silent.is_closed());
+    assert_eq!(node.metric("penstock_closes_total{reason=\"handshake_timeout\"}"), 1.0);
+}
+
+#[test]
+fn what_does_not_fit_is_said_before_the_start() {
+    let shop = quick_shop();
+    let dir = authority();
+    certify(dir.path(), "one", "DNS:one.example");
+    certify(dir.path(), "two", "DNS:two.example");
+    let tls = "cert = \"one.pem\"\nkey = \"two.key\"";
+    let place = Place::in_dir(dir, shop.address(), &https(tls));
+    for verb in ["check", "run"] {
+        let output = place.verb(&[verb]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(78), "{said}");
+        assert!(
+            said.contains("listen.https.tls") && said.contains("do not belong together"),
+            "{said}"
+        );
+    }
+}
+
+/// One node in front of another stands for a shop that speaks TLS and HTTP/2.
+#[test]
+fn the_shop_is_spoken_to_by_tls_and_http2() {
+    let shop = quick_shop();
+    for http2 in [false, true] {
+        let dir = authority();
+        certify(dir.path(), "shop", "IP:127.0.0.1");
+        certify(dir.path(), "edge", "DNS:edge");
+        let inner = tempfile::tempdir().expect("a directory");
+        for file in ["shop.pem", "shop.key", "ca.pem"] {
+            fs::copy(dir.path().join(file), inner.path().join(file)).expect("copied");
+        }
+        let tls = "cert = \"shop.pem\"\nkey = \"shop.key\"\nclient_ca = \"ca.pem\"";
+        let behind = Place::in_dir(inner, shop.address(), &https(tls)).start();
+        let upstream = format!(
+            "http2 = {http2}\ntls = {{ ca_file = \"ca.pem\", cert_file = \"edge.pem\", \
+             key_file = \"edge.key\" }}\n"
+        );
+        let config = Config { upstream, ..Config::default() };
+        let node = Place::in_dir(dir, behind.address("https"), &config).start();
+        let mut client = node.client();
+        for n in 0..3 {
+            let ask = format!("GET /thing?{n} HTTP/1.1\r\nHost: shop.example\r\n\r\n");
+            let answer = client.ask(ask);
+            assert_eq!(answer.status, 404, "{answer:?}");
+            let via = if http2 { "2 penstock" } else { "1.1 penstock" };
+            assert!(answer.field("via").is_some_and(|said| said.contains(via)), "{answer:?}");
+        }
+        let page = client.ask("GET /activity/8848 HTTP/1.1\r\nHost: shop.example\r\n\r\n");
+        assert_eq!(page.status, 200);
+        let spoken = behind.metric("penstock_http2_connections_total") > 0.0;
+        assert_eq!(spoken, http2);
+        assert!(behind.metric("penstock_tls_handshakes_total{kind=\"full\"}") >= 1.0);
+    }
+}
+
+/// The tools that operators use; where one is not here, or cannot speak HTTP/2, there is nothing to see.
+#[test]
+fn curl_and_h2load_are_served() {
+    let shop = quick_shop();
+    let dir = authority();
+    certify(dir.path(), "shop", "IP:127.0.0.1");
+    let tls = "cert = \"shop.pem\"\nkey = \"shop.key\"";
+    let config = Config { site: String::new(), ..https(tls) };
+    let node = Place::in_dir(dir, shop.address(), &config).start();
+    let (https, http) = (node.address("https"), node.address("http"));
+    let curl = |args: &[&str]| {
+        let ca = node.place.path("ca.pem");
+        let mut command = Command::new("curl");
+        command.args(["-sS", "--max-time", "20", "-o", "/dev/null", "--cacert"]).arg(ca);
+        command.args(["-w", "%{http_code} %{http_version}"]).args(args);
+        String::from_utf8(command.output().expect("curl runs").stdout).expect("text")
+    };
+    let features = Command::new("curl").arg("--version").output();
+    if features.is_ok_and(|said| String::from_utf8_lossy(&said.stdout).contains(" HTTP2")) {
+        let page = format!("https://{https}/activity/8848");
+        assert_eq!(curl(&["--http2", &page]), "200 2");
+        assert_eq!(curl(&["--http1.1", &page]), "200 1.1");
+        let orders = format!("https://{https}/activity/8848/orders");
+        let order = ["--http2", "-d", "{}", "-b", "uid=1", &orders];
+        assert_eq!(curl(&order), "403 2", "the sale was past when it was declared: paused");
+        let plain = format!("http://{http}/activity/8848");
+        assert_eq!(curl(&["--http2-prior-knowledge", &plain]), "200 2");
+        assert_eq!(curl(&[&plain]), "200 1.1");
+    }
+    let load = Command::new("h2load")
+        .args(["-n", "2000", "-c", "10", "-m", "20"])
+        .arg(format!("https://{https}/activity/8848"))
+        .output();
+    if let Ok(load) = load {
+        let said = String::from_utf8_lossy(&load.stdout);
+        assert!(said.contains("2000 succeeded, 0 failed"), "{said}");
+    }
+}

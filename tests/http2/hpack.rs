@@ -1,0 +1,75 @@
+//! RFC 7541 as a server can be tested for it: header compression that is broken ends the connection.
+
+use super::client::*;
+use super::rig::run;
+
+const COMPRESSION: u32 = 9;
+
+#[test]
+fn broken_compression_ends_the_connection() {
+    let huge = {
+        let mut out = Vec::new();
+        integer(4_097, 5, 0x20, &mut out);
+        out
+    };
+    let rows: Vec<(&str, Vec<u8>)> = vec![
+        ("2.3.3 an index beyond both tables", vec![0x80 | 70]),
+        ("4.2 a change of size at the end", [with(&GET, &[]), vec![0x20]].concat()),
+        ("5.1 an integer without an end", vec![0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]),
+        (
+            "5.2 padding of more than seven bits",
+            [with(&GET, &[]), vec![0, 0x01, b'x', 0x84, 0x1f, 0xff, 0xff, 0xff]].concat(),
+        ),
+        (
+            "5.2 padding that is not of ones",
+            [with(&GET, &[]), vec![0, 0x01, b'x', 0x81, 0x18]].concat(),
+        ),
+        (
+            "5.2 the end within a text",
+            [with(&GET, &[]), vec![0, 0x01, b'x', 0x84, 0xff, 0xff, 0xff, 0xff]].concat(),
+        ),
+        ("5.2 a text longer than its block", [with(&GET, &[]), vec![0, 0x7e, b'x']].concat()),
+        ("6.1 index 0", vec![0x80]),
+        ("6.3 a table larger than allowed", [huge, with(&GET, &[])].concat()),
+    ];
+    for (name, block) in rows {
+        run(async |rig| {
+            let mut client = rig.greeted().await;
+            client.send(frame(HEADERS, ES | EH, 1, &block)).await;
+            let code = client.goodbye().await;
+            assert!(code.is_none_or(|code| code == COMPRESSION), "{name}: {code:?}");
+            assert_eq!(rig.told.asked.get(), 0, "{name}");
+        });
+    }
+}
+
+#[test]
+fn both_tables_are_used() {
+    run(async |rig| {
+        let mut client = rig.greeted().await;
+        // :method GET and :scheme https of the static table, :authority into the dynamic one.
+        let mut first = vec![0x82, 0x87, 0x84, 0x41, 12];
+        first.extend_from_slice(b"shop.example");
+        client.send(frame(HEADERS, ES | EH, 1, &first)).await;
+        assert_eq!(client.response(1).await.text(), "GET shop.example / None []");
+        client.send(frame(HEADERS, ES | EH, 3, &[0x82, 0x87, 0x84, 0xbe])).await;
+        assert_eq!(client.response(3).await.text(), "GET shop.example / None []");
+        // A table of nothing, at the beginning of a block, is allowed; then the entry is gone.
+        client.send(frame(HEADERS, ES | EH, 5, &[0x20, 0x82, 0x87, 0x84, 0xbe])).await;
+        assert!(client.goodbye().await.is_none_or(|code| code == COMPRESSION));
+    });
+}
+
+#[test]
+fn compressed_texts_are_read() {
+    run(async |rig| {
+        let mut client = rig.greeted().await;
+        // RFC 7541 C.4.1: www.example.com.
+        let block = [
+            0x82, 0x86, 0x84, 0x41, 0x8c, 0xf1, 0xe3, 0xc2, 0xe5, 0xf2, 0x3a, 0x6b, 0xa0, 0xab,
+            0x90, 0xf4, 0xff,
+        ];
+        client.send(frame(HEADERS, ES | EH, 1, &block)).await;
+        assert_eq!(client.response(1).await.text(), "GET www.example.com / None []");
+    });
+}
