@@ -12,10 +12,12 @@ pub mod init;
 pub mod limbo;
 pub mod node;
 pub mod purge;
+pub mod reload;
 pub mod run;
 pub mod sale;
 pub mod shop;
 pub mod table;
+pub mod upgrade;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -75,9 +77,11 @@ enum Verb {
     Init(init::Args),
     Limbo(limbo::Args),
     Purge(purge::Args),
+    Reload(reload::Args),
     Run(run::Args),
     Sale(Box<sale::Args>),
     Shop(shop::Args),
+    Upgrade(upgrade::Args),
 }
 
 /// Parses the command line and runs the verb.
@@ -106,9 +110,11 @@ fn dispatch(verb: Verb) -> Exit {
         Verb::Init(args) => init::run(args),
         Verb::Limbo(args) => limbo::run(args),
         Verb::Purge(args) => purge::run(args),
+        Verb::Reload(args) => reload::run(&args),
         Verb::Run(args) => run::run(args),
         Verb::Sale(args) => sale::run(*args),
         Verb::Shop(args) => shop::run(args),
+        Verb::Upgrade(args) => upgrade::run(&args),
     }
 }
 

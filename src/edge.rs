@@ -30,6 +30,7 @@ use crate::outcome::Reason;
 use crate::page::{self, Pages};
 use crate::proxy::Proxy;
 use crate::sale::SaleBook;
+use crate::upstream::Upstreams;
 
 use self::forwarding::Forwarding;
 use self::note::Notes;
@@ -90,6 +91,8 @@ pub struct Edge {
     gate: Gate,
     proxy: Proxy,
     notes: Notes,
+    /// Kept for the edge that comes after this one.
+    upstreams: Rc<Upstreams>,
     sink: Sink,
 }
 
@@ -107,10 +110,11 @@ impl Edge {
         pages: Pages,
         gate: Gate,
         proxy: Proxy,
+        upstreams: Rc<Upstreams>,
         sink: Sink,
     ) -> Rc<Edge> {
         let notes = Notes::new(settings, log, shared.trust.clone());
-        Rc::new(Edge { shared, pages, gate, proxy, notes, sink })
+        Rc::new(Edge { shared, pages, gate, proxy, notes, upstreams, sink })
     }
 }
 
@@ -125,6 +129,11 @@ impl Entrance {
     /// `health` is the listener's own path for health checks, beside `/_penstock/health`.
     pub fn new(edge: Rc<Edge>, health: Option<String>) -> Rc<Entrance> {
         Rc::new(Entrance { edge, health })
+    }
+
+    /// The worker's connections to the shop.
+    pub fn upstreams(&self) -> &Rc<Upstreams> {
+        &self.edge.upstreams
     }
 }
 

@@ -30,9 +30,15 @@ pub async fn serve_unix(
     let mut room = Room::new(context, None);
     loop {
         let place = room.place().await;
-        match listener.accept().await {
-            Ok((stream, _)) => room.serve(stream, place),
-            Err(cause) => room.trouble(&cause).await,
+        let closing = room.context.closing.clone();
+        match closing.run_until_cancelled(listener.accept()).await {
+            Some(Ok((stream, _))) => room.serve(stream, place),
+            Some(Err(cause)) => room.trouble(&cause).await,
+            None => {
+                drop(listener);
+                room.end().await;
+                return std::future::pending().await;
+            }
         }
     }
 }
@@ -47,9 +53,15 @@ pub async fn serve_tcp(
     let mut room = Room::new(context, Some(token));
     loop {
         let place = room.place().await;
-        match listener.accept().await {
-            Ok((stream, _)) => room.serve(stream, place),
-            Err(cause) => room.trouble(&cause).await,
+        let closing = room.context.closing.clone();
+        match closing.run_until_cancelled(listener.accept()).await {
+            Some(Ok((stream, _))) => room.serve(stream, place),
+            Some(Err(cause)) => room.trouble(&cause).await,
+            None => {
+                drop(listener);
+                room.end().await;
+                return std::future::pending().await;
+            }
         }
     }
 }
@@ -73,6 +85,11 @@ impl Room {
         while self.connections.try_join_next().is_some() {}
         // The semaphore is never closed.
         self.places.clone().acquire_owned().await.ok()
+    }
+
+    /// Answers under way are given.
+    async fn end(&mut self) {
+        while self.connections.join_next().await.is_some() {}
     }
 
     async fn trouble(&self, cause: &io::Error) {

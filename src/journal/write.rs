@@ -3,10 +3,14 @@
 //! Lines of an admission are refused when they cannot be written, since then nobody is admitted.
 //! Lines of an outcome are kept and written later, since it has happened. How many are kept is bounded
 //! by the admissions that were open when the disk failed.
+//!
+//! During an upgrade two processes write the same journal: each takes its turn by a lock on a file of its
+//! own, and reads first what the other one wrote, so that numbers and chain go on.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
@@ -61,6 +65,10 @@ pub struct Journal {
 
 #[derive(Debug)]
 struct State {
+    /// Held while the process lives, and by the one that takes over from it.
+    lock: File,
+    /// Whether another process writes, too.
+    is_shared: AtomicBool,
     writable: AtomicBool,
     trouble: Mutex<String>,
     /// Stands for a disk that fails.
@@ -92,7 +100,19 @@ impl Journal {
         sink: Sink,
         each: impl FnMut(Line),
     ) -> Result<(Journal, Found), JournalError> {
-        let (writer, found) = Writer::open(state_dir, sync, clock, sink, each)?;
+        Journal::open_shared(state_dir, None, sync, clock, sink, each)
+    }
+
+    /// The same with the lock of a process that still writes, if it is that of `state_dir`.
+    pub fn open_shared(
+        state_dir: &Path,
+        lock: Option<OwnedFd>,
+        sync: JournalSync,
+        clock: Clock,
+        sink: Sink,
+        each: impl FnMut(Line),
+    ) -> Result<(Journal, Found), JournalError> {
+        let (writer, found) = Writer::open(state_dir, lock, sync, clock, sink, each)?;
         let state = writer.state.clone();
         let (jobs, work) = sync_channel(JOBS_WAITING_MAX);
         let thread = std::thread::Builder::new().name("journal".to_owned());
@@ -116,6 +136,16 @@ impl Journal {
     /// Waits until everything written before is on the disk.
     pub async fn sync(&self) -> Result<(), JournalError> {
         self.job(Vec::new(), true, true).await
+    }
+
+    /// The lock, for the process that takes over.
+    pub fn lock(&self) -> io::Result<OwnedFd> {
+        self.state.lock.as_fd().try_clone_to_owned()
+    }
+
+    /// Whether another process writes, too, from now on.
+    pub fn set_shared(&self, is_shared: bool) {
+        self.state.is_shared.store(is_shared, Ordering::Release);
     }
 
     /// Whether lines can be written: nobody is admitted otherwise.
@@ -197,8 +227,8 @@ struct Writer {
     clock: Clock,
     sink: Sink,
     state: Arc<State>,
-    /// Held while the process lives.
-    _lock: File,
+    /// Whoever writes while two do holds this.
+    turn: File,
     file: File,
     tail: Tail,
     file_bytes_max: u64,
@@ -224,10 +254,11 @@ struct Tail {
 impl Writer {
     fn open(
         state_dir: &Path,
+        lock: Option<OwnedFd>,
         sync: JournalSync,
         clock: Clock,
         sink: Sink,
-        each: impl FnMut(Line),
+        mut each: impl FnMut(Line),
     ) -> Result<(Writer, Found), JournalError> {
         let dir = state_dir.join("journal");
         let at = |path: &Path| {
@@ -237,29 +268,39 @@ impl Writer {
         let mut builder = std::fs::DirBuilder::new();
         builder.recursive(true).mode(0o700).create(&dir).map_err(at(&dir))?;
         let lock_path = dir.join("lock");
-        let lock = open_to_append(&lock_path).map_err(at(&lock_path))?;
+        let own = open_to_append(&lock_path).map_err(at(&lock_path))?;
+        let theirs = lock.map(File::from).filter(|theirs| is_same(theirs, &own));
+        let is_shared = theirs.is_some();
+        let lock = theirs.unwrap_or(own);
+        // Locked already where it is theirs.
         lock.try_lock().map_err(|cause| match cause {
             std::fs::TryLockError::WouldBlock => JournalError::InUse(state_dir.to_owned()),
             std::fs::TryLockError::Error(cause) => at(&lock_path)(cause),
         })?;
+        let turn_path = dir.join("turn");
+        let turn = open_to_append(&turn_path).map_err(at(&turn_path))?;
         let key_path = state_dir.join("journal.key");
         let key = Key::load_or_make(&key_path)
             .map_err(|cause| JournalError::Key { path: key_path, cause })?;
-        let found = read(&dir, Some(&key), each).map_err(at(&dir))?;
+        let found = read(&dir, Some(&key), &mut each).map_err(at(&dir))?;
         let last = match &found.last {
             Some(last) => last.clone(),
             None => LastFile { number: 1, good_bytes: 0, torn_bytes: 0 },
         };
         let path = dir.join(file_name(last.number));
-        cut(&path, &last).map_err(at(&path))?;
+        if !is_shared {
+            cut(&path, &last).map_err(at(&path))?;
+        }
         let file = open_to_append(&path).map_err(at(&path))?;
-        let writer = Writer {
+        let mut writer = Writer {
             dir,
             key,
             sync,
             clock,
             sink,
             state: Arc::new(State {
+                lock,
+                is_shared: is_shared.into(),
                 writable: AtomicBool::new(true),
                 trouble: Mutex::default(),
                 #[cfg(test)]
@@ -267,7 +308,7 @@ impl Writer {
                 #[cfg(test)]
                 disk_hangs: AtomicBool::new(false),
             }),
-            _lock: lock,
+            turn,
             file,
             tail: Tail {
                 file: last.number,
@@ -281,6 +322,9 @@ impl Writer {
             retry_at: None,
             sync_failed: false,
         };
+        // What the other one wrote since it was read.
+        let dir = writer.dir.clone();
+        writer.in_turn(&mut each, |_| Ok(())).map_err(at(&dir))?;
         Ok((writer, found))
     }
 
@@ -333,7 +377,10 @@ impl Writer {
         let sync = self.sync == JournalSync::Always || jobs.iter().any(|job| job.sync);
         let mut result = match self.retry_at {
             Some(_) => Err(None),
-            None => self.write(jobs.iter().flat_map(|job| &job.lines)).map_err(Some),
+            None => {
+                let lines = jobs.iter().flat_map(|job| &job.lines);
+                self.in_turn(&mut |_| {}, |writer| writer.write(lines)).map_err(Some)
+            }
         };
         // After a failed sync the lines stand in the file all the same. Who asked undoes its
         // admissions with lines of their own, and outcomes stand there twice, which readers allow.
@@ -355,6 +402,44 @@ impl Writer {
             };
             // Who asked may be gone; the lines stand.
             let _ = job.done.send(told);
+        }
+    }
+
+    /// Does something when it is this process's turn, behind what the other one wrote, if there is one.
+    fn in_turn<T>(
+        &mut self,
+        each: &mut impl FnMut(Line),
+        run: impl FnOnce(&mut Writer) -> io::Result<T>,
+    ) -> io::Result<T> {
+        if !self.state.is_shared.load(Ordering::Acquire) {
+            return run(self);
+        }
+        self.turn.lock()?;
+        let done = self.catch_up(each).and_then(|()| run(self));
+        self.turn.unlock()?;
+        done
+    }
+
+    /// Goes on after the last line of the other process. What it left of a line when it was killed is
+    /// cut off.
+    fn catch_up(&mut self, each: &mut impl FnMut(Line)) -> io::Result<()> {
+        loop {
+            let Tail { file: number, bytes, seq, link } = self.tail;
+            if self.file.metadata()?.len() != bytes {
+                let mut found = Found::up_to(seq, link);
+                let path = self.dir.join(file_name(number));
+                found.read_file(number, &path, bytes, Some(&self.key), each)?;
+                let good_bytes = found.last.as_ref().map_or(bytes, |last| last.good_bytes);
+                self.file.set_len(good_bytes)?;
+                self.tail = Tail { bytes: good_bytes, seq: found.seq, link: found.link, ..self.tail };
+            }
+            let next = self.dir.join(file_name(number + 1));
+            if !next.exists() {
+                return Ok(());
+            }
+            self.sync_now()?;
+            self.file = open_to_append(&next)?;
+            self.tail = Tail { file: number + 1, bytes: 0, ..self.tail };
         }
     }
 
@@ -410,6 +495,10 @@ impl Writer {
 
     /// Tries whether the disk takes lines again, and writes those that were kept.
     fn retry(&mut self) -> io::Result<()> {
+        self.in_turn(&mut |_| {}, Writer::try_again)
+    }
+
+    fn try_again(&mut self) -> io::Result<()> {
         if self.sync_failed {
             self.rotate()?;
         }
@@ -482,6 +571,11 @@ fn cut(path: &Path, last: &LastFile) -> io::Result<()> {
     io::copy(&mut file, &mut open_to_append(&torn)?)?;
     file.set_len(last.good_bytes)?;
     file.sync_all()
+}
+
+fn is_same(one: &File, other: &File) -> bool {
+    let place = |file: &File| file.metadata().map(|meta| (meta.dev(), meta.ino())).ok();
+    place(one).is_some() && place(one) == place(other)
 }
 
 fn open_to_append(path: &Path) -> io::Result<File> {

@@ -106,10 +106,6 @@ fn a_second_word_ends_at_once() {
 fn other_signals_end_nothing() {
     let shop = quick_shop();
     let mut node = Place::new(shop.address(), &Config::default()).start();
-    for (signal, name) in [(Signal::HUP, "signal HUP"), (Signal::USR2, "signal USR2")] {
-        node.signal(signal);
-        until("it says so", || node.said(name));
-    }
     node.signal(Signal::USR1);
     assert_eq!(node.client().ask(get("/health")).status, 200);
     assert!(node.is_running());

@@ -8,6 +8,8 @@ mod client;
 mod drain;
 mod log;
 mod node;
+mod reload;
 mod routes;
 mod sockets;
+mod upgrade;
 mod verbs;

@@ -32,7 +32,7 @@ fn open(dir: &Path) -> (Writer, Vec<Line>) {
     let mut lines = Vec::new();
     let (clock, sink) = (Clock::system(), Sink::detached());
     let each = |line| lines.push(line);
-    let (writer, _) = Writer::open(dir, JournalSync::Batch, clock, sink, each).unwrap();
+    let (writer, _) = Writer::open(dir, None, JournalSync::Batch, clock, sink, each).unwrap();
     (writer, lines)
 }
 
@@ -79,7 +79,7 @@ fn a_journal_has_one_writer() {
     let dir = tempfile::tempdir().unwrap();
     let (_writer, _) = open(dir.path());
     let again =
-        Writer::open(dir.path(), JournalSync::Batch, Clock::system(), Sink::detached(), drop);
+        Writer::open(dir.path(), None, JournalSync::Batch, Clock::system(), Sink::detached(), drop);
     assert!(matches!(again, Err(JournalError::InUse(_))));
 }
 
