@@ -31,8 +31,8 @@ use crate::sale::SaleBook;
 use crate::{metrics as counters, upstream};
 
 pub use guard::Token;
-pub use steer::{ConfigState, Order, Refused, Reloaded, Upgraded};
 pub use server::{serve_tcp, serve_unix};
+pub use steer::{ConfigState, Order, Refused, Reloaded, Upgraded};
 
 /// What the operator sees and moves.
 pub struct Context {

@@ -31,8 +31,8 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use self::drain::Leaves;
-pub use self::kit::Kit;
 use self::handover::{Heritage, Successor};
+pub use self::kit::Kit;
 use self::ledger::{Before, Ledger};
 use self::notify::Notifier;
 use self::operator::{Operator, Served};
@@ -189,7 +189,8 @@ impl App {
         opened.map_err(boot("cannot open the listeners"))?;
         tracing::info!("listening on {said}");
         if let Some(heritage) = heritage {
-            let ended = Heritage::ready(heritage.into_channel()).map_err(boot("the old process"))?;
+            let ended =
+                Heritage::ready(heritage.into_channel()).map_err(boot("the old process"))?;
             // Nobody waits for it where there is nothing to take over.
             let _ = tells.send(ended);
             operator.keep_file();

@@ -3,9 +3,9 @@
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{Context, View};
 use super::reply::{Reply, Result};
 use super::route::Ask;
+use super::{Context, View};
 use crate::ident::Name;
 use crate::page::{Mode, Purge};
 

@@ -29,7 +29,9 @@ pub(super) async fn answer(ask: &Ask<'_>, context: &Arc<Context>) -> Result {
         "/readyz" if get => Ok(ready::ready(context)),
         "/metrics" if get => Ok(metrics::answer(context)),
         "/v1/sales" if get => sales::list(context),
-        "/v1/upstreams" if get => Ok(Reply::ok(&json!({ "upstreams": context.view().upstream.report() }))),
+        "/v1/upstreams" if get => {
+            Ok(Reply::ok(&json!({ "upstreams": context.view().upstream.report() })))
+        }
         "/v1/config" if get => Ok(steer::config(context)),
         "/v1/purge" if ask.method == Method::POST => purge::purge(ask, context),
         "/v1/reload" if ask.method == Method::POST => steer::reload(ask, context).await,

@@ -113,7 +113,9 @@ async fn finish<T>(
             Err(Reply::json(StatusCode::INTERNAL_SERVER_ERROR, &json!({ "error": what })))
         }
         Ok(Err(_)) => Err(Reply::conflict("the node is shutting down")),
-        Err(_) => Err(Reply::unavailable("it takes longer than expected; the node's log has the end")),
+        Err(_) => {
+            Err(Reply::unavailable("it takes longer than expected; the node's log has the end"))
+        }
     }
 }
 

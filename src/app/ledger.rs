@@ -58,8 +58,7 @@ impl Ledger {
             Some(Before { node, lock, ended }) => (Some((node, ended)), lock),
             None => (None, None),
         };
-        let opened =
-            Journal::open_shared(&dir, lock, sync, clock.clone(), registry.sink(), lines);
+        let opened = Journal::open_shared(&dir, lock, sync, clock.clone(), registry.sink(), lines);
         let (journal, _) = opened.map_err(|error| AppError::Boot(error.to_string()))?;
         let predecessor = before.map(|(node, ended)| predecessor(node, ended, &dir));
         let node = NodeId::random();

@@ -55,8 +55,8 @@ impl App {
         }
         let loaded = read(&self.node.file).await?;
         let running = self.node.settings.clone();
-        let Changes { settings, now, waiting } = Changes::between(&running, &loaded.settings)
-            .map_err(|what| refuse(&loaded, &what))?;
+        let Changes { settings, now, waiting } =
+            Changes::between(&running, &loaded.settings).map_err(|what| refuse(&loaded, &what))?;
         let (settings, node) = (Arc::new(settings), &mut self.node);
         let sink = node.context.sink.clone();
         let log = node.kit.log.next(&running.log, &settings.log, sink);
@@ -119,4 +119,4 @@ pub(super) fn first(settings: &Settings, file: &Path) -> ConfigState {
     ConfigState { generation: 1, hash, file, waiting: Vec::new() }
 }
 
-const DECLARED_LONGEST: Duration = Duration::from_secs(5);
+const DECLARED_LONGEST: Duration = Duration::from_secs(2);

@@ -31,7 +31,7 @@ impl App {
         }
         tracing::info!("upgrade: starting {}", self.binary.display());
         // Before the other one reads it.
-        self.node.ledger.journal.set_shared(true);
+        self.node.ledger.journal.share();
         match self.start_successor() {
             Ok(successor) => self.upgrade = Some(Upgrade { successor, told }),
             Err(cause) => {
@@ -89,7 +89,6 @@ impl App {
         told: Option<oneshot::Sender<Result<Upgraded, Refused>>>,
         what: String,
     ) {
-        // The journal stays shared: the other one may have written a line before it died.
         self.node.context.sink.inc(Counter::UpgradesFailed);
         tracing::error!("upgrade: {what}; this process goes on");
         answer(told, Err(Refused::Failed(format!("{what}; the old process goes on"))));

@@ -203,6 +203,7 @@ impl Workers {
         let health = self.listeners.iter().map(|one| (one.number, one.health.clone()));
         let health: Vec<_> = health.chain(leaving).collect();
         let mut waits = Vec::new();
+        let deadline = tokio::time::Instant::now() + OBEY_LONGEST;
         for ((worker, sink), open) in self.workers.iter().zip(&self.sinks).zip(sockets) {
             let (kit, claims, sink) = (kit.clone(), claims.clone(), sink.clone());
             let (health, limits) = (health.clone(), Limits::from(&kit.settings.http));
@@ -211,11 +212,14 @@ impl Workers {
             let (done, told) = oneshot::channel();
             let change = Change { make, limits, open, close: close.clone(), done };
             // A worker that is dead is heard of elsewhere, and the process ends.
-            let _ = worker.orders.send(Order::Change(change)).await;
+            let sent = worker.orders.send(Order::Change(change));
+            let _ = tokio::time::timeout_at(deadline, sent).await;
             waits.push(told);
         }
-        for told in waits {
-            let _ = told.await;
+        for (worker, told) in waits.into_iter().enumerate() {
+            if tokio::time::timeout_at(deadline, told).await.is_err() {
+                tracing::error!("worker {worker} hangs and does not hear of the config");
+            }
         }
         for (number, socket) in shared {
             self.deal(number, socket);
@@ -255,8 +259,7 @@ impl Workers {
         }
         let (name, address) = (bound.name, bound.address);
         let dealer = None;
-        let listener =
-            Listener { number, name, configured, address, health, copies, unix, dealer };
+        let listener = Listener { number, name, configured, address, health, copies, unix, dealer };
         self.listeners.push(listener);
         Ok(())
     }
@@ -386,11 +389,14 @@ impl Listener {
         drop(self.copies);
         if let Some(Dealer { closes, ended }) = self.dealer {
             closes.cancel();
-            // Ends with the acceptor, whose sender is dropped and never used.
-            let _ = ended.await;
+            // Ends with the acceptor, whose sender is dropped and never used. One that a hanging worker
+            // keeps is not waited for for ever.
+            let _ = tokio::time::timeout(OBEY_LONGEST, ended).await;
         }
     }
 }
 
+/// A worker that lives obeys within milliseconds.
+const OBEY_LONGEST: Duration = Duration::from_secs(10);
 const JOIN_LONGEST: Duration = Duration::from_secs(2);
 const JOIN_LOOK_EVERY: Duration = Duration::from_millis(5);

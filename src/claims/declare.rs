@@ -52,7 +52,8 @@ impl Claims {
             shared.set_trouble(Concern::Declaration, sale, None);
         }
         let is_done = |one: &(SaleId, Declaration)| {
-            of_config.declarations.contains(one) && !shared.has_trouble(Concern::Declaration, &one.0)
+            of_config.declarations.contains(one)
+                && !shared.has_trouble(Concern::Declaration, &one.0)
         };
         let left = declarations.iter().filter(|one| !is_done(one)).cloned().collect();
         *of_config = OfConfig { declarations, stop: CancellationToken::new() };

@@ -40,7 +40,6 @@ pub(super) async fn take_over(shared: Arc<Shared>, predecessor: Predecessor) {
     history.without(shared.node);
     shared.add_runs(history.runs());
     shared.facts.learn(&history, &shared.limits.load());
-    shared.journal.set_shared(false);
     tracing::info!("the process before this one has ended");
     start(&shared, history);
 }

@@ -29,9 +29,9 @@ impl Loaded {
     /// file, or at that of the nearest setting around it.
     pub fn problem(&self, path: &str, what: String) -> Problem {
         let path = Path(path.split('.').map(str::to_owned).collect());
-        let place = (0..=path.0.len()).rev().find_map(|n| {
-            self.places.get(&Path(path.0.get(..n)?.to_vec())).cloned()
-        });
+        let place = (0..=path.0.len())
+            .rev()
+            .find_map(|n| self.places.get(&Path(path.0.get(..n)?.to_vec())).cloned());
         Problem { is_warning: false, path, what, help: None, place, file: self.file.clone() }
     }
 }
@@ -108,9 +108,10 @@ impl<'t> Document<'t> {
         let warnings = findings.warnings.into_iter().filter(|f| !self.walk.is_broken(&f.path));
         let warnings = self.problems(warnings.collect(), true);
         if errors.is_empty() {
-            let places = self.walk.spans().map(|(path, span)| {
-                (path.clone(), Place::of(self.text, span.clone()))
-            });
+            let places = self
+                .walk
+                .spans()
+                .map(|(path, span)| (path.clone(), Place::of(self.text, span.clone())));
             let (file, places) = (self.name.to_owned(), places.collect());
             return Ok(Loaded { settings: self.settings, warnings, file, places });
         }

@@ -143,9 +143,10 @@ impl Journal {
         self.state.lock.as_fd().try_clone_to_owned()
     }
 
-    /// Whether another process writes, too, from now on.
-    pub fn set_shared(&self, is_shared: bool) {
-        self.state.is_shared.store(is_shared, Ordering::Release);
+    /// From now on another process may write, too. It stays so: what that one wrote last is read before
+    /// the next line, whenever that is, and looking costs a few microseconds.
+    pub fn share(&self) {
+        self.state.is_shared.store(true, Ordering::Release);
     }
 
     /// Whether lines can be written: nobody is admitted otherwise.
@@ -431,7 +432,8 @@ impl Writer {
                 found.read_file(number, &path, bytes, Some(&self.key), each)?;
                 let good_bytes = found.last.as_ref().map_or(bytes, |last| last.good_bytes);
                 self.file.set_len(good_bytes)?;
-                self.tail = Tail { bytes: good_bytes, seq: found.seq, link: found.link, ..self.tail };
+                self.tail =
+                    Tail { bytes: good_bytes, seq: found.seq, link: found.link, ..self.tail };
             }
             let next = self.dir.join(file_name(number + 1));
             if !next.exists() {

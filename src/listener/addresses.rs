@@ -45,10 +45,7 @@ struct Entry {
 
 impl Addresses {
     pub(super) fn new() -> Addresses {
-        Addresses {
-            shards: std::array::from_fn(|_| Mutex::default()),
-            hasher: RandomState::new(),
-        }
+        Addresses { shards: std::array::from_fn(|_| Mutex::default()), hasher: RandomState::new() }
     }
 
     /// Counts one more connection of `key`, unless it has `open_max` already or they come faster than

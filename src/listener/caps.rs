@@ -84,9 +84,8 @@ impl Caps {
             Peer::Tcp(address) if !bounds.trust.is_trusted(peer) => Some(Key::of(address.ip())),
             _ => None,
         };
-        let opens = |key| {
-            self.addresses.open(key, self.clock.mono(), bounds.of_address_max, bounds.rate)
-        };
+        let opens =
+            |key| self.addresses.open(key, self.clock.mono(), bounds.of_address_max, bounds.rate);
         if address.is_some_and(|key| !opens(key)) {
             self.open.fetch_sub(1, Ordering::Relaxed);
             return None;

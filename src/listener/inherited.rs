@@ -55,7 +55,8 @@ impl Inherited {
             } else if let Ok(Some(unix)) = passed.take_unix_listener(at) {
                 inherited.add(unix.into(), None)?;
             } else {
-                let said = format!("LISTEN_FDS: socket {at} accepts no streams: ListenStream= does");
+                let said =
+                    format!("LISTEN_FDS: socket {at} accepts no streams: ListenStream= does");
                 return Err(io::Error::new(io::ErrorKind::InvalidInput, said));
             }
         }

@@ -196,12 +196,7 @@ impl Group {
     }
 
     /// Makes a connection; nothing, and the server noted, if it cannot be reached.
-    async fn connect(
-        self: &Rc<Self>,
-        at: usize,
-        permit: Taken,
-        wish: &mut Wish,
-    ) -> Option<Conn> {
+    async fn connect(self: &Rc<Self>, at: usize, permit: Taken, wish: &mut Wish) -> Option<Conn> {
         let (settings, server) = (self.settings(), self.server(at));
         server.connecting();
         let limit = settings.connect_timeout.duration();

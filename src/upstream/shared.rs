@@ -70,9 +70,10 @@ impl Shared {
 
     /// How every server is.
     pub fn report(&self) -> Vec<ServerReport> {
-        let servers = self.groups.iter().flat_map(|(name, group)| {
-            group.servers.iter().map(|server| server.report(name))
-        });
+        let servers = self
+            .groups
+            .iter()
+            .flat_map(|(name, group)| group.servers.iter().map(|server| server.report(name)));
         servers.collect()
     }
 }

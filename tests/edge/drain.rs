@@ -110,3 +110,24 @@ fn other_signals_end_nothing() {
     assert_eq!(node.client().ask(get("/health")).status, 200);
     assert!(node.is_running());
 }
+
+#[test]
+fn who_waits_in_the_queue_when_listeners_close_is_answered() {
+    let shop = quick_shop();
+    let mut node = Place::new(shop.address(), &Config::default()).start();
+    let mut first = node.client();
+    assert_eq!(first.ask(get("/activity/8848")).status, 200);
+    // While it is stopped the kernel accepts for it; the word to end comes with them.
+    node.signal(Signal::STOP);
+    let mut waiting: Vec<Client> = (0..50).map(|_| node.client()).collect();
+    for client in &mut waiting {
+        client.send(get("/activity/8848"));
+    }
+    node.signal(Signal::TERM);
+    node.signal(Signal::CONT);
+    for client in &mut waiting {
+        let answer = client.answer().expect("an answer");
+        assert_eq!((answer.status, answer.closes()), (200, true));
+    }
+    assert_eq!(node.end(), Some(0));
+}

@@ -136,7 +136,9 @@ fn a_reload_changes_routes_and_keeps_connections_pages_and_counters() {
     let mut client = node.client();
     assert_eq!(client.ask(get("/activity/8848")).status, 200);
     let fills = node.metric("penstock_cache_fills_total");
-    rewrite(&node, |text| text.replace("\"/activity/{activity}/availability\"", "\"/flag/{activity}\""));
+    rewrite(&node, |text| {
+        text.replace("\"/activity/{activity}/availability\"", "\"/flag/{activity}\"")
+    });
     let said = node.place.good(&["reload", "--wait"]);
     assert!(said.contains("site.shop.activity.availability"), "{said}");
     assert!(said.starts_with("config 2 ("), "{said}");
@@ -188,7 +190,10 @@ fn what_cannot_change_is_named_and_the_rest_changes() {
     });
     let said = node.place.good(&["reload", "--wait"]);
     for waits in ["http.workers: 2 -> 3", "cache.size: ", "store.poll: "] {
-        assert!(said.contains(&format!("waits for `penstock upgrade` or a restart: {waits}")), "{said}");
+        assert!(
+            said.contains(&format!("waits for `penstock upgrade` or a restart: {waits}")),
+            "{said}"
+        );
     }
     assert!(said.contains("  http.keep_alive_timeout: "), "{said}");
     assert_eq!(node.metric("penstock_config_waiting"), 3.0);
@@ -256,7 +261,9 @@ fn sales_and_sites_come_with_a_reload() {
     assert!(said.contains("sale.next: added"), "{said}");
     until("the sale is known", || client.ask(get("/activity/9000/availability")).status == 200);
     // What is running is not changed by a file: it is said, and the exit code says so too.
-    rewrite(&node, |text| text.replace(&sale("2020-01-01T00:00:00Z", 5), &sale("2020-01-01T00:00:00Z", 6)));
+    rewrite(&node, |text| {
+        text.replace(&sale("2020-01-01T00:00:00Z", 5), &sale("2020-01-01T00:00:00Z", 6))
+    });
     let output = node.place.verb(&["reload", "--wait"]);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(4), "{said}");

@@ -1,7 +1,9 @@
 //! One process makes way for another: sockets are handed over, no request fails, the ledger goes on.
 
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixDatagram;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -219,12 +221,113 @@ fn sockets_of_systemd_are_used_and_shared_by_all_workers() {
     command.arg("-l").arg(address.to_string()).arg(env!("CARGO_BIN_EXE_penstock"));
     command.args(["run", "-c"]).arg(place.config());
     // It starts the node with the first connection.
-    let mut node = place.start_by(command, || drop(std::net::TcpStream::connect(address)));
+    let mut node = place.start_by(command, || drop(TcpStream::connect(address)));
     let load = Load::on(address, 8);
     load.go_on(100);
     let heir = Heir(upgrade(&node));
     load.go_on(100);
     assert_eq!(node.end(), Some(0));
     assert_eq!(load.failed(), 0);
+    heir.end();
+}
+
+/// A real `redis-server`; ended with the test.
+struct Redis {
+    process: Child,
+    at: SocketAddr,
+    _dir: tempfile::TempDir,
+}
+
+impl Redis {
+    fn start() -> Redis {
+        let dir = tempfile::tempdir().expect("a directory");
+        let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let at = free.local_addr().expect("an address");
+        drop(free);
+        let mut command = Command::new("redis-server");
+        command.args([
+            "--port",
+            &at.port().to_string(),
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+            "--dir",
+        ]);
+        command.arg(dir.path()).stdin(Stdio::null()).stdout(Stdio::null());
+        let process =
+            command.spawn().expect("redis-server is needed: apt-get install redis-server");
+        until("redis answers", || TcpStream::connect(at).is_ok());
+        Redis { process, at, _dir: dir }
+    }
+
+    fn config(&self) -> Config {
+        let more = format!("[store]\nkind = \"redis\"\nurl = \"redis://{}\"\n", self.at);
+        // Of time for a machine that is busy with other tests.
+        Config { more: more + "claim_deadline = \"2s\"\n", ..Config::default() }
+    }
+
+    /// Connections that it was ever asked for, this one among them.
+    fn connections(&self) -> u64 {
+        let mut stream = TcpStream::connect(self.at).expect("a connection");
+        stream.write_all(b"INFO stats\r\nQUIT\r\n").expect("sent");
+        let mut text = String::new();
+        stream.read_to_string(&mut text).expect("an answer");
+        let line = text.lines().find_map(|line| line.strip_prefix("total_connections_received:"));
+        line.and_then(|count| count.trim().parse().ok()).expect("a number")
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[test]
+fn one_client_of_redis_lives_through_reloads() {
+    let (shop, redis) = (quick_shop(), Redis::start());
+    let node = Place::new(shop.address(), &redis.config()).start();
+    node.place.good(&["sale", "resume", "drop"]);
+    until("it is ready", || node.metric("penstock_ready") == 1.0);
+    assert_eq!(node.client().ask(purchase("before")).status, 201);
+    let before = redis.connections();
+    for _ in 0..10 {
+        node.place.good(&["reload", "--wait"]);
+    }
+    assert_eq!(node.client().ask(purchase("after")).status, 201);
+    assert_eq!(redis.connections(), before + 1, "only the one that asks");
+}
+
+#[test]
+fn both_processes_of_an_upgrade_share_the_ledger_in_redis() {
+    let shop = shop_with(|shop| shop.gap_ms = 1_500);
+    let redis = Redis::start();
+    let mut node = Place::new(shop.address(), &redis.config()).start();
+    node.place.good(&["sale", "resume", "drop"]);
+    until("it is ready", || node.metric("penstock_ready") == 1.0);
+    let mut old = node.client();
+    old.send(purchase("one"));
+    until("it is with the shop", || shop.stats().in_flight == 1);
+    let heir = Heir(upgrade(&node));
+    until("the new one is ready", || node.metric("penstock_ready") == 1.0);
+    // Each asks again while the new process makes itself known to the ledger.
+    let mut won = 0;
+    for n in 0..6 {
+        until("a decision", || {
+            let answer = node.client().ask(purchase(&format!("new{n}")));
+            won += usize::from(answer.status == 201);
+            answer.status != 503
+        });
+    }
+    assert_eq!(old.answer().expect("an answer").status, 201);
+    assert_eq!(node.end(), Some(0));
+    assert_eq!(won, 4, "what the old process holds counts");
+    until("nothing is open", || {
+        let shown = node.place.good(&["sale", "show", "drop", "--json"]);
+        let shown: serde_json::Value = serde_json::from_str(&shown).expect("JSON");
+        shown["confirmed"] == 5 && shown["held"] == 0 && shown["limbo"] == 0
+    });
     heir.end();
 }
