@@ -9,13 +9,15 @@
 //! Everything here runs on the control runtime; callers may be on any thread. `batch` claims,
 //! `resolve` delivers outcomes, `reap` sends what nobody resolved to limbo, `recover` finishes
 //! what an earlier run of this node began, [`declare`] applies the config's sales, [`limbo`] settles
-//! what nobody knows, `breaker` refuses at once while the store is down, `memory` is what this node
+//! what nobody knows, `learn` tells a ledger that forgot what this node knows (`facts`), `breaker` refuses at once while the store is down, `memory` is what this node
 //! remembers of its claims.
 
 mod batch;
 mod breaker;
 pub mod declare;
 mod desk;
+mod facts;
+mod learn;
 pub mod limbo;
 mod memory;
 mod permit;
@@ -24,6 +26,7 @@ mod recover;
 mod resolve;
 mod shared;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -114,19 +117,26 @@ pub struct Limits {
     pub claim_ttl_ms: u64,
     /// How long a record may stay P.
     pub pay_ttl_ms: u64,
+    /// How long nobody is admitted after the ledger may have forgotten something.
+    pub learn_ms: u64,
 }
 
 impl Limits {
     /// What the settings say.
     pub fn of(settings: &Settings) -> Limits {
         let (store, gate) = (&settings.store, &settings.gate);
+        let wait = match store.wait_replicas {
+            0 => Duration::ZERO,
+            _ => store.wait_timeout.duration(),
+        };
         let number = |n: u32| usize::try_from(n).unwrap_or(usize::MAX).max(1);
         Limits {
             batch_max: number(store.batch_max),
             queue_max: number(store.queue_max),
-            claim_deadline: store.claim_deadline().duration(),
+            claim_deadline: store.claim_deadline().duration() + wait,
             claim_ttl_ms: gate.claim_ttl.ms,
             pay_ttl_ms: gate.pay_ttl.ms,
+            learn_ms: store.learn.ms,
         }
     }
 }
@@ -148,6 +158,8 @@ pub struct Parts {
     pub node: NodeId,
     /// Bounds and times.
     pub limits: Limits,
+    /// Where the sales are remembered; `None`: nowhere.
+    pub sales_file: Option<PathBuf>,
     /// The config's sales, see [`declare::of_config`].
     pub declarations: Vec<(SaleId, Declaration)>,
     /// Counters.
@@ -168,10 +180,13 @@ impl Claims {
     pub fn start(mut parts: Parts) -> Claims {
         let history = std::mem::take(&mut parts.history);
         let declarations = std::mem::take(&mut parts.declarations);
-        let shared = Shared::new(parts, &history);
+        let file = parts.sales_file.take();
+        let remembered = file.as_deref().map(learn::remembered).unwrap_or_default();
+        let shared = Shared::new(parts, &history, remembered);
         shared.task("the watch over the store", breaker::watch(shared.clone()));
         shared.task("the reaper", reap::run(shared.clone()));
         recover::start(&shared, history);
+        shared.task("the re-assertion", learn::run(shared.clone(), file));
         shared.task("declarations", declare::run(shared.clone(), declarations));
         Claims { shared }
     }

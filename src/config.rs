@@ -12,6 +12,7 @@ mod load;
 mod nearest;
 pub mod pattern;
 pub mod problem;
+pub mod redis_url;
 pub mod reference;
 pub mod schema;
 pub mod settings;

@@ -210,6 +210,12 @@ hex_id! {
     Salt, 16
 }
 
+hex_id! {
+    /// One life of a ledger's server: begins anew with its process, and where another takes its place.
+    /// Zero: a store that forgets nothing, or one that does not tell.
+    ServerId, 16
+}
+
 impl ClaimId {
     /// A new claim id.
     pub fn random() -> ClaimId {

@@ -8,23 +8,34 @@
 //!
 //! The [`SaleState`]; for each user a list of [`Record`]s in the order in which they were made; an
 //! index of the deadlines of all records A and P, in the order (deadline, user, claim); the last
-//! [`IDS_MAX`] ids of applied `AddStock` and `Restock`; the claims whose records a V took. The counters of a pool are always the sums of
-//! the units of its records: `held` of A and P, `limbo` of L, `confirmed` of C.
+//! [`IDS_MAX`] ids of applied `AddStock` and `Restock`; the claims whose records a V took, and those
+//! that a node re-asserted as F; the nodes, and what each of them has re-asserted. The counters of a
+//! pool are always the sums of the units of its records: `held` of A and P, `limbo` of L, `confirmed`
+//! of C.
 //!
-//! # The end of every operation
+//! # The end of every operation but `Read`
 //!
-//! 1. A pool with `held = 0` and `confirmed + limbo >= stock` latches `sold_out`. With an overshoot
-//!    above 1.0 it does so although there is room, on purpose.
+//! 1. A pool with `held = 0` and `confirmed + limbo >= stock` latches `sold_out`, unless the ledger is
+//!    learning: what it knows is not whole yet. With an overshoot above 1.0 it does so although there
+//!    is room, on purpose. Where the learning is over, `learn_until` becomes 0.
 //! 2. The sale is `sold_out` exactly where all its pools are.
-//! 3. If anything differs from before, apart from `confirmed`, `held`, `limbo`, `revision` and
-//!    `applied`, then `version` rises by one.
+//! 3. If anything differs from before, apart from `confirmed`, `held`, `limbo`, `revision`, `applied`
+//!    and `seq`, then `version` rises by one.
+//! 4. If a user's records were written, `seq` rises by one.
 //!
 //! A latch is only cleared by `Restock`, which begins an epoch. `version` never starts again.
 //!
+//! # Fence
+//!
+//! Claims and re-assertions look first whether the ledger may have forgotten something: its server is
+//! not the one that it was written by, or the sender has seen a higher `seq` and the ledger is not
+//! learning already. Then `server` becomes the one that answers, `fences` rises by one, and the ledger
+//! is *learning* until `learn_ms` from now.
+//!
 //! # Claim
 //!
-//! A batch whose `not_after` is before now is [`Claimed::TooLate`] as a whole. Otherwise each try in
-//! turn, and the first line that fits answers:
+//! A batch whose `not_after` is before now is [`Claimed::TooLate`] as a whole, and not even the fence
+//! looks at it. Otherwise each try in turn, and the first line that fits answers:
 //!
 //! | looked at | if | answer |
 //! |---|---|---|
@@ -40,6 +51,7 @@
 //! | | `sold_out` | `SoldOut` |
 //! | the time | `now < opens_at` | `NotStarted` |
 //! | the operator | `paused` | `Paused` |
+//! | the memory | it is learning, or the node has re-asserted to another generation of it | `Learning` |
 //! | limits | 0 units, or more than the user may buy | `Limit` |
 //! | room | `units <= room` | `Admitted`: record A until `now + claim_ttl_ms` |
 //! | | `room <= 0` | `Busy` |
@@ -72,6 +84,15 @@
 //!
 //! Records A and P with `deadline <= now`, in the order of the index, become L and are returned.
 //!
+//! Then, with the restock policy `auto`, unless the sale is over or the ledger is learning: the pools
+//! that are latched, not by the operator's word, and of whose units a batch has been back for
+//! `restock_debounce_ms`, open again: `epoch + 1` for all of them together. Since when a batch is back
+//! is noted at the end of every operation, in `back_since`.
+//!
+//! # Re-assert
+//!
+//! [`reassert`] lists the rules in their order.
+//!
 //! # Declare
 //!
 //! [`declare`] lists the rules in their order.
@@ -83,9 +104,11 @@
 pub mod control;
 pub mod declare;
 pub mod memory;
+pub mod reassert;
 pub mod shard;
 
 mod claim;
+mod fence;
 mod reap;
 mod resolve;
 mod turn;
@@ -94,14 +117,15 @@ mod turn;
 pub(crate) mod tests;
 
 pub use memory::Memory;
-pub use shard::{Due, Shard};
+pub use reassert::{Assertion, Reassert};
+pub use shard::{Due, Peer, Shard};
 
 use turn::Turn;
 
 use crate::clock::UnixMs;
 use crate::ident::{AttemptId, ClaimId, Name, NodeId, Salt, UserKey};
 use crate::outcome::Verdict;
-use crate::sale::{Declaration, SaleState};
+use crate::sale::{Declaration, Mark, SaleState};
 
 /// Most records of one user that claims make.
 pub const RECORDS_MAX: usize = 8;
@@ -120,23 +144,38 @@ pub const STOCK_MAX: u64 = 1_000_000_000;
 ///
 /// Fails only where the shard does; then parts may have been written, and the caller must undo them.
 pub fn apply<S: Shard>(shard: &mut S, op: &Op, now: UnixMs) -> Result<Reply, S::Error> {
-    let Some(state) = shard.sale()? else {
-        let (state, result) = match op {
-            Op::Declare(declare) => {
-                let (state, declared) = declare::create(shard, declare, now)?;
-                (state, OpResult::Declared(declared))
+    let mut turn = match (shard.sale()?, op) {
+        (state, Op::Read) => {
+            let result = if state.is_some() { OpResult::Read } else { OpResult::NoSale };
+            return Ok(Reply { state, now, result });
+        }
+        // No operation at all.
+        (Some(state), Op::Declare(said)) if let Err(bad) = said.declaration.check() => {
+            let result = OpResult::Declared(Declared::Refused(bad.to_string()));
+            return Ok(Reply { state: Some(state), now, result });
+        }
+        (Some(state), _) => Turn::new(shard, state, now),
+        (None, Op::Declare(declare)) => {
+            let (state, declared) = declare::create(shard, declare, now)?;
+            return Ok(Reply { state, now, result: OpResult::Declared(declared) });
+        }
+        (None, op) => match op {
+            Op::Reassert(said) if let Some(known) = &said.known => {
+                Turn::restored(shard, known.clone(), now)
             }
-            _ => (None, OpResult::NoSale),
-        };
-        return Ok(Reply { state, now, result });
+            _ => return Ok(Reply { state: None, now, result: OpResult::NoSale }),
+        },
     };
-    let mut turn = Turn::new(shard, state, now);
     let result = match op {
         Op::Claim(batch) => OpResult::Claimed(claim::claim(&mut turn, batch)?),
         Op::Resolve(outcomes) => OpResult::Resolved(resolve::resolve(&mut turn, outcomes)?),
         Op::Reap { max } => OpResult::Reaped(reap::reap(&mut turn, *max)?),
         Op::Declare(declare) => OpResult::Declared(declare::change(&mut turn, declare)),
         Op::Control(control) => OpResult::Controlled(control::control(&mut turn, control)?),
+        Op::Reassert(said) => {
+            let (resolved, nodes) = reassert::reassert(&mut turn, said)?;
+            OpResult::Reasserted { resolved, nodes }
+        }
         Op::Read => OpResult::Read,
     };
     Ok(Reply { state: Some(turn.finish()?), now, result })
@@ -158,8 +197,19 @@ pub enum Op {
     Declare(Box<Declare>),
     /// An operator's word.
     Control(Control),
+    /// What a node knows and the ledger may have forgotten. Idempotent, and equal in any order.
+    Reassert(Box<Reassert>),
     /// Only tells the state.
     Read,
+}
+
+/// What a node must say so that the ledger finds out what it forgot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fence {
+    /// How long claims are frozen, in milliseconds, unless all nodes have re-asserted before.
+    pub learn_ms: u64,
+    /// The highest `seq` of this sale that the node has seen.
+    pub seen: u64,
 }
 
 /// Claims of one node.
@@ -171,6 +221,10 @@ pub struct ClaimBatch {
     pub not_after: UnixMs,
     /// How long a record may stay A before it goes to limbo, in milliseconds.
     pub claim_ttl_ms: u64,
+    /// What the node has re-asserted everything to; `None`: to nothing yet.
+    pub reported: Option<Mark>,
+    /// What the fence needs.
+    pub fence: Fence,
     /// The claims.
     pub tries: Vec<Try>,
 }
@@ -230,6 +284,8 @@ pub enum Claimed {
     SoldOut,
     /// The operator paused the sale.
     Paused,
+    /// The ledger may have forgotten admissions, of this node or of others: it is being told.
+    Learning,
     /// Room is 0: every unit is held.
     Busy,
     /// Less room than asked for.
@@ -275,7 +331,8 @@ pub enum Resolved {
     /// No record of this claim, because there never was one or an F or V removed it, and the outcome
     /// needs none.
     Unknown,
-    /// A C without a record: it was counted all the same, and an operator should look.
+    /// A C without a record: it was counted all the same, and an operator should look. Of what a node
+    /// re-asserts: the record was made again.
     Late,
 }
 
@@ -297,7 +354,7 @@ pub enum RecordKind {
 }
 
 /// One record of one user.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct Record {
     /// What it says.
     pub kind: RecordKind,
@@ -405,6 +462,13 @@ pub enum OpResult {
     Declared(Declared),
     /// What became of the operator's word.
     Controlled(Controlled),
+    /// What became of what a node re-asserted.
+    Reasserted {
+        /// One for each claim.
+        resolved: Vec<Resolved>,
+        /// The nodes that live; told while the ledger learns, and where it was asked for.
+        nodes: Vec<NodeId>,
+    },
     /// Only the state was asked for.
     Read,
     /// There is no such sale.

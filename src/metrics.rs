@@ -77,8 +77,16 @@ counters! {
     OutcomeLate, "outcome_late", None, "Confirmations of claims that the ledger did not know any more; counted as sold.";
     SoldOutEvidence, "sold_out_evidence", None, "Answers of the shop that say its stock is gone.";
     OutcomeConflicts, "outcome_conflicts", None, "Outcomes that contradict the ledger's record.";
+    Reports, "reports", None, "Times that this node said everything it knows to a ledger.";
+    Reasserted, "reasserted", None, "Claims that a ledger did not know, or not as this node does, and was told.";
+    ReassertedLate, "reasserted_late", None, "Claims that a ledger did not know and was told after it had begun to admit again.";
+    WaitsMissed, "store_waits_missed", None, "Batches of claims that too few replicas acknowledged in time.";
     StoreErrors, "store_errors", None, "Store calls that failed or came too late.";
     StoreCalls, "store_calls", None, "Calls to the store.";
+    StoreReconnects, "store_reconnects", None, "Connections to the store that were made anew.";
+    StoreRedirects, "store_redirects", None, "Calls that a cluster sent to another master; they were followed.";
+    StoreRetries, "store_retries", None, "Calls sent again because the store said that it had done nothing.";
+    StoreRoleChanges, "store_role_changes", None, "Times that another server became the store's master.";
     JournalLines, "journal_lines", None, "Lines written to the journal.";
     JournalErrors, "journal_errors", None, "Journal writes that failed; nobody is admitted meanwhile.";
     RateTableEvictions, "rate_table_evictions", None, "Live keys pushed out of the rate table.";

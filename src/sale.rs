@@ -15,7 +15,7 @@ pub use book::SaleBook;
 pub use declare::Declaration;
 pub use memo::Memo;
 pub use snapshot::{Availability, Hint, SaleSnapshot, View};
-pub use state::{PoolState, SaleState};
+pub use state::{Mark, PoolState, SaleState};
 
 #[cfg(test)]
 mod tests;

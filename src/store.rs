@@ -24,6 +24,9 @@ pub enum StoreError {
     /// It may have been applied: no answer in time.
     #[error("the store did not answer in time")]
     MaybeApplied,
+    /// It was applied, and may be lost all the same: too few copies of it were made in time.
+    #[error("too few replicas have it: it may be lost")]
+    NotDurable,
     /// The store refused it as a whole; the text says what to do.
     #[error("the store refused: {0}")]
     Refused(String),
@@ -57,6 +60,12 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// the book is in sync; afterwards each change, and each time the store was heard. Tells `clock`
     /// what the store's clock shows.
     fn mirror(self: Arc<Self>, book: Arc<SaleBook>, clock: Clock) -> BoxFuture<'static, ()>;
+
+    /// Whether the store may lose what it acknowledged, such as a server that fails over. What it knows
+    /// is re-asserted then.
+    fn forgets(&self) -> bool {
+        true
+    }
 
     /// Whether the store can be used now; the text says what is wrong.
     fn health(&self) -> Result<(), String>;

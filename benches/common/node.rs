@@ -64,6 +64,7 @@ impl Node {
             clock: clock.clone(),
             node: NodeId::random(),
             limits: claims::Limits::of(&settings),
+            sales_file: None,
             declarations: claims::declare::of_config(&settings)?,
             sink: registry.sink(),
             runtime: control.handle().clone(),

@@ -79,6 +79,16 @@ fn sales(context: &Context, page: &mut Page) {
     family("sale_epoch", "Generation; a restock begins a new one.", &|s| s.state.epoch.into());
     family("sale_version", "Rises with every change that readers see.", &|s| s.state.version);
     family("sale_paused", "Whether the operator paused purchases.", &|s| s.state.paused.into());
+    family(
+        "sale_learning",
+        "Whether nobody is admitted because nodes re-assert what they know.",
+        &|s| s.state.is_learning_at(now.ledger).into(),
+    );
+    family(
+        "sale_fences",
+        "How often claims were frozen because the ledger may have forgotten.",
+        &|s| s.state.fences,
+    );
     family("sale_buyable", "Whether a purchase may be tried now.", &|s| s.at(&now).buyable.into());
     family("sale_mirror_age_milliseconds", "Since the store was heard.", &|s| s.at(&now).age_ms);
     page.family("sale_state", "gauge", "1 for the state that the public is told.");

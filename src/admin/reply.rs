@@ -99,7 +99,7 @@ impl From<StoreError> for Reply {
     fn from(error: StoreError) -> Reply {
         match error {
             StoreError::NotSent(_) => Reply::unavailable(format!("{error}; nothing was changed")),
-            StoreError::MaybeApplied => Reply::error(
+            StoreError::MaybeApplied | StoreError::NotDurable => Reply::error(
                 StatusCode::GATEWAY_TIMEOUT,
                 format!("{error}: it may have been done; look with `penstock sale show`"),
             ),

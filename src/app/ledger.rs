@@ -50,6 +50,7 @@ impl Ledger {
             clock: clock.clone(),
             node: NodeId::random(),
             limits: claims::Limits::of(settings),
+            sales_file: Some(dir.join("sales.json")),
             declarations,
             sink: registry.sink(),
             runtime: Handle::current(),

@@ -15,7 +15,7 @@ use crate::ident::ClaimId;
 use crate::journal::Event;
 use crate::ledger::{ClaimBatch, Claimed, Op, OpResult, RecordKind, Reply, Try};
 use crate::metrics::Counter;
-use crate::outcome::Verdict;
+use crate::sale::Mark;
 use crate::store::StoreError;
 
 /// A claim in the queue.
@@ -29,6 +29,15 @@ pub(super) struct Waiting {
 struct Flying {
     claim: ClaimId,
     waiting: Waiting,
+}
+
+/// What the ledger said to a batch.
+struct Said {
+    claimed: Vec<Claimed>,
+    now: UnixMs,
+    epoch: u32,
+    /// What everything had been said to when the batch was sent.
+    told: Option<Mark>,
 }
 
 /// One that the ledger admitted.
@@ -48,6 +57,10 @@ pub(super) async fn run(shared: Arc<Shared>, desk: Arc<Desk>, mut queue: mpsc::R
         if !shared.is_open() {
             batch.drain(..).for_each(|waiting| tell(waiting, Claim::Unavailable));
         }
+        if shared.is_learning(&desk.sale) {
+            let learning = |waiting| tell(waiting, Claim::Refused(Claimed::Learning));
+            batch.drain(..).for_each(learning);
+        }
         if !batch.is_empty() {
             let claim = |waiting| Flying { claim: ClaimId::random(), waiting };
             fly(&shared, &desk, batch.drain(..).map(claim).collect()).await;
@@ -59,10 +72,13 @@ async fn fly(shared: &Arc<Shared>, desk: &Arc<Desk>, flying: Vec<Flying>) {
     shared.sink.inc(Counter::ClaimBatches);
     shared.sink.add(Counter::Claims, flying.len() as u64);
     let not_after = shared.clock.now().ledger.plus(NOT_AFTER_MS);
+    let told = shared.reported(&desk.sale);
     let op = Op::Claim(ClaimBatch {
         node: shared.node,
         not_after,
         claim_ttl_ms: shared.limits.claim_ttl_ms,
+        reported: told,
+        fence: shared.facts.fence(&desk.sale),
         tries: flying.iter().map(Flying::to_try).collect(),
     });
     match shared.call(&desk.sale, op, shared.limits.claim_deadline).await {
@@ -70,7 +86,8 @@ async fn fly(shared: &Arc<Shared>, desk: &Arc<Desk>, flying: Vec<Flying>) {
             if claimed.len() == flying.len() =>
         {
             let epoch = state.map_or(1, |state| state.epoch);
-            settle(shared, desk, flying, claimed, now, epoch).await;
+            let said = Said { claimed, now, epoch, told };
+            settle(shared, desk, flying, said).await;
         }
         Ok(Reply { result: OpResult::NoSale, .. }) => {
             tracing::error!("the ledger does not know the sale {}: nobody is admitted", desk.sale);
@@ -80,7 +97,10 @@ async fn fly(shared: &Arc<Shared>, desk: &Arc<Desk>, flying: Vec<Flying>) {
             tracing::error!("the store's answer to claims of {} makes no sense", desk.sale);
             undo(shared, desk, flying, not_after);
         }
-        Err(StoreError::MaybeApplied) => undo(shared, desk, flying, not_after),
+        // Nobody is sent whose admission a failover may lose; its record stands, and is undone.
+        Err(StoreError::MaybeApplied | StoreError::NotDurable) => {
+            undo(shared, desk, flying, not_after)
+        }
         Err(StoreError::NotSent(_)) => refuse(flying),
         Err(StoreError::Refused(text)) => {
             tracing::error!("claims of {}: the store refused them: {text}", desk.sale);
@@ -90,14 +110,8 @@ async fn fly(shared: &Arc<Shared>, desk: &Arc<Desk>, flying: Vec<Flying>) {
 }
 
 /// Tells everyone what the ledger said; what it admitted goes through the journal first.
-async fn settle(
-    shared: &Arc<Shared>,
-    desk: &Arc<Desk>,
-    flying: Vec<Flying>,
-    claimed: Vec<Claimed>,
-    now: UnixMs,
-    epoch: u32,
-) {
+async fn settle(shared: &Arc<Shared>, desk: &Arc<Desk>, flying: Vec<Flying>, said: Said) {
+    let Said { claimed, now, epoch, told } = said;
     let mut admitted = Vec::new();
     for (flying, claimed) in flying.into_iter().zip(claimed) {
         if let Claimed::Admitted { deadline } = claimed {
@@ -116,11 +130,12 @@ async fn settle(
     for Admission { flying, mut past, deadline } in admitted {
         let Flying { claim, waiting } = flying;
         let time = shared.clock.now();
-        if written.is_err() || time.ledger >= deadline {
+        let is_late = written.is_err() || time.ledger >= deadline;
+        if is_late || !is_noted(shared, claim, &past, deadline, told) {
             shared.sink.inc(Counter::AdmissionsUndone);
             past.event = Event::Failed;
             let line = past.line(claim, time.ledger);
-            shared.undo(desk, past.resolution(claim, Verdict::Failed, None), None, Some(line));
+            shared.undo(desk, claim, &past, None, Some(line));
             tell(waiting, Claim::Unavailable);
             continue;
         }
@@ -131,12 +146,27 @@ async fn settle(
     }
 }
 
+/// Whether a ledger that forgets this admission will hear of it.
+fn is_noted(
+    shared: &Shared,
+    claim: ClaimId,
+    past: &Past,
+    deadline: UnixMs,
+    told: Option<Mark>,
+) -> bool {
+    let now = shared.clock.mono();
+    if shared.store_forgets() {
+        return shared.facts.admit(claim, past, deadline, now, told);
+    }
+    shared.facts.note(claim, past, Some(deadline), now);
+    true
+}
+
 /// Nobody knows what became of the batch: its claims are F whatever it was, and nobody waits longer.
 fn undo(shared: &Shared, desk: &Desk, flying: Vec<Flying>, not_after: UnixMs) {
     for flying in flying {
         let past = flying.past(shared, 0, not_after);
-        let resolution = past.resolution(flying.claim, Verdict::Failed, None);
-        shared.undo(desk, resolution, Some(not_after), None);
+        shared.undo(desk, flying.claim, &past, Some(not_after), None);
         tell(flying.waiting, Claim::Unavailable);
     }
 }

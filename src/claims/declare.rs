@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::Claims;
 use super::shared::{CALL_DEADLINE, Concern, Shared};
+use super::{Claims, learn};
 use crate::config::Settings;
 use crate::ident::{SaleId, Salt};
 use crate::ledger::{Declare, Declared, Op, OpResult, Reply};
@@ -103,6 +103,7 @@ async fn declare(
             ),
         ));
     }
+    learn::before_declaring(shared, sale).await?;
     let op = Op::Declare(Box::new(Declare { declaration, salt: Salt::random() }));
     let reply = shared.call(sale, op, CALL_DEADLINE).await?;
     let OpResult::Declared(declared) = reply.result else {

@@ -146,6 +146,10 @@ impl History {
         &self.runs
     }
 
+    pub(super) fn claims(&self) -> &HashMap<ClaimId, Past> {
+        &self.claims
+    }
+
     pub(super) fn into_claims(self) -> HashMap<ClaimId, Past> {
         self.claims
     }

@@ -19,7 +19,8 @@ pub(super) async fn run(shared: Arc<Shared>) {
     loop {
         tick.tick().await;
         for sale in shared.book.all() {
-            if sale.state.pools.iter().all(|pool| pool.held == 0) {
+            let state = &sale.state;
+            if state.pools.iter().all(|pool| pool.held == 0 && !state.is_back(pool)) {
                 continue;
             }
             while shared.breaker.is_closed() && reap(&shared, &sale.state.id).await {}
@@ -43,6 +44,7 @@ async fn reap(shared: &Shared, sale: &SaleId) -> bool {
         let fresh = is_earlier.then(|| Past::of_record(sale, epoch, record));
         let reaped = shared.memory.reaped(record.claim, fresh, shared.clock.mono());
         if let Some(past) = reaped {
+            shared.facts.note(record.claim, &past, Some(record.deadline), shared.clock.mono());
             shared.sink.inc(Counter::OutcomeUnknown);
             lines.push(past.line(record.claim, now));
         }

@@ -10,22 +10,25 @@ use tokio::time::timeout;
 
 use super::breaker::Breaker;
 use super::desk::{Desk, Due};
+use super::facts::{Facts, Remembered};
 use super::memory::{History, Memory, Past};
 use super::{Limits, Outcome, Parts};
 use crate::clock::{Clock, UnixMs};
 use crate::ident::{ClaimId, NodeId, SaleId, UserKey};
 use crate::journal::{Event, Journal, Line};
-use crate::ledger::{Op, Record, Reply, Resolution, Resolved};
+use crate::ledger::{Control, Controlled, Op, OpResult, Record, Reply, Resolved};
 use crate::metrics::{Counter, Sink};
 use crate::outcome::Verdict;
-use crate::sale::SaleBook;
 use crate::sale::book::Update;
+use crate::sale::{Mark, SaleBook};
 use crate::store::{Store, StoreError};
 
 /// Longest wait for an answer to anything but a claim.
 pub(super) const CALL_DEADLINE: Duration = Duration::from_secs(2);
 /// Records read with one call.
 const PAGE: usize = 1_000;
+/// Earlier runs for which a node speaks: more have not been heard of lately.
+const RUNS_MAX: usize = 64;
 /// A store keeps its deadline by itself; one that does not is given up on after this much more.
 const CALL_GRACE: Duration = Duration::from_millis(100);
 /// The shop's texts in the journal are clipped to so many characters.
@@ -45,6 +48,7 @@ pub(super) struct Shared {
     pub(super) runtime: Handle,
     pub(super) breaker: Breaker,
     pub(super) memory: Memory,
+    pub(super) facts: Facts,
     pub(super) busy: Busy,
     desks: Mutex<HashMap<SaleId, Arc<Desk>>>,
     /// Whether each of the config's declarations was tried once.
@@ -64,7 +68,7 @@ pub(super) enum Concern {
 }
 
 impl Shared {
-    pub(super) fn new(parts: Parts, history: &History) -> Arc<Shared> {
+    pub(super) fn new(parts: Parts, history: &History, remembered: Vec<Remembered>) -> Arc<Shared> {
         let Parts { store, journal, book, clock, node, limits, sink, runtime, .. } = parts;
         let mut runs = history.runs().clone();
         runs.insert(node);
@@ -81,6 +85,7 @@ impl Shared {
             runtime,
             breaker,
             memory: Memory::of(history),
+            facts: Facts::of(history, remembered, &limits),
             busy: Busy::default(),
             desks: Mutex::default(),
             declared: watch::Sender::new(false),
@@ -133,19 +138,27 @@ impl Shared {
         deadline: Duration,
     ) -> Result<Reply, StoreError> {
         self.sink.inc(Counter::StoreCalls);
+        let id = id_of(&op);
         let called = timeout(deadline + CALL_GRACE, self.store.call(sale, op, deadline)).await;
         let result = called.unwrap_or(Err(StoreError::MaybeApplied));
         match &result {
             Ok(reply) => {
                 self.breaker.mend();
+                if let (Some(id), OpResult::Controlled(Controlled::Applied)) = (id, &reply.result) {
+                    self.facts.note_id(sale, &id);
+                }
                 if let Some(state) = &reply.state {
+                    self.facts.hear(state, reply.now);
+                    if self.store_forgets() && self.facts.reported(sale) != Some(state.mark()) {
+                        self.facts.wake.notify_one();
+                    }
                     let heard = self.clock.mono();
                     self.book.apply(Update { state: state.clone(), heard });
                 }
             }
             Err(error) => {
                 self.sink.inc(Counter::StoreErrors);
-                if !matches!(error, StoreError::Refused(_)) {
+                if !matches!(error, StoreError::Refused(_) | StoreError::NotDurable) {
                     self.breaker.trip(sale, error);
                 }
             }
@@ -186,9 +199,43 @@ impl Shared {
         }
     }
 
+    /// Whether the store may lose what it acknowledged.
+    pub(super) fn store_forgets(&self) -> bool {
+        self.store.forgets()
+    }
+
+    /// Earlier runs of this node, whose journal it has.
+    pub(super) fn earlier_runs(&self) -> Vec<NodeId> {
+        self.runs.iter().filter(|run| **run != self.node).take(RUNS_MAX).copied().collect()
+    }
+
+    /// What this node has re-asserted everything to.
+    pub(super) fn reported(&self, sale: &SaleId) -> Option<Mark> {
+        match self.store_forgets() {
+            true => self.facts.reported(sale),
+            // Where nothing is forgotten there is nothing to re-assert.
+            false => Some(self.book.sale(sale).map(|sale| sale.state.mark()).unwrap_or_default()),
+        }
+    }
+
+    /// Whether nobody is admitted to `sale` now, because its ledger is told what it may have forgotten.
+    pub(super) fn is_learning(&self, sale: &SaleId) -> bool {
+        let now = self.clock.now().ledger;
+        self.store_forgets()
+            && self.book.sale(sale).is_some_and(|known| {
+                known.state.is_learning_at(now)
+                    || self.facts.reported(sale) != Some(known.state.mark())
+                    || !self.facts.has_joined(sale, self.clock.mono())
+            })
+    }
+
     /// Whether this node made the claim, in this run or an earlier one.
     pub(super) fn is_ours(&self, record: &Record) -> bool {
-        self.runs.contains(&record.node)
+        self.is_our_run(&record.node)
+    }
+
+    pub(super) fn is_our_run(&self, node: &NodeId) -> bool {
+        self.runs.contains(node)
     }
 
     /// Takes the outcome of a claim: it is remembered, journalled, and delivered to the ledger until
@@ -222,6 +269,7 @@ impl Shared {
         let line = past.line(claim, now.ledger);
         let hold_until =
             (verdict == Verdict::Pending).then(|| now.ledger.plus(self.limits.pay_ttl_ms));
+        self.facts.note(claim, &past, hold_until, now.mono);
         let resolution = past.resolution(claim, verdict, hold_until);
         desk.due(Due { resolution, line: Some(line), not_after: None, told, _token: token });
     }
@@ -232,10 +280,14 @@ impl Shared {
     pub(super) fn undo(
         &self,
         desk: &Desk,
-        resolution: Resolution,
+        claim: ClaimId,
+        past: &Past,
         not_after: Option<UnixMs>,
         line: Option<Line>,
     ) {
+        let past = Past { event: Event::Failed, ..past.clone() };
+        self.facts.note(claim, &past, None, self.clock.mono());
+        let resolution = past.resolution(claim, Verdict::Failed, None);
         let token = self.busy.token();
         desk.due(Due { resolution, line, not_after, told: None, _token: token });
     }
@@ -283,6 +335,14 @@ fn clipped(text: String) -> String {
     match text.char_indices().nth(TEXT_CHARS_MAX) {
         Some((at, _)) => text.get(..at).unwrap_or_default().to_owned(),
         None => text,
+    }
+}
+
+/// The id of a command that must not be applied twice.
+fn id_of(op: &Op) -> Option<String> {
+    match op {
+        Op::Control(Control::AddStock { id, .. } | Control::Restock { id, .. }) => Some(id.clone()),
+        _ => None,
     }
 }
 

@@ -403,3 +403,41 @@ fn a_crowd_of_losses_ends_where_the_ledger_says() {
     assert_eq!(sum(Counter::Admitted), outcomes.into_iter().map(sum).sum::<u64>());
     assert_eq!(rig.lines().len() as u64, 2 * sum(Counter::Admitted));
 }
+
+#[test]
+fn a_ledger_that_is_gone_is_made_again_also_by_the_next_run() {
+    let setup = Setup::new(3);
+    setup.store.forgets.store(true, Ordering::Relaxed);
+    let rig = setup.start();
+    let buy = |rig: &Rig, n| {
+        wait_until("an admission", || match rig.claim(n) {
+            Claim::Admitted(permit) => {
+                permit.begin_send().resolve(outcome(Verdict::Confirmed));
+                true
+            }
+            // Until the node has said that it is there, and again after the loss.
+            Claim::Refused(Claimed::Learning) | Claim::Unavailable => false,
+            other => panic!("{other:?}"),
+        });
+    };
+    buy(&rig, 1);
+    rig.drained();
+    let before = rig.store.state(&sale()).unwrap();
+    rig.store.forget();
+    wait_until("the sale again", || rig.store.state(&sale()).is_some());
+    buy(&rig, 2);
+    rig.drained();
+    assert_eq!(rig.store.kinds(), [RecordKind::Confirmed; 2]);
+    let state = rig.store.state(&sale()).unwrap();
+    assert!(state.version > before.version && state.salt == before.salt, "{state:?}");
+    assert!(rig.sink.get(Counter::Reasserted) >= 1);
+    // It is lost again while nobody runs: the journal and what was remembered are enough.
+    let store = rig.store.clone();
+    store.set(Network::Down);
+    store.forget();
+    let rig = rig.restart(());
+    rig.store.set(Network::Well);
+    buy(&rig, 3);
+    rig.drained();
+    assert_eq!(rig.store.kinds(), [RecordKind::Confirmed; 3]);
+}

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::config_file::ConfigFile;
 use super::{Exit, say};
 use crate::answers::Answers;
+use crate::config::redis_url::RedisUrl;
 use crate::config::reference;
 use crate::config::schema::{Activity, Outcome, Sale, Settings, Site};
 use crate::http::Trust;
@@ -81,7 +82,9 @@ fn summary(settings: &Settings) -> String {
         let _ =
             writeln!(out, "  listen    {name}: {}{}", listen.address, health.unwrap_or_default());
     }
-    let _ = match &settings.store.url {
+    let url = settings.store.url.as_deref().and_then(|url| url.parse::<RedisUrl>().ok());
+    let _ = match url {
+        // Shown without its password.
         Some(url) if settings.store.is_redis() => writeln!(out, "  store     {url}"),
         _ => writeln!(out, "  store     embedded, in {}", settings.state_dir().display()),
     };

@@ -2,6 +2,8 @@
 
 use super::config_file::ConfigFile;
 use super::{Exit, say};
+use crate::config::redis_url::RedisUrl;
+use crate::config::schema::Settings;
 use crate::config::{reference, shape};
 
 /// Shows settings: the effective ones, all there are, their schema.
@@ -13,7 +15,8 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum What {
-    /// The effective settings, with every default. Secrets are names of files only.
+    /// The effective settings, with every default. Secrets are names of files only; a password in
+    /// store.url is shown as `***`.
     Dump {
         #[command(flatten)]
         config: ConfigFile,
@@ -31,13 +34,23 @@ pub fn run(args: Args) -> Exit {
         What::Schema => say(&format!("{:#}\n", shape::json_schema())),
         What::Dump { config } => match config.load() {
             Err(exit) => exit,
-            Ok(loaded) => match toml::to_string(&loaded.settings) {
-                Ok(text) => say(&text),
-                Err(error) => {
-                    eprintln!("penstock config dump: {error}");
-                    Exit::Failure
-                }
-            },
+            Ok(loaded) => dump(loaded.settings),
         },
+    }
+}
+
+fn dump(mut settings: Settings) -> Exit {
+    if let Some(url) = &mut settings.store.url
+        && let Ok(read) = url.parse::<RedisUrl>()
+        && read.password.is_some()
+    {
+        *url = read.to_string();
+    }
+    match toml::to_string(&settings) {
+        Ok(text) => say(&text),
+        Err(error) => {
+            eprintln!("penstock config dump: {error}");
+            Exit::Failure
+        }
     }
 }

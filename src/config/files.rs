@@ -38,6 +38,8 @@ pub fn check(settings: &Settings, found: &mut Findings) {
 enum Kind {
     Secret,
     PublicKey,
+    Certificates,
+    PrivateKey,
 }
 
 /// A sale of the past is never opened by itself: the ledger creates it paused, or not at all.
@@ -64,11 +66,13 @@ fn past(settings: &Settings, found: &mut Findings) {
 fn key_file(path: Path, file: &str, kind: Kind, found: &mut Findings) {
     let bytes = match fs::metadata(file) {
         Ok(meta) if meta.is_dir() => return found.error(path, format!("{file} is a directory")),
-        Ok(meta) if meta.len() > KEY_BYTES_MAX => {
-            return found.error(path, format!("{file} is too large for a key"));
+        Ok(meta) if meta.len() > kind.bytes_max() => {
+            return found.error(path, format!("{file} is too large for what it should hold"));
         }
         Ok(meta) => {
-            if kind == Kind::Secret && meta.permissions().mode() & 0o004 != 0 {
+            if matches!(kind, Kind::Secret | Kind::PrivateKey)
+                && meta.permissions().mode() & 0o004 != 0
+            {
                 let help = format!("chmod 640 {file}");
                 found.warn(path.clone(), format!("everyone on this machine can read {file}"), help);
             }
@@ -86,6 +90,18 @@ fn key_file(path: Path, file: &str, kind: Kind, found: &mut Findings) {
                     format!("{file} has no public key in PEM"),
                     "it begins with -----BEGIN PUBLIC KEY-----",
                 ),
+            Kind::Certificates if !has(&bytes, "-----BEGIN CERTIFICATE-----") => {
+                found.error_help(
+                    path,
+                    format!("{file} has no certificate in PEM"),
+                    "it has -----BEGIN CERTIFICATE-----",
+                );
+            }
+            Kind::PrivateKey if !has(&bytes, "PRIVATE KEY-----") => found.error_help(
+                path,
+                format!("{file} has no private key in PEM"),
+                "it has -----BEGIN PRIVATE KEY-----",
+            ),
             Kind::Secret if bytes.trim_ascii().len() < SECRET_BYTES_MIN => found.warn(
                 path,
                 format!("the secret in {file} is short"),
@@ -114,9 +130,20 @@ fn named(settings: &Settings) -> Vec<(Path, &str, Kind)> {
         (["gate", "pass_key_file"], &settings.gate.pass_key_file),
         (["admin", "token_file"], &settings.admin.token_file),
         (["store", "password_file"], &settings.store.password_file),
+        (["store", "sentinel_password_file"], &settings.store.sentinel_password_file),
     ] {
         if let Some(file) = file {
             files.push((Path::of(&path), file, Kind::Secret));
+        }
+    }
+    let tls = &settings.store.tls;
+    for (name, file, kind) in [
+        ("ca_file", &tls.ca_file, Kind::Certificates),
+        ("cert_file", &tls.cert_file, Kind::Certificates),
+        ("key_file", &tls.key_file, Kind::PrivateKey),
+    ] {
+        if let Some(file) = file {
+            files.push((Path::of(&["store", "tls", name]), file, kind));
         }
     }
     files
@@ -132,12 +159,23 @@ fn named_mut(settings: &mut Settings) -> Vec<&mut String> {
     files.extend(settings.gate.pass_key_file.as_mut());
     files.extend(settings.admin.token_file.as_mut());
     files.extend(settings.store.password_file.as_mut());
+    files.extend(settings.store.sentinel_password_file.as_mut());
+    let tls = &mut settings.store.tls;
+    files.extend([&mut tls.ca_file, &mut tls.cert_file, &mut tls.key_file].into_iter().flatten());
     files.extend(settings.answers.html_dir.as_mut());
     files
 }
 
-/// Largest key file.
-const KEY_BYTES_MAX: u64 = 64 << 10;
+impl Kind {
+    /// The largest file: a key is short, all authorities of the world are not.
+    fn bytes_max(self) -> u64 {
+        if self == Kind::Certificates { 1 << 20 } else { 64 << 10 }
+    }
+}
+
+fn has(bytes: &[u8], text: &str) -> bool {
+    bytes.windows(text.len()).any(|window| window == text.as_bytes())
+}
 
 /// A shorter secret can be guessed; Redis passwords are often shorter than 32.
 const SECRET_BYTES_MIN: usize = 16;

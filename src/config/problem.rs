@@ -92,7 +92,7 @@ impl Place {
         Place {
             line: source[..line_start].matches('\n').count() + 1,
             column: source[line_start..start].chars().count() + 1,
-            text: line.to_owned(),
+            text: hidden(line),
             width,
         }
     }
@@ -139,6 +139,27 @@ impl Place {
             "^".repeat(carets)
         )
     }
+}
+
+/// The line without the passwords of its URLs, each character a star, so that the caret stays true.
+fn hidden(line: &str) -> String {
+    let mut shown = String::with_capacity(line.len());
+    let mut rest = line;
+    while let Some(at) = rest.find("://") {
+        let (head, url) = rest.split_at(at + 3);
+        shown.push_str(head);
+        let end = url.find(['"', '\'', ' ', '\t']).unwrap_or(url.len());
+        let (url, after) = url.split_at(end);
+        match url.rsplit_once('@').and_then(|(login, host)| Some((login.split_once(':')?, host))) {
+            Some(((user, password), host)) => {
+                let stars = "*".repeat(password.chars().count());
+                shown.extend([user, ":", &stars, "@", host]);
+            }
+            None => shown.push_str(url),
+        }
+        rest = after;
+    }
+    shown + rest
 }
 
 /// Spaces as wide as `c` on a terminal.

@@ -374,15 +374,26 @@ pub enum Otherwise {
 pub struct Store {
     /// `embedded` for one node, `redis` for a fleet.
     pub kind: StoreKind,
-    /// `redis://host:6379/0`.
+    /// Where Redis is: `redis://host:6379/0` one server, `redis+sentinel://s1:26379,s2:26379/mymaster`
+    /// the master that Sentinel names, `redis+cluster://a:6379,b:6379` a cluster by some of its nodes,
+    /// `redis+unix:///run/redis.sock` a socket; `rediss` in place of `redis` is TLS. `user:password@`
+    /// may stand before the hosts, percent-encoded; better in the settings below.
     #[schemars(extend("x-example" = "redis://10.0.0.5:6379"))]
     pub url: Option<String>,
     /// Redis user, for ACLs. Default: Redis's own `default`.
     #[schemars(extend("x-example" = "penstock"))]
     pub username: Option<String>,
-    /// File that holds the password.
+    /// File that holds the password; read anew for every connection, so that it may change.
     #[schemars(extend("x-example" = "redis.password"))]
     pub password_file: Option<String>,
+    /// User of the Sentinels, where they have ACLs. Default: none, or their own `default`.
+    #[schemars(extend("x-example" = "penstock"))]
+    pub sentinel_username: Option<String>,
+    /// File that holds the password of the Sentinels. Default: they want none.
+    #[schemars(extend("x-example" = "sentinel.password"))]
+    pub sentinel_password_file: Option<String>,
+    /// Certificates, where the URL begins with `rediss`. Sentinels are reached the same way.
+    pub tls: StoreTls,
     /// How many nodes share the ledger; the embedded store on a public listener needs `nodes = 1`.
     #[schemars(range(min = 1, max = 1000))]
     #[schemars(extend("x-example" = 1))]
@@ -403,6 +414,27 @@ pub struct Store {
     pub batch_max: u32,
     /// Claims that wait for a batch.
     pub queue_max: u32,
+    /// So many replicas must have acknowledged an admission before it is sent, so that a failover does
+    /// not lose it; 0: none. Every batch of claims takes a round trip to the replicas longer.
+    #[schemars(range(max = 8))]
+    pub wait_replicas: u32,
+    /// How long a batch of claims waits for the replicas; without them it is refused and undone.
+    #[schemars(extend("x-min" = "1ms", "x-max" = "10s"))]
+    pub wait_timeout: Span,
+    /// When replicas have been missing for so long, purchases go on without them: a server that has
+    /// just taken over has none. Until then nobody is admitted; `365d` means never.
+    #[schemars(extend("x-max" = "365d"))]
+    pub wait_alone: Span,
+    /// How a ledger that may have forgotten admissions is found out: `server` asks Redis in every
+    /// script which server it is; `sequence` compares a number that rises with every purchase, for
+    /// Redis behind a proxy that hides `INFO` or answers it for another server. That is weaker: a
+    /// loss shows only to nodes that have seen a higher number.
+    pub fence: StoreFence,
+    /// When the ledger may have forgotten something nobody is admitted for so long, while the nodes
+    /// re-assert what they know; less where all nodes that live have done it. A node that comes later
+    /// may have admitted what others admit again by then: leave time to connect, at most 2 s.
+    #[schemars(extend("x-min" = "100ms", "x-max" = "1m"))]
+    pub learn: Span,
 }
 
 impl Default for Store {
@@ -412,14 +444,32 @@ impl Default for Store {
             url: None,
             username: None,
             password_file: None,
+            sentinel_username: None,
+            sentinel_password_file: None,
+            tls: StoreTls::default(),
             nodes: None,
             claim_deadline: None,
             connect_timeout: Span::from_ms(250),
             poll: Span::from_ms(500),
             batch_max: 64,
             queue_max: 1_024,
+            wait_replicas: 0,
+            wait_timeout: Span::from_ms(50),
+            wait_alone: Span::from_secs(5),
+            fence: StoreFence::Server,
+            learn: Span::from_secs(5),
         }
     }
+}
+
+/// How a ledger that forgot something is found out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum StoreFence {
+    /// By the server's identity.
+    Server,
+    /// By the number of changes alone.
+    Sequence,
 }
 
 impl Store {
@@ -430,6 +480,25 @@ impl Store {
             StoreKind::Redis => Span::from_ms(20),
         })
     }
+}
+
+/// TLS to Redis. The files are read anew for every connection, so that they may be renewed.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct StoreTls {
+    /// Whom to trust, in PEM. Default: the certificate authorities of this machine.
+    #[schemars(extend("x-example" = "redis-ca.pem"))]
+    pub ca_file: Option<String>,
+    /// Our own certificate and those that lead to its authority, in PEM, where Redis asks for it.
+    #[schemars(extend("x-example" = "redis-client.pem"))]
+    pub cert_file: Option<String>,
+    /// The key of `cert_file`, in PEM.
+    #[schemars(extend("x-example" = "redis-client.key"))]
+    pub key_file: Option<String>,
+    /// The name that the certificates of all servers must have. Default: the host in the URL, or what
+    /// Sentinel or the cluster calls the server.
+    #[schemars(extend("x-example" = "redis.internal"))]
+    pub server_name: Option<String>,
 }
 
 /// Kinds of store.
@@ -702,9 +771,29 @@ pub struct Sale {
     /// What becomes of units that come back after the sale was sold out.
     #[serde(default)]
     pub restock: Restock,
+    /// With `restock = "auto"`: a pool that is sold out opens again when so many of its units have come
+    /// back. Fewer wait for `penstock sale restock`.
+    #[serde(default = "Sale::restock_batch_default")]
+    #[schemars(range(min = 1, max = 1_000_000_000))]
+    pub restock_batch: u64,
+    /// With `restock = "auto"`: a batch that has come back waits so long for more, so that the sale
+    /// does not open again for every single unit.
+    #[serde(default = "Sale::restock_debounce_default")]
+    #[schemars(extend("x-max" = "1d"))]
+    pub restock_debounce: Span,
 }
 
 impl Sale {
+    /// Default of `restock_batch`.
+    pub fn restock_batch_default() -> u64 {
+        1
+    }
+
+    /// Default of `restock_debounce`.
+    pub fn restock_debounce_default() -> Span {
+        Span::from_secs(30)
+    }
+
     fn overshoot_default() -> f64 {
         1.0
     }
@@ -721,7 +810,7 @@ pub struct Pool {
 }
 
 /// What one user may buy in a sale.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct PerUser {
     /// Orders.
@@ -739,7 +828,20 @@ impl Default for PerUser {
 }
 
 /// What becomes of units that come back after the latch.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Restock {
     /// They stay back; `sold_out` is final.
@@ -747,6 +849,8 @@ pub enum Restock {
     /// `penstock sale restock` sells them.
     #[default]
     Manual,
+    /// They are sold by themselves, in batches: see `restock_batch` and `restock_debounce`.
+    Auto,
 }
 
 /// The page cache.

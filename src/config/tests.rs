@@ -91,6 +91,8 @@ fn carets_stand_under_what_is_wrong() {
     assert_eq!((place.line, place.column, &*place.text, place.width), (2, 1, "b\t= 'é' # x", 1));
     let place = Place::of("ab\n", 50..60);
     assert_eq!((place.line, place.column), (2, 1));
+    let place = Place::of("url = \"redis://u:pé/@wd@db:1/0\" # http://a:b/c", 6..32);
+    assert_eq!(place.text, "url = \"redis://u:******@db:1/0\" # http://a:b/c", "no password");
     assert_eq!(Path::of(&["sale", "a.b", "pool"]).item(3).to_string(), "sale.\"a.b\".pool[3]");
 }
 

@@ -121,7 +121,9 @@ pub(super) async fn run(inner: &Inner, errand: Errand) -> Forwarded {
 fn refused(inner: &Inner, errand: &Errand, claimed: Claimed) -> Forwarded {
     let said = match claimed {
         // The store never says this of a refusal; if it did, nothing was sent.
-        Claimed::Admitted { .. } | Claimed::TooLate => Said::from(Reason::Unavailable),
+        Claimed::Admitted { .. } | Claimed::TooLate | Claimed::Learning => {
+            Said::from(Reason::Unavailable)
+        }
         Claimed::InProgress { .. } => Said::from(Reason::InProgress),
         Claimed::Pending { .. } => Said::from(Reason::Pending),
         Claimed::Confirmed { claim } => {

@@ -1,6 +1,7 @@
 //! Claims: who may send a purchase. The rules and their order stand in [`crate::ledger`].
 
 use crate::ident::NodeId;
+use crate::ledger::fence;
 use crate::ledger::turn::Turn;
 use crate::ledger::{ClaimBatch, Claimed, RECORDS_MAX, Record, RecordKind, Shard, Try};
 use crate::sale::SaleState;
@@ -13,20 +14,24 @@ pub(super) fn claim<S: Shard>(
     if turn.now > batch.not_after {
         return Ok(vec![Claimed::TooLate; batch.tries.len()]);
     }
-    batch.tries.iter().map(|one| claim_one(turn, batch, one)).collect()
+    fence::look(turn, &batch.fence)?;
+    let is_told = batch.reported == Some(turn.state.mark());
+    let is_learning = turn.state.is_learning_at(turn.now) || !is_told;
+    batch.tries.iter().map(|one| claim_one(turn, batch, one, is_learning)).collect()
 }
 
 fn claim_one<S: Shard>(
     turn: &mut Turn<'_, S>,
     batch: &ClaimBatch,
     one: &Try,
+    is_learning: bool,
 ) -> Result<Claimed, S::Error> {
     let records = turn.shard.user(&one.user)?;
     let left = units_left(&turn.state, &records);
     if let Some(known) = repeat(&turn.state, batch.node, one, &records, left) {
         return Ok(known);
     }
-    let room = match room(turn, one, left) {
+    let room = match room(turn, one, left, is_learning) {
         Ok(room) => room,
         Err(refused) => return Ok(refused),
     };
@@ -85,7 +90,12 @@ fn repeat(
 }
 
 /// The room of the pool, where state, time and limits let the user in.
-fn room<S: Shard>(turn: &Turn<'_, S>, one: &Try, left: u32) -> Result<i64, Claimed> {
+fn room<S: Shard>(
+    turn: &Turn<'_, S>,
+    one: &Try,
+    left: u32,
+    is_learning: bool,
+) -> Result<i64, Claimed> {
     let state = &turn.state;
     if state.is_ended_at(turn.now) {
         return Err(Claimed::Ended);
@@ -102,6 +112,9 @@ fn room<S: Shard>(turn: &Turn<'_, S>, one: &Try, left: u32) -> Result<i64, Claim
     }
     if state.paused {
         return Err(Claimed::Paused);
+    }
+    if is_learning {
+        return Err(Claimed::Learning);
     }
     if one.units == 0 || one.units > left {
         return Err(Claimed::Limit { max_units: left });

@@ -5,7 +5,7 @@
 //! | `End` | | `ended` already | `ended` |
 //! | every other, once the sale is over | by the end | | |
 //! | `Pause`, `Resume` | | so already | `paused` |
-//! | `SoldOut` | | `sold_out` already | every pool latches |
+//! | `SoldOut` | | `sold_out` already | every pool latches and is held back; also where it is unchanged |
 //! | `AddStock`, `Restock` | a bad id (not 1 to 128 visible ASCII characters) | the id is remembered | as below |
 //! | `AddStock` | no such pool; latched; 0 units; too many | | `stock += units` |
 //! | `Restock` | policy `never`; no such pool; not latched; too many; `confirmed + held + limbo >= stock + units` | | `epoch + 1`, `stock += units`, this pool's latch and the sale's are cleared |
@@ -33,7 +33,9 @@ pub(super) fn control<S: Shard>(
         Control::Pause => set(&mut state.paused, true),
         Control::Resume => set(&mut state.paused, false),
         Control::SoldOut => {
-            state.pools.iter_mut().for_each(|p| p.sold_out = true);
+            for pool in &mut state.pools {
+                (pool.sold_out, pool.held_back) = (true, true);
+            }
             set(&mut state.sold_out, true)
         }
         Control::AddStock { pool, units, id } => {
@@ -110,7 +112,7 @@ fn restock(state: &mut SaleState, name: &Name, units: u64) -> Result<(), String>
         ));
     }
     add(pool, units)?;
-    pool.sold_out = false;
+    (pool.sold_out, pool.held_back) = (false, false);
     state.sold_out = false;
     state.epoch += 1;
     Ok(())

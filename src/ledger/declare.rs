@@ -24,7 +24,6 @@
 //! store before it applies.
 
 use crate::clock::UnixMs;
-use crate::config::schema::Restock;
 use crate::ident::SaleId;
 use crate::ledger::turn::Turn;
 use crate::ledger::{Declare, Declared, Shard};
@@ -88,7 +87,13 @@ pub(super) fn create<S: Shard>(
         overshoot_permille: said.overshoot_permille(),
         per_user: said.per_user,
         restock: said.restock,
+        restock_batch: said.restock_batch,
+        restock_debounce_ms: said.restock_debounce.ms,
         salt: declare.salt,
+        server: shard.server()?,
+        fences: 0,
+        learn_until: UnixMs(0),
+        seq: 0,
         pools: pools(said),
     };
     shard.put_sale(&state)?;
@@ -101,9 +106,6 @@ pub(super) fn change<S: Shard>(turn: &mut Turn<'_, S>, declare: &Declare) -> Dec
     let (said, now) = (&declare.declaration, turn.now);
     let state = &mut turn.state;
     let hash = said.hash();
-    if let Err(bad) = said.check() {
-        return Declared::Refused(bad.to_string());
-    }
     if let Some(known) = seen(state, said.revision, hash) {
         return known;
     }
@@ -171,7 +173,7 @@ fn before_opening(state: &mut SaleState, said: &Declaration) -> Result<(), Strin
         }
     }
     if state.sold_out {
-        pools.iter_mut().for_each(|p| p.sold_out = true);
+        pools.iter_mut().for_each(|p| (p.sold_out, p.held_back) = (true, true));
     }
     state.pools = pools;
     state.activity = said.activity.clone();
@@ -180,11 +182,13 @@ fn before_opening(state: &mut SaleState, said: &Declaration) -> Result<(), Strin
     state.overshoot_permille = said.overshoot_permille();
     state.per_user = said.per_user;
     state.restock = said.restock;
+    state.restock_batch = said.restock_batch;
+    state.restock_debounce_ms = said.restock_debounce.ms;
     Ok(())
 }
 
 /// After T0 only limits tightened and `ends_at` are taken: lower `per_user`, a lower overshoot, the
-/// restock policy `never`. Anything else that differs refuses the declaration as a whole.
+/// restock policy that gives back less (`never`, then `manual`, then `auto`). Anything else that differs refuses the declaration as a whole.
 fn after_opening(state: &mut SaleState, said: &Declaration) -> Result<(), String> {
     let overshoot = said.overshoot_permille();
     if said.activity != state.activity {
@@ -199,7 +203,7 @@ fn after_opening(state: &mut SaleState, said: &Declaration) -> Result<(), String
     if said.per_user.orders > state.per_user.orders || said.per_user.units > state.per_user.units {
         return Err(tighter("per_user"));
     }
-    if state.restock == Restock::Never && said.restock != Restock::Never {
+    if said.restock > state.restock {
         return Err(tighter("restock"));
     }
     if let Some(name) = said.pools.keys().find(|name| state.pool(name.as_str()).is_none()) {
@@ -222,6 +226,8 @@ fn after_opening(state: &mut SaleState, said: &Declaration) -> Result<(), String
     state.overshoot_permille = overshoot;
     state.per_user = said.per_user;
     state.restock = said.restock;
+    state.restock_batch = said.restock_batch;
+    state.restock_debounce_ms = said.restock_debounce.ms;
     Ok(())
 }
 

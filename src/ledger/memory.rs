@@ -5,12 +5,12 @@ use std::convert::Infallible;
 use std::ops::Bound;
 
 use crate::clock::UnixMs;
-use crate::ident::{ClaimId, SaleId, UserKey};
-use crate::ledger::{Due, Op, Record, Reply, Shard, apply};
+use crate::ident::{ClaimId, NodeId, SaleId, ServerId, UserKey};
+use crate::ledger::{Due, Op, Peer, Record, Reply, Shard, apply};
 use crate::sale::SaleState;
 
 /// One sale in memory.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Memory {
     id: SaleId,
     sale: Option<SaleState>,
@@ -18,13 +18,21 @@ pub struct Memory {
     due: BTreeSet<Due>,
     ids: Vec<String>,
     voids: BTreeSet<ClaimId>,
+    failed: BTreeSet<ClaimId>,
+    nodes: BTreeMap<NodeId, Peer>,
+    server: ServerId,
 }
 
 impl Memory {
     /// A ledger that knows nothing of the sale `id` yet.
     pub fn new(id: SaleId) -> Memory {
-        let (users, due, ids, voids) = Default::default();
-        Memory { id, sale: None, users, due, ids, voids }
+        let (users, due, ids, voids, failed, nodes, server) = Default::default();
+        Memory { id, sale: None, users, due, ids, voids, failed, nodes, server }
+    }
+
+    /// From now on another server answers.
+    pub fn moved_to(&mut self, server: ServerId) {
+        self.server = server;
     }
 
     /// Applies one operation.
@@ -118,6 +126,31 @@ impl Shard for Memory {
 
     fn put_void(&mut self, claim: &ClaimId) -> Result<(), Infallible> {
         self.voids.insert(*claim);
+        Ok(())
+    }
+
+    fn is_failed(&mut self, claim: &ClaimId) -> Result<bool, Infallible> {
+        Ok(self.failed.contains(claim))
+    }
+
+    fn put_failed(&mut self, claim: &ClaimId) -> Result<(), Infallible> {
+        self.failed.insert(*claim);
+        Ok(())
+    }
+
+    fn server(&mut self) -> Result<ServerId, Infallible> {
+        Ok(self.server)
+    }
+
+    fn nodes(&mut self) -> Result<Vec<(NodeId, Peer)>, Infallible> {
+        Ok(self.nodes.iter().map(|(node, peer)| (*node, *peer)).collect())
+    }
+
+    fn put_node(&mut self, node: NodeId, peer: Option<Peer>) -> Result<(), Infallible> {
+        match peer {
+            Some(peer) => drop(self.nodes.insert(node, peer)),
+            None => drop(self.nodes.remove(&node)),
+        }
         Ok(())
     }
 }

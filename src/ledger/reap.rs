@@ -1,7 +1,9 @@
 //! The reaper: what nobody resolved in time goes to limbo, and stays there until it is reconciled.
 
+use crate::clock::UnixMs;
 use crate::ledger::turn::Turn;
 use crate::ledger::{Record, RecordKind, Shard};
+use crate::sale::PoolState;
 
 /// Records A and P past their deadline become L, at most `max`; returned as they are now.
 pub(super) fn reap<S: Shard>(turn: &mut Turn<'_, S>, max: u32) -> Result<Vec<Record>, S::Error> {
@@ -19,5 +21,29 @@ pub(super) fn reap<S: Shard>(turn: &mut Turn<'_, S>, max: u32) -> Result<Vec<Rec
             turn.put_user(&due.user, &records, &with)?;
         }
     }
+    restock(turn);
     Ok(reaped)
+}
+
+/// Opens the pools whose batch has waited long enough: together, in one new epoch.
+fn restock<S: Shard>(turn: &mut Turn<'_, S>) {
+    let (state, now) = (&mut turn.state, turn.now);
+    if state.is_ended_at(now) || state.is_learning_at(now) {
+        return;
+    }
+    let mut pools = std::mem::take(&mut state.pools);
+    let is_due = |pool: &PoolState| {
+        let due = pool.back_since.plus(state.restock_debounce_ms);
+        pool.back_since != UnixMs(0) && due <= now && state.is_back(pool)
+    };
+    let mut is_any = false;
+    for pool in pools.iter_mut().filter(|pool| is_due(pool)) {
+        pool.sold_out = false;
+        is_any = true;
+    }
+    state.pools = pools;
+    if is_any {
+        state.sold_out = false;
+        state.epoch += 1;
+    }
 }

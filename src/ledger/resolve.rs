@@ -14,7 +14,7 @@ pub(super) fn resolve<S: Shard>(
     outcomes.iter().map(|outcome| resolve_one(turn, outcome)).collect()
 }
 
-fn resolve_one<S: Shard>(
+pub(super) fn resolve_one<S: Shard>(
     turn: &mut Turn<'_, S>,
     outcome: &Resolution,
 ) -> Result<Resolved, S::Error> {

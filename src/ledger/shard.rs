@@ -1,9 +1,9 @@
 //! Where the core finds a sale: what a store must offer so that the rules can run inside it.
 
 use crate::clock::UnixMs;
-use crate::ident::{ClaimId, SaleId, UserKey};
+use crate::ident::{ClaimId, NodeId, SaleId, ServerId, UserKey};
 use crate::ledger::Record;
-use crate::sale::SaleState;
+use crate::sale::{Mark, SaleState};
 
 /// An entry of the index of deadlines. Its order is the order in which the reaper takes records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -14,6 +14,15 @@ pub struct Due {
     pub user: UserKey,
     /// The claim of the record.
     pub claim: ClaimId,
+}
+
+/// A node, as the ledger knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+pub struct Peer {
+    /// When it was heard last, by the ledger's clock.
+    pub seen: UnixMs,
+    /// The generation of the ledger's memory to which it has said everything it knows.
+    pub reported: Option<Mark>,
 }
 
 /// One sale, within one atomic operation: what is written is read again, and nobody else writes.
@@ -56,4 +65,19 @@ pub trait Shard {
 
     /// Remembers that a V took the record of this claim.
     fn put_void(&mut self, claim: &ClaimId) -> Result<(), Self::Error>;
+
+    /// Whether a node re-asserted an F of this claim when there was no record of it.
+    fn is_failed(&mut self, claim: &ClaimId) -> Result<bool, Self::Error>;
+
+    /// Remembers that it did.
+    fn put_failed(&mut self, claim: &ClaimId) -> Result<(), Self::Error>;
+
+    /// The server that answers; zero for a store that forgets nothing.
+    fn server(&mut self) -> Result<ServerId, Self::Error>;
+
+    /// The nodes that were heard, in any order.
+    fn nodes(&mut self) -> Result<Vec<(NodeId, Peer)>, Self::Error>;
+
+    /// Remembers a node, or forgets it.
+    fn put_node(&mut self, node: NodeId, peer: Option<Peer>) -> Result<(), Self::Error>;
 }

@@ -2,6 +2,7 @@
 
 mod cases;
 mod declared;
+mod fleet;
 pub(crate) mod generate;
 mod model;
 mod random;
@@ -9,8 +10,8 @@ mod words;
 
 use super::*;
 use crate::config::schema::{PerUser, Pool, Restock};
-use crate::config::units::Time;
-use crate::ident::SaleId;
+use crate::config::units::{Span, Time};
+use crate::ident::{SaleId, ServerId};
 use crate::outcome::Verdict;
 use crate::sale::PoolState;
 
@@ -35,6 +36,8 @@ pub(crate) fn declaration(pools: &[(&str, u64)]) -> Declaration {
         overshoot: 1.0,
         pools: pools.iter().map(|(n, stock)| (name(n), Pool { stock: *stock })).collect(),
         restock: Restock::Manual,
+        restock_batch: 1,
+        restock_debounce: Span::from_secs(30),
         revision: None,
     }
 }
@@ -123,6 +126,8 @@ impl Case {
             node,
             not_after: UnixMs(self.now + 1000),
             claim_ttl_ms: 10_000,
+            reported: self.ledger.state().map(SaleState::mark),
+            fence: Fence { learn_ms: 100, seen: 0 },
             tries: vec![one],
         };
         match self.run(Op::Claim(batch)) {

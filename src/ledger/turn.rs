@@ -13,11 +13,49 @@ pub(super) struct Turn<'a, S> {
     pub(super) state: SaleState,
     pub(super) now: UnixMs,
     before: SaleState,
+    /// Whether the version rises whatever is different.
+    pub(super) rises: bool,
+    /// Whether the ledger knew nothing of the sale a moment ago.
+    pub(super) is_restored: bool,
+    /// Whether records were written.
+    wrote: bool,
 }
 
 impl<'a, S: Shard> Turn<'a, S> {
     pub(super) fn new(shard: &'a mut S, state: SaleState, now: UnixMs) -> Turn<'a, S> {
-        Turn { shard, before: state.clone(), state, now }
+        let before = state.clone();
+        let (rises, is_restored, wrote) = Default::default();
+        let mut turn = Turn { shard, state, now, before, rises, is_restored, wrote };
+        if turn.state.learn_until != UnixMs(0) {
+            turn.latch();
+        }
+        turn
+    }
+
+    /// Latches what is sold, unless the ledger is learning.
+    fn latch(&mut self) {
+        if !self.state.is_learning_at(self.now) {
+            for pool in &mut self.state.pools {
+                pool.sold_out |= pool.is_exhausted();
+            }
+            self.state.learn_until = UnixMs(0);
+        }
+        self.state.sold_out = self.state.pools.iter().all(|p| p.sold_out);
+    }
+
+    /// A sale that the ledger has lost, as a node knew it: nobody has bought yet, as far as is known.
+    pub(super) fn restored(shard: &'a mut S, known: SaleState, now: UnixMs) -> Turn<'a, S> {
+        let pools = known
+            .pools
+            .iter()
+            .map(|p| PoolState {
+                sold_out: p.sold_out,
+                held_back: p.held_back,
+                ..PoolState::new(p.name.clone(), p.stock)
+            })
+            .collect();
+        let state = SaleState { pools, ..known };
+        Turn { rises: true, is_restored: true, ..Turn::new(shard, state, now) }
     }
 
     /// Replaces a user's records. Counters and deadlines follow here and nowhere else, so that they
@@ -44,22 +82,38 @@ impl<'a, S: Shard> Turn<'a, S> {
                 self.shard.add_due(due)?;
             }
         }
+        self.wrote = true;
         self.shard.put_user(user, new)
     }
 
     /// Latches, raises the version where the public must see a change, and writes the sale.
     pub(super) fn finish(mut self) -> Result<SaleState, S::Error> {
-        for pool in &mut self.state.pools {
-            pool.sold_out |= pool.is_exhausted();
-        }
-        self.state.sold_out = self.state.pools.iter().all(|p| p.sold_out);
-        if self.state != self.before {
-            if public(&self.state) != public(&self.before) {
+        self.latch();
+        self.note_back();
+        self.state.seq += u64::from(self.wrote);
+        if self.rises || self.state != self.before {
+            if self.rises || public(&self.state) != public(&self.before) {
                 self.state.version += 1;
             }
             self.shard.put_sale(&self.state)?;
         }
         Ok(self.state)
+    }
+
+    /// Notes since when units have been back that the policy sells.
+    fn note_back(&mut self) {
+        if self.state.is_learning_at(self.now) {
+            return;
+        }
+        let mut pools = std::mem::take(&mut self.state.pools);
+        for pool in &mut pools {
+            pool.back_since = match (self.state.is_back(pool), pool.back_since) {
+                (false, _) => UnixMs(0),
+                (true, UnixMs(0)) => self.now,
+                (true, since) => since,
+            };
+        }
+        self.state.pools = pools;
     }
 
     fn counter(&mut self, record: &Record) -> Option<&mut u64> {
@@ -87,5 +141,5 @@ fn public(state: &SaleState) -> SaleState {
         .iter()
         .map(|p| PoolState { sold_out: p.sold_out, ..PoolState::new(p.name.clone(), p.stock) })
         .collect();
-    SaleState { version: 0, revision: 0, applied: Vec::new(), pools, ..state.clone() }
+    SaleState { version: 0, revision: 0, applied: Vec::new(), seq: 0, pools, ..state.clone() }
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::config::schema::{PerUser, Pool, Restock, Sale};
-use crate::config::units::Time;
+use crate::config::units::{Span, Time};
 use crate::ident::Name;
 
 /// Name of the only pool of a sale that has one stock number.
@@ -35,6 +35,15 @@ pub struct Declaration {
     /// What becomes of units that come back.
     #[serde(default)]
     pub restock: Restock,
+    /// With the policy `auto`: so many units that came back are sold together.
+    #[serde(default = "Sale::restock_batch_default", skip_serializing_if = "is_default_batch")]
+    pub restock_batch: u64,
+    /// With the policy `auto`: so long a batch waits for more.
+    #[serde(
+        default = "Sale::restock_debounce_default",
+        skip_serializing_if = "is_default_debounce"
+    )]
+    pub restock_debounce: Span,
     /// Must rise with each JSON declaration; absent in what a config renders to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<u64>,
@@ -61,6 +70,9 @@ pub enum BadDeclaration {
     /// Outside its range.
     #[error("overshoot: must be 1.0 to 2.0")]
     Overshoot,
+    /// Outside its range.
+    #[error("restock_batch: must be 1 to 1000000000, and restock_debounce at most 1d")]
+    Restock,
     /// Outside their ranges.
     #[error("per_user: orders must be 1 to 8, units 1 to 1000 and at least as many as orders")]
     PerUser,
@@ -71,6 +83,15 @@ pub const POOLS_MAX: usize = 200;
 
 fn one() -> f64 {
     1.0
+}
+
+// Declarations that were hashed before there was such a policy keep their hash.
+fn is_default_batch(batch: &u64) -> bool {
+    *batch == Sale::restock_batch_default()
+}
+
+fn is_default_debounce(debounce: &Span) -> bool {
+    *debounce == Sale::restock_debounce_default()
 }
 
 impl Declaration {
@@ -97,6 +118,8 @@ impl Declaration {
             overshoot: sale.overshoot,
             pools,
             restock: sale.restock,
+            restock_batch: sale.restock_batch,
+            restock_debounce: sale.restock_debounce,
             revision: None,
         }
     }
@@ -119,6 +142,10 @@ impl Declaration {
         }
         if !(1.0..=2.0).contains(&self.overshoot) {
             return Err(BadDeclaration::Overshoot);
+        }
+        let is_batch = (1..=1_000_000_000).contains(&self.restock_batch);
+        if !is_batch || self.restock_debounce > Span::from_secs(86_400) {
+            return Err(BadDeclaration::Restock);
         }
         let PerUser { orders, units } = self.per_user;
         if !(1..=8).contains(&orders) || !(1..=1000).contains(&units) || units < orders {

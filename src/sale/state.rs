@@ -4,10 +4,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::UnixMs;
 use crate::config::schema::{PerUser, Restock};
-use crate::ident::{Name, SaleId, Salt};
+use crate::ident::{Name, SaleId, Salt, ServerId};
 
 /// A sale as the ledger holds it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct SaleState {
     /// Site and sale.
     pub id: SaleId,
@@ -37,14 +37,42 @@ pub struct SaleState {
     pub per_user: PerUser,
     /// What becomes of units that come back.
     pub restock: Restock,
+    /// With the policy `auto`: so many units that came back open a pool again.
+    #[serde(default)]
+    pub restock_batch: u64,
+    /// With the policy `auto`: how long a batch waits for more, in milliseconds.
+    #[serde(default)]
+    pub restock_debounce_ms: u64,
     /// Key of the users' hashes.
     pub salt: Salt,
+    /// The server whose memory this ledger is. Another one may have lost what the last one knew.
+    #[serde(default)]
+    pub server: ServerId,
+    /// How often claims were frozen because the ledger may have forgotten something.
+    #[serde(default)]
+    pub fences: u64,
+    /// Until then nobody is admitted: the nodes re-assert what they know.
+    #[serde(default)]
+    pub learn_until: UnixMs,
+    /// Rises with every operation that changed a record. A ledger that is behind what a node has seen
+    /// has forgotten something.
+    #[serde(default)]
+    pub seq: u64,
     /// The stock numbers, in the order of their names.
     pub pools: Vec<PoolState>,
 }
 
+/// One generation of the ledger's memory: what was re-asserted to one must be re-asserted to the next.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Mark {
+    /// The server.
+    pub server: ServerId,
+    /// How often claims were frozen before.
+    pub fences: u64,
+}
+
 /// One stock number. `held` and `limbo` count units whose outcome is open.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct PoolState {
     /// The pool's id.
     pub name: Name,
@@ -58,12 +86,27 @@ pub struct PoolState {
     pub limbo: u64,
     /// The latch: sold out in this epoch.
     pub sold_out: bool,
+    /// The operator's word latched it: no policy opens it again.
+    #[serde(default)]
+    pub held_back: bool,
+    /// With the policy `auto`: since when a batch of its units is back; 0: it is not.
+    #[serde(default)]
+    pub back_since: UnixMs,
 }
 
 impl PoolState {
     /// A pool nobody has bought from.
     pub fn new(name: Name, stock: u64) -> PoolState {
-        PoolState { name, stock, confirmed: 0, held: 0, limbo: 0, sold_out: false }
+        PoolState {
+            name,
+            stock,
+            confirmed: 0,
+            held: 0,
+            limbo: 0,
+            sold_out: false,
+            held_back: false,
+            back_since: UnixMs(0),
+        }
     }
 
     /// Units that may be admitted now; negative after an operator lowered the stock.
@@ -73,6 +116,12 @@ impl PoolState {
             i64::try_from(unsold * u128::from(overshoot_permille) / 1000).unwrap_or(i64::MAX);
         let open = i64::try_from(self.held.saturating_add(self.limbo)).unwrap_or(i64::MAX);
         window.saturating_sub(open)
+    }
+
+    /// Units that nobody has: of a pool that is latched, those that came back.
+    pub fn free(&self) -> u64 {
+        let taken = self.confirmed.saturating_add(self.held).saturating_add(self.limbo);
+        self.stock.saturating_sub(taken)
     }
 
     /// Whether the latch's condition holds (DESIGN section 4).
@@ -99,6 +148,24 @@ impl SaleState {
         (self.epoch, self.version, self.sold_out, self.paused, self.ended)
             == (other.epoch, other.version, other.sold_out, other.paused, other.ended)
             && no_limbo(self) == no_limbo(other)
+    }
+
+    /// The generation of the ledger's memory.
+    pub fn mark(&self) -> Mark {
+        Mark { server: self.server, fences: self.fences }
+    }
+
+    /// Whether the nodes re-assert what they know, at ledger time `now`: nobody is admitted.
+    pub fn is_learning_at(&self, now: UnixMs) -> bool {
+        now < self.learn_until
+    }
+
+    /// Whether units of `pool` have come back that the policy sells again.
+    pub fn is_back(&self, pool: &PoolState) -> bool {
+        self.restock == Restock::Auto
+            && pool.sold_out
+            && !pool.held_back
+            && pool.free() >= self.restock_batch.max(1)
     }
 
     /// Whether the sale is over at ledger time `now`.

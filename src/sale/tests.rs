@@ -32,6 +32,12 @@ pub(super) fn state(sale: &str, epoch: u32, version: u64) -> SaleState {
         per_user: PerUser::default(),
         restock: Restock::Manual,
         salt: Salt([0; 16]),
+        server: Default::default(),
+        fences: 0,
+        restock_batch: 1,
+        restock_debounce_ms: 0,
+        learn_until: UnixMs(0),
+        seq: 0,
         pools: vec![PoolState::new(name("default"), 10)],
     }
 }

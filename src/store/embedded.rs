@@ -231,6 +231,11 @@ impl Store for Embedded {
         })
     }
 
+    /// What is committed is on the disk.
+    fn forgets(&self) -> bool {
+        false
+    }
+
     fn health(&self) -> Result<(), String> {
         match self.writer.as_ref().is_some_and(|w| !w.is_finished()) {
             true => self.file.health(),

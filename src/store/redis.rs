@@ -1,17 +1,22 @@
 //! The fleet's store: the ledger in Redis, one script call for each operation.
 //!
 //! ```text
-//! Redis ─ call ──→ encode → scripts → link → decode ─→ Reply
+//! Redis ─ call ──→ encode → scripts → routes → link → decode ─→ Reply
 //!       ─ mirror ─→ poll and bus ─→ SaleBook; want → declare → have; in → inbox → out
 //! ```
 //!
 //! [`keys`] lists what is stored; the `.lua` files beside it say the rules of [`crate::ledger`] in
 //! Redis's words. A server that is down, or comes late, never keeps a node from starting: calls are
-//! refused as not sent, [`Store::health`] says why, and the link connects when it can.
+//! refused as not sent, [`Store::health`] says why, and the link connects when it can. `routes` knows
+//! one server, the master that `sentinel` names, or the masters of a `cluster`.
 
 mod bus;
 mod check;
+mod cluster;
+mod context;
 mod decode;
+mod dial;
+mod durable;
 mod encode;
 mod fault;
 pub mod keys;
@@ -19,9 +24,13 @@ mod link;
 mod mirror;
 mod pace;
 mod pages;
+mod routes;
 mod scripts;
+mod sentinel;
 mod shop;
+mod slot;
 mod target;
+mod tls;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -32,12 +41,16 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
-use self::decode::Answer;
+use self::decode::{Answer, Said};
+use self::durable::Durable;
+use self::encode::Context;
 use self::fault::Fault;
 use self::keys::Part;
-use self::link::Link;
 use self::pages::Pages;
+use self::routes::Routes;
 use self::scripts::Family;
+use self::shop::Position;
+use self::slot::Slot;
 use self::target::Target;
 use super::{BoxFuture, Store, StoreError};
 use crate::clock::Clock;
@@ -60,19 +73,25 @@ pub fn understands(sale: &SaleId, bytes: &[u8]) -> (bool, bool) {
     (reply.is_some(), matches!(records, Ok(Ok(_))))
 }
 
-/// The ledger in one Redis server, for any number of nodes.
+/// The ledger in Redis, for any number of nodes.
 #[derive(Debug)]
 pub struct Redis {
-    link: Arc<Link>,
-    target: Target,
+    routes: Arc<Routes>,
     poll: Duration,
     sink: Sink,
     /// Sales that changed, for the bus. Beyond its bound the poll tells.
     changed: mpsc::Sender<SaleId>,
     pages: Pages,
+    clock: Clock,
+    /// How many copies an admission needs.
+    durable: Durable,
+    /// Whether scripts ask which server they run in.
+    asks_server: bool,
+    /// How far the shop's commands of each sale were read, as far as this node knows.
+    cursors: Mutex<BTreeMap<SaleId, Position>>,
     /// Sales whose keys make no sense, and why.
     broken: Mutex<BTreeMap<SaleId, String>>,
-    /// The supervisor of the connection and the publisher; they end with the store.
+    /// The supervisor of the connections and the publisher; they end with the store.
     _tasks: [AbortOnDropHandle<()>; 2],
 }
 
@@ -85,18 +104,21 @@ impl Redis {
         sink: Sink,
     ) -> Result<Arc<Redis>, BadStore> {
         let target = Target::of(settings)?;
-        let link = Arc::new(Link::new(target.clone(), clock, sink.clone()));
+        let routes = Arc::new(Routes::new(target, clock.clone(), sink.clone()));
         let (changed, told) = mpsc::channel(CHANGED_MAX);
-        let supervised = link.clone();
+        let supervised = routes.clone();
         let supervisor = tokio::spawn(async move { supervised.supervise().await });
-        let publisher = tokio::spawn(bus::publish(link.clone(), told));
+        let publisher = tokio::spawn(bus::publish(routes.clone(), told));
         Ok(Arc::new(Redis {
-            link,
-            target,
+            routes,
             poll: settings.poll.duration(),
             sink,
             changed,
             pages: Pages::default(),
+            clock,
+            durable: Durable::of(settings),
+            asks_server: settings.fence == schema::StoreFence::Server,
+            cursors: Mutex::default(),
             broken: Mutex::default(),
             _tasks: [supervisor, publisher].map(AbortOnDropHandle::new),
         }))
@@ -105,13 +127,13 @@ impl Redis {
     /// Resolves when the first attempt to connect has ended, well or not: before that, "not connected"
     /// is no news.
     pub async fn tried(&self) {
-        self.link.tried().await;
+        self.routes.tried().await;
     }
 
     async fn apply(&self, sale: &SaleId, op: Op, end: Instant) -> Result<Reply, StoreError> {
         // Outcomes and reads pass: they admit nobody.
         let is_closed = matches!(op, Op::Claim(_) | Op::Declare(_) | Op::Control(_));
-        if is_closed && let Some(why) = self.link.refusal() {
+        if is_closed && let Some(why) = self.routes.refusal(Slot::of_sale(sale)) {
             return Err(StoreError::Refused(why.to_string()));
         }
         // Until the mirror has read the sale again, nobody is admitted that might not be told so.
@@ -125,8 +147,21 @@ impl Redis {
         {
             return Ok(reply);
         }
-        let (family, args) = encode::encode(&op);
-        let answer = self.told(sale, family, &args, end).await?;
+        if let Op::Reassert(said) = &op
+            && said.known.is_some()
+        {
+            self.list(sale, end).await?;
+        }
+        let context = self.context(sale);
+        let (family, args) = encode::encode(&op, &context);
+        let wait = match family {
+            Family::Claim => self.durable.wait(self.clock.mono()),
+            _ => None,
+        };
+        let answer = match wait {
+            Some(wait) => self.told_durably(sale, &args, &wait, end).await?,
+            None => self.told(sale, family, &args, end).await?,
+        };
         decode::reply(sale, &op, answer).map_err(|fault| self.unread(sale, family, fault))
     }
 
@@ -153,10 +188,30 @@ impl Redis {
         if let Some(why) = declare::rival(sale, said, all, own.now) {
             return refused(why);
         }
+        self.list(sale, end).await?;
+        Ok(None)
+    }
+
+    /// Puts a sale on the list of sales.
+    async fn list(&self, sale: &SaleId, end: Instant) -> Result<(), StoreError> {
         let mut add = redis::cmd("SADD");
         add.arg(keys::SALES).arg(sale.to_string());
-        self.link.send(&add, end).await.map_err(|fault| self.blame_sales(fault))?;
-        Ok(None)
+        let slot = Slot::of_key(keys::SALES);
+        self.routes.send(slot, &add, end).await.map_err(|fault| self.blame_sales(fault))?;
+        Ok(())
+    }
+
+    fn context(&self, sale: &SaleId) -> Context {
+        let cursors = self.cursors.lock().unwrap_or_else(PoisonError::into_inner);
+        let cursor = cursors.get(sale).map(Position::to_string).unwrap_or_default();
+        Context { asks_server: self.asks_server, cursor }
+    }
+
+    /// How far the shop's commands were read, so that a ledger that forgets it takes none twice.
+    fn note_cursor(&self, sale: &SaleId, cursor: Position) {
+        let mut cursors = self.cursors.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = cursors.entry(sale.clone()).or_default();
+        *known = cursor.max(*known);
     }
 
     /// Every sale but `sale`. One whose keys make no sense has no activity that we know of.
@@ -165,17 +220,19 @@ impl Redis {
         let ids: Vec<SaleId> = ids.into_iter().filter(|id| id != sale).collect();
         let mut others = Vec::new();
         for chunk in ids.chunks(CHUNK) {
-            let mut reads = redis::pipe();
-            for id in chunk {
-                reads.add_command(scripts::by_hash(Family::Read, id, &[]));
-            }
-            let values = self.link.send_all(&reads, end).await.map_err(StoreError::from)?;
-            for (id, value) in chunk.iter().zip(values) {
-                match value {
-                    Value::ServerError(error) if Fault::of_server(&error).is_no_script() => {
+            let read = |id| (Slot::of_sale(id), scripts::by_hash(Family::Read, id, &[]));
+            let answers = self.routes.send_each(chunk.iter().map(read).collect(), end).await;
+            for (id, answer) in chunk.iter().zip(answers) {
+                match answer {
+                    Ok(value) => {
+                        others.extend(decode::answer(id, value).ok().and_then(|a| a.state))
+                    }
+                    Err(fault) if fault.is_no_script() => {
                         others.extend(self.told(id, Family::Read, &[], end).await?.state);
                     }
-                    value => others.extend(decode::answer(id, value).ok().and_then(|a| a.state)),
+                    // One that is broken has no activity; one that is not heard may have it.
+                    Err(fault) if fault.is_unheard() => return Err(fault.into()),
+                    Err(_) => {}
                 }
             }
         }
@@ -203,6 +260,46 @@ impl Redis {
         Ok(answer)
     }
 
+    /// Claims, and waits for the replicas on the same connection: another one knows of no writes, and
+    /// would say at once that all is well.
+    async fn told_durably(
+        &self,
+        sale: &SaleId,
+        args: &[String],
+        wait: &redis::Cmd,
+        end: Instant,
+    ) -> Result<Answer, StoreError> {
+        let slot = Slot::of_sale(sale);
+        let by_hash = scripts::by_hash(Family::Claim, sale, args);
+        let said = match self.routes.send_then(slot, &by_hash, wait, end).await {
+            Err(fault) if fault.is_no_script() => {
+                let by_text = scripts::by_text(Family::Claim, sale, args);
+                self.routes.send_then(slot, &by_text, wait, end).await
+            }
+            done => done,
+        };
+        let (value, acknowledged) = match said {
+            Ok(values) => values,
+            Err(fault) => return Err(self.blame(sale, fault, end).await),
+        };
+        let answer =
+            decode::answer(sale, value).map_err(|fault| self.unread(sale, Family::Claim, fault))?;
+        if answer.is_changed {
+            let _ = self.changed.try_send(sale.clone());
+        }
+        let acknowledged = match acknowledged {
+            Some(Value::Int(n)) => u64::try_from(n).unwrap_or(0),
+            _ => 0,
+        };
+        let is_admitted = |words: &String| words.starts_with("admitted");
+        let has_admitted =
+            matches!(&answer.result, Said::Words(all) if all.iter().any(is_admitted));
+        if has_admitted && !self.durable.judge(acknowledged, self.clock.mono(), &self.sink) {
+            return Err(StoreError::NotDurable);
+        }
+        Ok(answer)
+    }
+
     async fn run(
         &self,
         sale: &SaleId,
@@ -210,9 +307,10 @@ impl Redis {
         args: &[String],
         end: Instant,
     ) -> Result<Value, Fault> {
-        match self.link.send(&scripts::by_hash(family, sale, args), end).await {
+        let slot = Slot::of_sale(sale);
+        match self.routes.send(slot, &scripts::by_hash(family, sale, args), end).await {
             Err(fault) if fault.is_no_script() => {
-                self.link.send(&scripts::by_text(family, sale, args), end).await
+                self.routes.send(slot, &scripts::by_text(family, sale, args), end).await
             }
             done => done,
         }
@@ -223,7 +321,8 @@ impl Redis {
     async fn members(&self, end: Instant) -> Result<Vec<SaleId>, StoreError> {
         let mut all = redis::cmd("SMEMBERS");
         all.arg(keys::SALES);
-        let value = self.link.send(&all, end).await.map_err(|fault| self.blame_sales(fault))?;
+        let answer = self.routes.send(Slot::of_key(keys::SALES), &all, end).await;
+        let value = answer.map_err(|fault| self.blame_sales(fault))?;
         let (Value::Array(members) | Value::Set(members)) = value else {
             return Err(fault::odd(keys::SALES).into());
         };
@@ -245,13 +344,14 @@ impl Redis {
         if !fault.is_wrong_type() {
             return fault.into();
         }
-        let mut types = redis::pipe();
-        Part::ALL.iter().for_each(|part| {
-            types.cmd("TYPE").arg(keys::of(sale, *part));
-        });
-        let Ok(values) = self.link.send_all(&types, end).await else { return fault.into() };
-        for (part, value) in Part::ALL.iter().zip(values) {
-            let is = decode::text(value).unwrap_or_default();
+        let type_of = |part: &Part| {
+            let mut cmd = redis::cmd("TYPE");
+            cmd.arg(keys::of(sale, *part));
+            (Slot::of_sale(sale), cmd)
+        };
+        let answers = self.routes.send_each(Part::ALL.iter().map(type_of).collect(), end).await;
+        for (part, answer) in Part::ALL.iter().zip(answers) {
+            let Ok(is) = answer.and_then(decode::text) else { return fault.into() };
             if is != "none" && is != part.type_name() {
                 return wrong_type(&keys::of(sale, *part), &is, part.type_name());
             }
@@ -318,8 +418,8 @@ impl Store for Redis {
     ) -> BoxFuture<'a, Result<Vec<Record>, StoreError>> {
         Box::pin(async move {
             let records = match user {
-                Some(user) => pages::of_user(&self.link, sale, user).await,
-                None => self.pages.page(&self.link, sale, after, max).await,
+                Some(user) => pages::of_user(&self.routes, sale, user).await,
+                None => self.pages.page(&self.routes, sale, after, max).await,
             };
             match records {
                 Ok(records) => Ok(records),
@@ -333,7 +433,7 @@ impl Store for Redis {
     }
 
     fn health(&self) -> Result<(), String> {
-        if let Some(why) = self.link.trouble() {
+        if let Some(why) = self.routes.trouble() {
             return Err(why);
         }
         let broken = self.broken.lock().unwrap_or_else(PoisonError::into_inner);

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::clock::{Clock, UnixMs};
-use crate::ident::{SaleId, UserKey};
+use crate::ident::{SaleId, ServerId, UserKey};
 use crate::ledger::declare::rival;
 use crate::ledger::{Declared, Memory, Op, OpResult, Record, Reply};
 use crate::sale::book::Update;
@@ -47,6 +47,8 @@ struct Ledger {
     always: Option<Fault>,
     now: UnixMs,
     calls: u64,
+    /// Which server answers.
+    server: ServerId,
 }
 
 impl Sim {
@@ -80,6 +82,18 @@ impl Sim {
         self.lock().sales.clear();
     }
 
+    /// The ledgers as they are, to go back to with [`Sim::fail_over`].
+    pub fn copy(&self) -> BTreeMap<SaleId, Memory> {
+        self.lock().sales.clone()
+    }
+
+    /// Another server takes over with `sales`, which may lack the last writes.
+    pub fn fail_over(&self, server: ServerId, sales: BTreeMap<SaleId, Memory>) {
+        let mut ledger = self.lock();
+        (ledger.server, ledger.sales) = (server, sales);
+        ledger.sales.values_mut().for_each(|sale| sale.moved_to(server));
+    }
+
     fn lock(&self) -> MutexGuard<'_, Ledger> {
         self.shared.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -100,7 +114,12 @@ impl Sim {
                 return Reply { state, now, result: OpResult::Declared(Declared::Refused(why)) };
             }
         }
-        let memory = ledger.sales.entry(sale.clone()).or_insert_with(|| Memory::new(sale.clone()));
+        let server = ledger.server;
+        let memory = ledger.sales.entry(sale.clone()).or_insert_with(|| {
+            let mut memory = Memory::new(sale.clone());
+            memory.moved_to(server);
+            memory
+        });
         memory.apply(op, now)
     }
 
@@ -180,6 +199,11 @@ impl Store for Sim {
         })
     }
 
+    /// The first server forgets nothing; those that take over may.
+    fn forgets(&self) -> bool {
+        self.lock().server != ServerId::default()
+    }
+
     fn health(&self) -> Result<(), String> {
         match self.lock().always {
             Some(Fault::Down) => Err("the simulated store is down".to_owned()),
@@ -194,7 +218,8 @@ mod tests {
     use crate::clock::UnixMs;
     use crate::ident::{AttemptId, ClaimId, NodeId};
     use crate::ledger::tests::{declaration, declare, name, sale_id, user};
-    use crate::ledger::{ClaimBatch, Claimed, Control, Try};
+    use crate::ledger::{ClaimBatch, Claimed, Control, Fence, Try};
+    use crate::sale::Mark;
 
     const DEADLINE: Duration = Duration::from_millis(20);
 
@@ -209,6 +234,8 @@ mod tests {
             node: NodeId([1; 8]),
             not_after,
             claim_ttl_ms: 60_000,
+            reported: Some(Mark::default()),
+            fence: Fence::default(),
             tries: vec![Try {
                 claim: ClaimId([n; 12]),
                 attempt: AttemptId([n; 16]),
@@ -238,6 +265,19 @@ mod tests {
         let reply = sim.call(&sale_id(), claim(2, any_time), DEADLINE).await.expect("no fault");
         assert!(matches!(reply.result, OpResult::Claimed(c) if c.len() == 1));
         assert_eq!((held(&sim), sim.calls()), (2, 6));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn another_server_admits_nobody_before_it_was_told() {
+        let sim = Sim::new(Clock::system());
+        sale_on(&sim).await;
+        let before = sim.copy();
+        sim.call(&sale_id(), claim(1, UnixMs(u64::MAX)), DEADLINE).await.expect("no fault");
+        sim.fail_over(ServerId([1; 16]), before);
+        let reply = sim.call(&sale_id(), claim(2, UnixMs(u64::MAX)), DEADLINE).await;
+        let reply = reply.expect("no fault");
+        assert_eq!(reply.result, OpResult::Claimed(vec![Claimed::Learning]));
+        assert_eq!((held(&sim), reply.state.expect("a sale").fences), (0, 1));
     }
 
     #[tokio::test(start_paused = true)]

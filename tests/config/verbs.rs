@@ -177,3 +177,24 @@ fn the_schema_is_json_and_the_reference_is_the_one_in_the_tree() {
     let reference = penstock(dir.path(), &["config", "reference"]).stdout;
     assert_eq!(text(&reference), penstock::config::reference::text());
 }
+
+#[test]
+fn a_password_in_the_url_is_shown_nowhere() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = penstock(dir.path(), &["init", "--upstream", "http://127.0.0.1:9000"]);
+    assert!(out.status.success(), "{}", text(&out.stderr));
+    let file = dir.path().join("penstock.toml");
+    let config = fs::read_to_string(&file).unwrap();
+    let store = "\n[store]\nkind = \"redis\"\nurl = \"rediss://bob:hunter2@db.example\"\n";
+    for (more, status) in [("", 0), ("poll = \"1\"\n", 78), ("username = \"bob\"\n", 78)] {
+        fs::write(&file, format!("{config}{store}{more}")).unwrap();
+        for verb in [&["check"][..], &["config", "dump"]] {
+            let out = penstock(dir.path(), verb);
+            let all = text(&out.stdout) + &text(&out.stderr);
+            assert_eq!(out.status.code(), Some(status), "{all}");
+            assert!(!all.contains("hunter2"), "{all}");
+            let is_shown = all.contains("rediss://bob:***@db.example");
+            assert!(status != 0 || is_shown, "{all}");
+        }
+    }
+}

@@ -283,6 +283,7 @@ fn claims(
         clock: clock.clone(),
         node: NodeId::random(),
         limits: claims::Limits::of(settings),
+        sales_file: None,
         declarations: claims::declare::of_config(settings).expect("declarations"),
         sink: sink.clone(),
         runtime: control.handle().clone(),

@@ -4,11 +4,13 @@
 
 use penstock::clock::UnixMs;
 use penstock::config::schema::{PerUser, Pool, Restock};
-use penstock::config::units::Time;
-use penstock::ident::{AttemptId, ClaimId, NodeId};
-use penstock::ledger::{ClaimBatch, Control, IDS_MAX, Memory, Op, Resolution, Try};
+use penstock::config::units::{Span, Time};
+use penstock::ident::{AttemptId, ClaimId, NodeId, ServerId};
+use penstock::ledger::{
+    Assertion, ClaimBatch, Control, Fence, IDS_MAX, Memory, Op, Reassert, Resolution, Shard, Try,
+};
 use penstock::outcome::Verdict;
-use penstock::sale::Declaration;
+use penstock::sale::{Declaration, SaleState};
 use penstock::store::Store;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -23,12 +25,36 @@ const POOLS: [&str; 3] = ["a", "b", "nowhere"];
 /// values and small times, so that everything meets everything and edges are crossed.
 #[derive(Clone, Debug)]
 pub enum Step {
-    Claim { node: u8, late_ms: i64, ttl_ms: u64, tries: Vec<(u8, u8, u8, usize, u32)> },
+    Claim {
+        node: u8,
+        late_ms: i64,
+        ttl_ms: u64,
+        tries: Vec<(u8, u8, u8, usize, u32)>,
+    },
     Resolve(Vec<(u8, u8, u8, usize, Verdict, Option<i64>)>),
     Reap(u32),
     Declare(Says),
     Control(Control),
+    Reassert(Tells),
     Read,
+    /// The ledger comes from another server.
+    Moves,
+    /// It is gone.
+    Gone,
+}
+
+/// Claim, user, attempt, pool, units, what became of it, and its deadline from now.
+pub type Asserted = (u8, u8, u8, usize, u32, Option<Verdict>, i64);
+
+/// What a node re-asserts; `recalls`: the sale as it was so many operations ago.
+#[derive(Clone, Debug)]
+pub struct Tells {
+    pub node: u8,
+    pub seen: u64,
+    pub recalls: Option<usize>,
+    pub claims: Vec<Asserted>,
+    pub is_last: bool,
+    pub is_roll_call: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -59,6 +85,23 @@ fn step() -> impl Strategy<Value = Step> {
         2 => Just(Verdict::Pending),
         1 => Just(Verdict::Void),
     ];
+    let said = (
+        0..6u8,
+        0..6u8,
+        0..4u8,
+        0..3usize,
+        1..3u32,
+        proptest::option::weighted(0.8, verdict.clone()),
+        soon(),
+    );
+    let seen = prop_oneof![4 => Just(0u64), 1 => 0..60u64];
+    let recalls = proptest::option::of(0..9usize);
+    let told = prop::collection::vec(said, 0..5);
+    let tells = (0..3u8, seen, recalls, told, any::<bool>(), any::<bool>()).prop_map(
+        |(node, seen, recalls, claims, is_last, is_roll_call)| {
+            Step::Reassert(Tells { node, seen, recalls, claims, is_last, is_roll_call })
+        },
+    );
     let outcome = (0..6u8, 0..6u8, 0..4u8, 0..3usize, verdict, proptest::option::of(soon()));
     let ttl = prop_oneof![1 => Just(0u64), 1 => 1..4u64, 3 => Just(3_600_000u64)];
     let late = prop_oneof![8 => Just(3_600_000i64), 1 => -2..2i64, 1 => Just(-3_600_000i64)];
@@ -69,7 +112,10 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (0..4u32).prop_map(Step::Reap),
         3 => says().prop_map(Step::Declare),
         4 => control().prop_map(Step::Control),
+        6 => tells,
         1 => Just(Step::Read),
+        1 => Just(Step::Moves),
+        1 => Just(Step::Gone),
     ]
 }
 
@@ -118,13 +164,15 @@ fn control() -> impl Strategy<Value = Control> {
 
 /// The operation of a step at `now`. Declarations are relative to the beginning, so that one comes
 /// again exactly.
-fn op(step: &Step, now: UnixMs) -> Op {
+fn op(step: &Step, now: UnixMs, states: &[SaleState]) -> Op {
     let at = |from: UnixMs, ms: i64| UnixMs(from.0.saturating_add_signed(ms));
     match step {
         Step::Claim { node, late_ms, ttl_ms, tries } => Op::Claim(ClaimBatch {
             node: NodeId([*node; 8]),
             not_after: at(now, *late_ms),
             claim_ttl_ms: *ttl_ms,
+            reported: states.last().filter(|_| *ttl_ms != 3).map(SaleState::mark),
+            fence: Fence { learn_ms: 8, seen: if *ttl_ms == 2 { 40 } else { 0 } },
             tries: tries
                 .iter()
                 .map(|(claim, attempt, who, pool, units)| Try {
@@ -162,12 +210,47 @@ fn op(step: &Step, now: UnixMs) -> Op {
                 .iter()
                 .map(|(p, stock)| (name(POOLS[*p]), Pool { stock: *stock }))
                 .collect(),
-            restock: if says.never { Restock::Never } else { Restock::Manual },
+            restock: match (says.never, says.activity) {
+                (true, _) => Restock::Never,
+                (false, 0) => Restock::Manual,
+                (false, _) => Restock::Auto,
+            },
+            restock_batch: 1 + u64::from(says.per_user.0 % 2),
+            restock_debounce: Span::from_ms(3),
             revision: says.revision,
         }),
         Step::Control(word) => Op::Control(word.clone()),
-        Step::Read => Op::Read,
+        Step::Reassert(said) => reassert(said, now, states),
+        Step::Read | Step::Moves | Step::Gone => Op::Read,
     }
+}
+
+fn reassert(said: &Tells, now: UnixMs, states: &[SaleState]) -> Op {
+    let at = |from: UnixMs, ms: i64| UnixMs(from.0.saturating_add_signed(ms));
+    Op::Reassert(Box::new(Reassert {
+        node: NodeId([said.node; 8]),
+        runs: vec![NodeId([said.node + 1; 8])],
+        fence: Fence { learn_ms: 8, seen: said.seen },
+        known: said.recalls.and_then(|back| states.iter().rev().nth(back).cloned()),
+        peers: vec![NodeId([9; 8]), NodeId([0; 8])],
+        ids: vec!["a".to_owned(), format!("n{}", said.seen)],
+        claims: said
+            .claims
+            .iter()
+            .map(|(claim, who, attempt, pool, units, verdict, ms)| Assertion {
+                claim: ClaimId([*claim; 12]),
+                user: user(u32::from(*who)),
+                attempt: AttemptId([*attempt; 16]),
+                pool: name(POOLS[*pool]),
+                units: *units,
+                node: NodeId([said.node; 8]),
+                verdict: *verdict,
+                deadline: at(now, *ms),
+            })
+            .collect(),
+        reported: states.last().filter(|_| said.is_last).map(SaleState::mark),
+        is_roll_call: said.is_roll_call,
+    }))
 }
 
 /// When sequences begin.
@@ -179,12 +262,43 @@ pub struct Pair<'a> {
     shop: &'a mut Shop,
     pub core: Memory,
     now: UnixMs,
+    /// What the sale was after each operation.
+    states: Vec<SaleState>,
 }
 
 impl Pair<'_> {
     pub fn new<'a>(node: &'a Node, shop: &'a mut Shop) -> Pair<'a> {
         shop.run(&["FLUSHDB"]);
-        Pair { node, shop, core: Memory::new(sale()), now: BASE }
+        let core = Pair::empty(shop);
+        Pair { node, shop, core, now: BASE, states: Vec::new() }
+    }
+
+    /// The core without a sale, on the server that Redis is.
+    fn empty(shop: &mut Shop) -> Memory {
+        let mut core = Memory::new(sale());
+        let info: String = shop.ask(&["INFO"]);
+        let half = |name: &str| {
+            let line = info.lines().find_map(|line| line.strip_prefix(name));
+            line.expect("a line of INFO")[..16].to_owned()
+        };
+        let server = format!("{}{}", half("run_id:"), half("master_replid:"));
+        core.moved_to(server.parse().expect("a server"));
+        core
+    }
+
+    /// The ledger was written by another server.
+    fn moves(&mut self) {
+        let other = ServerId([7; 16]);
+        let Ok(state) = self.core.sale();
+        if let Some(state) = state {
+            let Ok(()) = self.core.put_sale(&SaleState { server: other, ..state });
+            self.shop.run(&["HSET", "ps:{shop/drop}:L", "server", &other.to_string()]);
+        }
+    }
+
+    fn is_gone(&mut self) {
+        self.shop.run(&["FLUSHDB"]);
+        self.core = Pair::empty(self.shop);
     }
 
     async fn apply(&mut self, op: Op) {
@@ -193,12 +307,18 @@ impl Pair<'_> {
         let cores = self.core.apply(&op, self.now);
         assert_eq!((ours.result, ours.now), (cores.result, cores.now), "{op:?}");
         assert_eq!(ours.state, cores.state, "{op:?}");
+        self.states.extend(cores.state);
     }
 
     /// One step, `later_ms` after the one before.
     pub async fn step_later(&mut self, later_ms: u64, step: &Step) {
         self.now = self.now.plus(later_ms);
-        self.apply(op(step, self.now)).await;
+        match step {
+            Step::Moves => self.moves(),
+            Step::Gone => self.is_gone(),
+            _ => {}
+        }
+        self.apply(op(step, self.now, &self.states)).await;
     }
 
     pub async fn step(&mut self, step: &Step) {
@@ -213,6 +333,14 @@ impl Pair<'_> {
         let cores: Vec<_> =
             self.core.deadlines().map(|d| (format!("{}|{}", d.user, d.claim), d.at.0)).collect();
         assert_eq!(due, cores);
+        let nodes: std::collections::BTreeMap<String, String> =
+            self.shop.ask(&["HGETALL", "ps:{shop/drop}:N"]);
+        let Ok(cores) = self.core.nodes();
+        let cores = cores.into_iter().map(|(node, peer)| {
+            let mark = peer.reported.map(|mark| format!("{}:{}", mark.server, mark.fences));
+            (node.to_string(), format!("{}|{}", peer.seen.0, mark.unwrap_or_default()))
+        });
+        assert_eq!(nodes, cores.collect());
         let (mut paged, mut after) = (Vec::new(), None);
         loop {
             let page = self.node.store.records(&sale(), None, after, 2).await.expect("a page");
@@ -279,6 +407,45 @@ fn as_many_ids_and_declarations_are_remembered_as_the_core_remembers() {
             }))
             .await;
         }
+    });
+}
+
+#[test]
+fn nobody_has_a_claim_on_a_pool_that_a_newer_declaration_took_away() {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let server = Server::start(&[]);
+    let mut shop = server.shop();
+    runtime.block_on(async {
+        let node = stopped_time(&server).await;
+        let mut pair = Pair::new(&node, &mut shop);
+        let of_pool = |pool| {
+            Step::Declare(Says {
+                opens_ms: 60_000,
+                ends_ms: None,
+                per_user: (2, 3),
+                overshoot: 1.0,
+                stocks: vec![(pool, 2)],
+                never: false,
+                revision: None,
+                activity: 0,
+            })
+        };
+        let newer = [of_pool(1), Step::Control(Control::Pause)];
+        for step in newer.iter().chain(&[Step::Gone, of_pool(0)]) {
+            pair.step(step).await;
+        }
+        let claims = vec![(0, 0, 0, 0, 1, None, 3_600_000)];
+        let said = Tells {
+            node: 0,
+            seen: 0,
+            recalls: Some(1),
+            claims,
+            is_last: false,
+            is_roll_call: false,
+        };
+        pair.step(&Step::Reassert(said)).await;
+        assert_eq!(pair.core.state().expect("a sale").pools[0].name, name("b"));
+        pair.compare().await;
     });
 }
 

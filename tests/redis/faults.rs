@@ -1,5 +1,6 @@
 //! What is wrong with Redis is said, admits nobody, and heals by itself.
 
+use std::cell::RefCell;
 use std::time::Duration;
 
 use penstock::clock::UnixMs;
@@ -65,6 +66,9 @@ async fn killed_and_restarted_in_mid_sale_it_has_forgotten_nothing() {
     .await;
     server.run();
     until("the node is healthy", async || node.store.health().is_ok()).await;
+    // It cannot know that it has forgotten nothing.
+    assert_eq!(node.claim(vec![one(99)]).await, [Claimed::Learning]);
+    node.report().await;
     let second = node.claim((0..100).map(one).collect()).await;
     let admitted = second.iter().filter(|c| matches!(c, Claimed::Admitted { .. })).count();
     assert_eq!(admitted, 40);
@@ -283,11 +287,7 @@ async fn a_right_that_is_missing_shows_before_a_script_needs_it() {
 async fn the_rights_of_the_manual_are_enough() {
     let server = Server::start(&[]);
     let mut shop = server.shop();
-    // The ACL line for nodes; nothing else is needed.
-    let rights = "ACL SETUSER node on >pw resetkeys ~ps:{*}:* ~ps:sales resetchannels &ps:bus \
-                  -@all +auth +hello +select +ping +info +time +type +evalsha +eval +hget +hgetall +hmget \
-                  +hset +hdel +hexists +hscan +zadd +zrem +zcard +zrangebyscore +xadd +xlen \
-                  +xrange +xrevrange +getrange +smembers +sadd +publish +subscribe";
+    let rights = rights_of_the_manual();
     shop.run(&rights.split_ascii_whitespace().collect::<Vec<_>>());
     let mut settings = server.settings();
     settings.username = Some("node".into());
@@ -303,6 +303,81 @@ async fn the_rights_of_the_manual_are_enough() {
     until("the bus told it", async || node.book.sale(&sale()).is_some_and(|s| !s.state.paused))
         .await;
     node.claim(vec![one(1)]).await;
+    assert_eq!(node.records().await.len(), 1);
+}
+
+/// The ACL line for nodes in the manual; nothing else is needed.
+pub fn rights_of_the_manual() -> String {
+    let manual = include_str!("../../docs/operations.md");
+    let at = manual.find("ACL SETUSER node ").expect("the line");
+    let line = manual[at..].split("```").next().expect("its end");
+    line.replace("PASSWORD", "pw")
+}
+
+#[tokio::test]
+async fn a_master_that_is_demoted_admits_nobody_until_it_is_one_again() {
+    let server = Server::start(&[]);
+    let node = Node::connected(&server).await;
+    opened(&node, 100).await;
+    let mut shop = server.shop();
+    shop.run(&["REPLICAOF", "127.0.0.1", "1"]);
+    // At first the server says it, then the node knows.
+    for n in 0..20 {
+        let op = Op::Claim(node.batch(vec![one(n)]));
+        let error = node.store.call(&sale(), op, DEADLINE).await;
+        match error.expect_err("a replica admits nobody") {
+            StoreError::NotSent(_) | StoreError::Refused(_) => {}
+            StoreError::MaybeApplied | StoreError::NotDurable => panic!("a refusal is not unknown"),
+        }
+    }
+    until("health says why", async || {
+        node.store.health().is_err_and(|why| why.contains("it is a replica"))
+    })
+    .await;
+    shop.run(&["REPLICAOF", "NO", "ONE"]);
+    until("the node is healthy", async || node.store.health().is_ok()).await;
+    // It may have followed another in between: that it is the same process says nothing.
+    assert_eq!(node.claim(vec![one(50)]).await, [Claimed::Learning]);
+    node.report().await;
+    node.claim(vec![one(50)]).await;
+    assert_eq!(node.records().await.len(), 1, "nothing of what was refused was done");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_busy_with_another_script_refuses_and_is_never_unknown() {
+    let server = Server::start(&["--busy-reply-threshold", "50"]);
+    let node = Node::connected(&server).await;
+    opened(&node, 100).await;
+    let (mut blocker, killer) = (server.shop(), RefCell::new(server.shop()));
+    let blocked = std::thread::spawn(move || blocker.refusal(&["EVAL", "while true do end", "0"]));
+    until("it is busy", async || killer.borrow_mut().refusal(&["PING"]).is_some()).await;
+    let claim = async |n, deadline| {
+        let op = Op::Claim(node.batch(vec![one(n)]));
+        node.store.call(&sale(), op, Duration::from_millis(deadline)).await
+    };
+    let error = claim(1, 1_000).await.expect_err("busy");
+    assert!(matches!(error, StoreError::NotSent(_)), "{error:?}");
+    killer.borrow_mut().run(&["SCRIPT", "KILL"]);
+    assert!(blocked.join().expect("a thread").is_some());
+    until("it admits again", async || claim(2, 5_000).await.is_ok()).await;
+    assert_eq!(node.records().await.len(), 1);
+}
+
+#[tokio::test]
+async fn too_few_replicas_admit_nobody_and_are_named() {
+    let server = Server::start(&[]);
+    let node = Node::connected(&server).await;
+    opened(&node, 10).await;
+    let mut shop = server.shop();
+    shop.run(&["CONFIG", "SET", "min-replicas-to-write", "1"]);
+    assert!(claim_refused(&node).await.contains("min-replicas-to-write"));
+    until("health says why", async || {
+        node.store.health().is_err_and(|why| why.contains("min-replicas-to-write"))
+    })
+    .await;
+    shop.run(&["CONFIG", "SET", "min-replicas-to-write", "0"]);
+    until("the node is healthy", async || node.store.health().is_ok()).await;
+    node.claim(vec![one(2)]).await;
     assert_eq!(node.records().await.len(), 1);
 }
 

@@ -29,6 +29,7 @@ async fn eight_nodes_admit_exactly_the_stock() {
         // Every user is on two nodes.
         let from = u32::try_from(n / 2).expect("few nodes") * 500;
         tasks.spawn(async move {
+            node.state().await;
             let mut admitted = Vec::new();
             for first in (from..from + 500).step_by(10) {
                 let tries: Vec<Try> = (first..first + 10).map(one).collect();

@@ -1,19 +1,20 @@
 //! A node's store, a sale, and words for what tests do with them.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use penstock::clock::{Clock, UnixMs};
 use penstock::config::schema::{self, PerUser, Pool, Restock};
-use penstock::config::units::Time;
+use penstock::config::units::{Span, Time};
 use penstock::ident::{AttemptId, ClaimId, Name, NodeId, SaleId, Salt, UserKey};
 use penstock::ledger::{
-    ClaimBatch, Claimed, Declare, Declared, Op, OpResult, Record, RecordKind, Reply, Resolution,
-    Try,
+    ClaimBatch, Claimed, Declare, Declared, Fence, Op, OpResult, Reassert, Record, RecordKind,
+    Reply, Resolution, Try,
 };
 use penstock::metrics::Sink;
 use penstock::outcome::Verdict;
-use penstock::sale::{Declaration, SaleBook, SaleState};
+use penstock::sale::{Declaration, Mark, SaleBook, SaleState};
 use penstock::store::redis::Redis;
 use penstock::store::{Store, StoreError};
 
@@ -28,16 +29,20 @@ pub struct Node {
     pub clock: Clock,
     pub id: NodeId,
     pub book: Arc<SaleBook>,
+    /// The generation of each ledger's memory that this node met last: it has nothing to re-assert.
+    marks: Mutex<BTreeMap<SaleId, Mark>>,
     mirror: Option<tokio::task::JoinHandle<()>>,
 }
 
 impl Node {
     /// A node that may not be connected yet.
     pub fn open(settings: &schema::Store) -> Node {
+        // Shown with a test that fails: what an operator would have read.
+        let _ = tracing_subscriber::fmt().with_test_writer().without_time().try_init();
         let clock = Clock::system();
         let store = Redis::open(settings, clock.clone(), Sink::detached()).expect("good settings");
         let book = Arc::new(SaleBook::new());
-        Node { store, clock, id: NodeId::random(), book, mirror: None }
+        Node { store, clock, id: NodeId::random(), book, marks: Mutex::default(), mirror: None }
     }
 
     /// A connected node.
@@ -61,8 +66,22 @@ impl Node {
         self.mirror = Some(tokio::spawn(mirror));
     }
 
+    /// Calls the ledger of a sale, and remembers which generation of its memory answered.
+    pub async fn tell(
+        &self,
+        sale: &SaleId,
+        op: Op,
+        deadline: Duration,
+    ) -> Result<Reply, StoreError> {
+        let reply = self.store.call(sale, op, deadline).await;
+        if let Ok(Reply { state: Some(state), .. }) = &reply {
+            self.marks.lock().expect("marks").insert(sale.clone(), state.mark());
+        }
+        reply
+    }
+
     pub async fn try_call(&self, op: Op) -> Result<Reply, StoreError> {
-        self.store.call(&sale(), op, DEADLINE).await
+        self.tell(&sale(), op, DEADLINE).await
     }
 
     pub async fn call(&self, op: Op) -> Reply {
@@ -84,8 +103,40 @@ impl Node {
     }
 
     pub fn batch(&self, tries: Vec<Try>) -> ClaimBatch {
+        self.batch_of(&sale(), tries)
+    }
+
+    /// Claims of a sale.
+    pub fn batch_of(&self, sale: &SaleId, tries: Vec<Try>) -> ClaimBatch {
         let not_after = UnixMs(u64::MAX);
-        ClaimBatch { node: self.id, not_after, claim_ttl_ms: 3_600_000, tries }
+        ClaimBatch {
+            node: self.id,
+            not_after,
+            claim_ttl_ms: 3_600_000,
+            reported: self.reported(sale),
+            fence: Fence { learn_ms: 2_000, seen: 0 },
+            tries,
+        }
+    }
+
+    /// Says to the ledger that this node lives and has nothing more to re-assert.
+    pub async fn report(&self) {
+        self.report_of(&sale()).await.expect("a reply");
+    }
+
+    /// The same to the ledger of a sale, as nodes do whose claims are told that it learns.
+    pub async fn report_of(&self, sale: &SaleId) -> Result<(), StoreError> {
+        for _ in 0..2 {
+            let fence = Fence { learn_ms: 2_000, seen: 0 };
+            let reported = self.reported(sale);
+            let said = Reassert { node: self.id, fence, reported, ..Reassert::default() };
+            self.tell(sale, Op::Reassert(Box::new(said)), DEADLINE).await?;
+        }
+        Ok(())
+    }
+
+    fn reported(&self, sale: &SaleId) -> Option<Mark> {
+        self.marks.lock().expect("marks").get(sale).copied()
     }
 
     pub async fn state(&self) -> SaleState {
@@ -139,6 +190,8 @@ pub fn declaration(now: UnixMs, stock: u64) -> Declaration {
         overshoot: 1.0,
         pools: [(name("default"), Pool { stock })].into(),
         restock: Restock::Manual,
+        restock_batch: 1,
+        restock_debounce: Span::from_secs(30),
         revision: None,
     }
 }

@@ -1,42 +1,11 @@
 //! Several edges over one Redis, without faults: exact already.
 
-use std::process::{Child, Command, Stdio};
-
+use crate::redis::Redis;
 use crate::rig::{Edge, Plan, SALE, Stage, crowd, free, until};
-
-/// A real `redis-server` on a free port, ended with the test.
-struct Redis {
-    process: Child,
-    at: std::net::SocketAddr,
-    _dir: tempfile::TempDir,
-}
-
-impl Redis {
-    fn start() -> Redis {
-        let (dir, at) = (tempfile::tempdir().expect("a directory"), free());
-        let process = Command::new("redis-server")
-            .args(["--port", &at.port().to_string(), "--bind", "127.0.0.1", "--save", ""])
-            .arg("--dir")
-            .arg(dir.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("redis-server is needed: apt-get install redis-server");
-        until("redis answers", || std::net::TcpStream::connect(at).is_ok());
-        Redis { process, at, _dir: dir }
-    }
-}
-
-impl Drop for Redis {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
 
 #[test]
 fn three_edges_sell_one_stock() {
-    let redis = Redis::start();
+    let redis = Redis::start(&[]);
     let plan = || Plan {
         stock: 40,
         opens_in_ms: 2_500,

@@ -2,7 +2,7 @@
 //! loses what it is told to lose.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -47,6 +47,8 @@ pub struct Faulty {
     network: Mutex<Network>,
     pub go: Notify,
     pub calls: AtomicUsize,
+    /// Whether it says that it may forget.
+    pub forgets: AtomicBool,
 }
 
 impl Faulty {
@@ -58,6 +60,7 @@ impl Faulty {
             network: Mutex::new(Network::Well),
             go: Notify::new(),
             calls: AtomicUsize::new(0),
+            forgets: AtomicBool::new(false),
         })
     }
 
@@ -77,6 +80,11 @@ impl Faulty {
         let mut sales = self.sales.lock().unwrap_or_else(PoisonError::into_inner);
         let memory = sales.entry(sale.clone()).or_insert_with(|| Memory::new(sale.clone()));
         memory.apply(op, self.clock.now().ledger)
+    }
+
+    /// Loses everything.
+    pub fn forget(&self) {
+        self.sales.lock().unwrap().clear();
     }
 
     pub fn all(&self) -> Vec<Record> {
@@ -151,6 +159,10 @@ impl Store for Faulty {
         Box::pin(async {})
     }
 
+    fn forgets(&self) -> bool {
+        self.forgets.load(Ordering::Relaxed)
+    }
+
     fn health(&self) -> Result<(), String> {
         match *self.network.lock().unwrap() {
             Network::Down => Err("connection refused".to_owned()),
@@ -176,6 +188,8 @@ pub fn declaration(stock: u64) -> Declaration {
         overshoot: 1.0,
         pools: [(Name::new("default").unwrap(), Pool { stock })].into(),
         restock: Restock::default(),
+        restock_batch: 1,
+        restock_debounce: Span::from_secs(30),
         revision: None,
     }
 }
@@ -242,6 +256,7 @@ impl Setup {
             clock: clock.clone(),
             node: NodeId::random(),
             limits,
+            sales_file: Some(dir.path().join("sales.json")),
             declarations,
             sink: sink.clone(),
             runtime: runtime.handle().clone(),

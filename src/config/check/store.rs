@@ -3,7 +3,8 @@
 use super::Findings;
 use crate::config::address::ListenAddress;
 use crate::config::problem::Path;
-use crate::config::schema::Settings;
+use crate::config::redis_url::RedisUrl;
+use crate::config::schema::{Settings, Store};
 use crate::ident::authority;
 
 pub fn check(settings: &Settings, found: &mut Findings) {
@@ -22,32 +23,81 @@ pub fn check(settings: &Settings, found: &mut Findings) {
 }
 
 fn redis(settings: &Settings, found: &mut Findings) {
-    let path = |name| Path::of(&["store", name]);
+    let store = &settings.store;
     let example = "write: url = \"redis://10.0.0.5:6379\"";
-    let Some(url) = &settings.store.url else {
+    let Some(url) = &store.url else {
         return found.error_help(path("url"), "the store is Redis, but where is it?", example);
     };
-    if url.starts_with("rediss://") {
-        found.error_help(path("url"), "TLS to Redis is not supported", example);
-    } else if url.contains('@') {
-        let help = "write them as store.username and store.password_file";
-        found.error_help(path("url"), "user and password do not belong into the config", help);
-    } else if let Err(what) = redis_url(url) {
-        found.error_help(path("url"), what, example);
+    let url = match url.parse::<RedisUrl>() {
+        Ok(url) => url,
+        Err(what) => return found.error_help(path("url"), what, example),
+    };
+    login(&url, store, found);
+    tls(&url, store, found);
+    if !url.is_sentinel() {
+        for (name, given) in [
+            ("sentinel_username", store.sentinel_username.is_some()),
+            ("sentinel_password_file", store.sentinel_password_file.is_some()),
+        ] {
+            if given {
+                let help = "write: url = \"redis+sentinel://HOST:26379,HOST:26379/MASTER\"";
+                found.warn(path(name), "has no effect: store.url names no Sentinels", help);
+            }
+        }
     }
 }
 
-fn redis_url(url: &str) -> Result<(), String> {
-    let rest = url.strip_prefix("redis://").ok_or("must begin with redis://")?;
-    let (host, database) = rest.split_once('/').unwrap_or((rest, ""));
-    if authority::normalise(host.as_bytes()).is_none() {
-        return Err(format!("{host:?} is no host with a port"));
+/// Each part of the login once, and the password rather in a file.
+fn login(url: &RedisUrl, store: &Store, found: &mut Findings) {
+    let twice = "stands in store.url too";
+    if url.username.is_some() && store.username.is_some() {
+        found.error_help(path("username"), twice, "write it once");
     }
-    match database {
-        "" => Ok(()),
-        number if number.parse::<u16>().is_ok() => Ok(()),
-        other => Err(format!("{other:?} is no number of a Redis database")),
+    if url.password.is_some() && store.password_file.is_some() {
+        found.error_help(path("password_file"), twice, "take the password out of the URL");
+    } else if url.password.is_some() {
+        let what = "everyone who can read the config knows the password";
+        found.warn(path("url"), what, "put it into a file: password_file = \"redis.password\"");
     }
+    if store.sentinel_username.is_some() && store.sentinel_password_file.is_none() {
+        let help = "write: sentinel_password_file = \"sentinel.password\"";
+        found.error_help(path("sentinel_username"), "a user needs a password", help);
+    }
+}
+
+fn tls(url: &RedisUrl, store: &Store, found: &mut Findings) {
+    let path = |name| Path::of(&["store", "tls", name]);
+    let tls = &store.tls;
+    for (name, given) in [
+        ("ca_file", &tls.ca_file),
+        ("cert_file", &tls.cert_file),
+        ("key_file", &tls.key_file),
+        ("server_name", &tls.server_name),
+    ] {
+        if given.is_some() && !url.is_tls {
+            // Not a warning: whoever wrote this believes that the password travels encrypted.
+            let help = "begin store.url with rediss";
+            found.error_help(path(name), "store.url does not ask for TLS", help);
+        }
+    }
+    match (&tls.cert_file, &tls.key_file) {
+        (Some(_), None) => {
+            found.error_help(path("cert_file"), "has no key", "write: key_file = \"…\"");
+        }
+        (None, Some(_)) => {
+            found.error_help(path("key_file"), "has no certificate", "write: cert_file = \"…\"");
+        }
+        _ => {}
+    }
+    if let Some(name) = &tls.server_name
+        && authority::normalise(name.as_bytes()).is_none_or(|_| name.contains(':'))
+    {
+        found.error(path("server_name"), format!("{name:?} is no name of a server"));
+    }
+}
+
+fn path(name: &str) -> Path {
+    Path::of(&["store", name])
 }
 
 /// One process only knows of its own ledger, so that a second node would sell the stock again.
@@ -74,6 +124,8 @@ fn embedded(settings: &Settings, found: &mut Findings) {
         ("url", store.url.is_some()),
         ("username", store.username.is_some()),
         ("password_file", store.password_file.is_some()),
+        ("sentinel_username", store.sentinel_username.is_some()),
+        ("sentinel_password_file", store.sentinel_password_file.is_some()),
     ] {
         if given {
             let what = "has no effect: the store is embedded";

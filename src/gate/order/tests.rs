@@ -25,6 +25,12 @@ fn sale(pools: &[&str]) -> SaleState {
         per_user: PerUser::default(),
         restock: Restock::default(),
         salt: Salt::default(),
+        server: Default::default(),
+        fences: 0,
+        restock_batch: 1,
+        restock_debounce_ms: 0,
+        learn_until: UnixMs(0),
+        seq: 0,
         pools: pools
             .iter()
             .map(|name| PoolState::new(Name::new(name).expect("name"), 10))

@@ -127,6 +127,8 @@ fn a_quantity_that_does_not_fit_does_not_block_the_next() {
         node: NODE,
         not_after: UnixMs(T0),
         claim_ttl_ms: 10_000,
+        reported: Some(Mark::default()),
+        fence: Fence::default(),
         tries: vec![
             try_of("a", 1, 1, 1, 2),
             try_of("a", 2, 2, 2, 2),
@@ -153,6 +155,8 @@ fn a_batch_that_comes_too_late_does_nothing() {
         node: NODE,
         not_after: UnixMs(not_after),
         claim_ttl_ms: 10_000,
+        reported: Some(Mark::default()),
+        fence: Fence::default(),
         tries: tries.clone(),
     };
     assert_eq!(

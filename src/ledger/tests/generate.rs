@@ -16,7 +16,30 @@ enum Move {
     Reap(u32),
     Declare { stock: u64, pools: u8, orders: u32, units: u32, overshoot: f64, ends: u64, rev: u64 },
     Control(u8, u8, u64, u8),
+    Reassert { node: u8, seen: u64, recalls: Option<u8>, said: Vec<Said>, is_last: bool },
     Read,
+}
+
+/// A claim that is re-asserted: which one back, as what, until when.
+type Said = (usize, Option<Verdict>, u64);
+
+/// The operation as a node would say it that knows the states so far: what it has reported to, and the
+/// sale as it was once.
+pub(crate) fn aimed(op: &Op, states: &[SaleState]) -> Op {
+    let mut op = op.clone();
+    let mark = states.last().map(SaleState::mark);
+    match &mut op {
+        Op::Claim(batch) => batch.reported = batch.reported.and(mark),
+        Op::Reassert(said) => {
+            said.reported = said.reported.and(mark);
+            if let Some(known) = said.known.take() {
+                let back = usize::try_from(known.seq).unwrap_or(0).min(states.len());
+                said.known = states.get(states.len() - back).cloned();
+            }
+        }
+        _ => {}
+    }
+    op
 }
 
 /// Sequences from before T0 until long after it, over four users and two pools (and one that is not
@@ -46,6 +69,7 @@ fn moves() -> impl Strategy<Value = Move> {
         2 => Just(Verdict::Pending),
         2 => Just(Verdict::Void),
     ];
+    let said = (0..12usize, proptest::option::weighted(0.8, verdict.clone()), 0..40u64);
     let outcome = (0..12usize, verdict, proptest::option::of(0..40u64));
     let claim = (proptest::bool::weighted(0.05), 1..3u8, 0..30u64, vec(one, 1..4));
     let declare = (1..9u64, 1..4u8, 1..3u32, 0..3u32, overshoots(), 0..80u64, 0..4u64);
@@ -56,6 +80,11 @@ fn moves() -> impl Strategy<Value = Move> {
         2 => declare.prop_map(|(stock, pools, orders, more, overshoot, ends, rev)| {
             Move::Declare { stock, pools, orders, units: orders + more, overshoot, ends, rev }
         }),
+        4 => (1..4u8, 0..9u64, proptest::option::of(0..12u8), vec(said, 0..5), any::<bool>()).prop_map(
+            |(node, seen, recalls, said, is_last)| {
+                Move::Reassert { node, seen: seen.saturating_sub(5) * 4, recalls, said, is_last }
+            },
+        ),
         3 => (0..9u8, pools(), 0..4u64, 0..6u8).prop_map(|(w, p, n, id)| Move::Control(w, p, n, id)),
         1 => Just(Move::Read),
     ]
@@ -106,6 +135,8 @@ fn op(one: Move, now: u64, dealt: &mut Vec<Try>) -> Op {
                 node: NodeId([node; 8]),
                 not_after: UnixMs(if late { now - 1 } else { now }),
                 claim_ttl_ms: ttl_ms,
+                reported: (node != 2 || ttl_ms > 3).then(Mark::default),
+                fence: Fence { learn_ms: 6, seen: if ttl_ms == 7 { 9 } else { 0 } },
                 tries: dealt[first..].to_vec(),
             })
         }
@@ -134,6 +165,10 @@ fn op(one: Move, now: u64, dealt: &mut Vec<Try>) -> Op {
             said.per_user = PerUser { orders, units };
             said.overshoot = overshoot;
             said.ends_at = (ends > 40).then_some(Time { at: UnixMs(T0 + ends) });
+            if stock % 2 == 0 {
+                said.restock = Restock::Auto;
+            }
+            (said.restock_batch, said.restock_debounce) = (1 + stock / 4, Span::from_ms(ends % 9));
             said.revision = (rev > 0).then_some(rev);
             declare(said)
         }
@@ -148,6 +183,52 @@ fn op(one: Move, now: u64, dealt: &mut Vec<Try>) -> Op {
                 _ => Control::Restock { pool, units, id },
             })
         }
+        Move::Reassert { node, seen, recalls, said, is_last } => {
+            reassert(node, seen, recalls, said, is_last, now, dealt)
+        }
         Move::Read => Op::Read,
     }
+}
+
+fn reassert(
+    node: u8,
+    seen: u64,
+    recalls: Option<u8>,
+    said: Vec<Said>,
+    is_last: bool,
+    now: u64,
+    dealt: &[Try],
+) -> Op {
+    let recent = |back: usize| dealt.len().checked_sub(back + 1).map(|at| &dealt[at]);
+    let claims = said.into_iter().filter_map(|(back, verdict, ms)| {
+        let one = recent(back)?.clone();
+        Some(Assertion {
+            claim: one.claim,
+            user: one.user,
+            attempt: one.attempt,
+            pool: one.pool,
+            units: one.units,
+            node: NodeId([1; 8]),
+            verdict,
+            deadline: UnixMs(now - 5 + ms),
+        })
+    });
+    let claims = claims.collect();
+    Op::Reassert(Box::new(Reassert {
+        node: NodeId([node; 8]),
+        runs: vec![NodeId([node + 1; 8])],
+        fence: Fence { learn_ms: 6, seen },
+        // Which of the states so far: `aimed` puts it here.
+        known: recalls.map(|back| recalled(back.into())),
+        peers: vec![NodeId([4; 8])],
+        ids: vec![format!("id-{seen}-{node}")],
+        claims,
+        reported: is_last.then(Mark::default),
+        is_roll_call: seen == 4,
+    }))
+}
+
+/// Stands for a state of the past, `back` operations ago.
+fn recalled(back: u64) -> SaleState {
+    SaleState { seq: back, ..model::blank(Salt([7; 16])) }
 }

@@ -1,27 +1,61 @@
 //! The rules once more, as plainly as they can be said: one list of records, everything counted anew.
 
+use std::collections::BTreeMap;
+
 use super::*;
 use RecordKind::{Admitted, Confirmed, Limbo, Pending};
 
 /// A sale without indexes and without cleverness.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Model {
     pub(super) sale: Option<SaleState>,
     pub(super) records: Vec<Record>,
     ids: Vec<String>,
     voids: Vec<ClaimId>,
+    failed: Vec<ClaimId>,
+    nodes: BTreeMap<NodeId, Peer>,
+    pub(super) server: ServerId,
+    /// Whether records were written in this operation.
+    wrote: bool,
 }
 
 impl Model {
     pub(super) fn apply(&mut self, op: &Op, now: UnixMs) -> OpResult {
         let before = self.sale.clone();
+        let mut rises = false;
+        self.wrote = false;
+        if !matches!(op, Op::Read) {
+            self.latch(now);
+        }
         let result = match (op, self.sale.is_some()) {
             (Op::Declare(d), _) => OpResult::Declared(self.declare(d, now)),
+            (Op::Reassert(r), is_there) if is_there || r.known.is_some() => {
+                let is_new = !is_there;
+                if is_new {
+                    let mut sale = r.known.clone().expect("what it knew");
+                    sale.pools.iter_mut().for_each(|p| {
+                        let back_since = UnixMs(0);
+                        *p = PoolState { confirmed: 0, held: 0, limbo: 0, back_since, ..p.clone() }
+                    });
+                    self.sale = Some(sale);
+                }
+                rises = is_new;
+                self.fence(&r.fence, is_new, now);
+                if let Some(known) = &r.known {
+                    rises |= self.recall(known);
+                }
+                let resolved = r.claims.iter().map(|c| self.reassert(c, now)).collect();
+                let ids = r.ids.iter().filter(|id| !self.ids.contains(id));
+                let ids: Vec<_> = ids.chain(&self.ids).cloned().collect();
+                self.ids = ids;
+                OpResult::Reasserted { resolved, nodes: self.report(r, now) }
+            }
             (_, false) => return OpResult::NoSale,
             (Op::Claim(b), _) if now > b.not_after => {
                 OpResult::Claimed(b.tries.iter().map(|_| Claimed::TooLate).collect())
             }
             (Op::Claim(b), _) => {
+                self.fence(&b.fence, false, now);
                 OpResult::Claimed(b.tries.iter().map(|t| self.claim(b, t, now)).collect())
             }
             (Op::Resolve(all), _) => {
@@ -29,11 +63,14 @@ impl Model {
             }
             (Op::Reap { max }, _) => OpResult::Reaped(self.reap(*max as usize, now)),
             (Op::Control(word), _) => OpResult::Controlled(self.control(word, now)),
-            (Op::Read, _) => OpResult::Read,
+            (Op::Read | Op::Reassert(_), _) => return OpResult::Read,
         };
-        self.count();
-        if let (Some(before), Some(sale)) = (before, &mut self.sale) {
-            sale.version += u64::from(look(&before) != look(sale));
+        self.count(now);
+        let wrote = self.wrote;
+        if let Some(sale) = &mut self.sale {
+            sale.seq += u64::from(wrote);
+            let is_other = before.is_some_and(|before| look(&before) != look(sale));
+            sale.version += u64::from(rises || is_other);
         }
         result
     }
@@ -47,13 +84,32 @@ impl Model {
         of.map(|r| u64::from(r.units)).sum()
     }
 
-    fn count(&mut self) {
+    /// The end of an operation.
+    fn count(&mut self, now: UnixMs) {
+        self.latch(now);
+        let Some(sale) = &mut self.sale else { return };
+        for p in &mut sale.pools {
+            let back = p.stock.saturating_sub(p.confirmed + p.held + p.limbo);
+            let is_back = sale.restock == Restock::Auto && p.sold_out && !p.held_back;
+            let is_back = is_back && back > 0 && back >= sale.restock_batch;
+            if sale.learn_until <= now && (!is_back || p.back_since == UnixMs(0)) {
+                p.back_since = UnixMs(if is_back { now.0 } else { 0 });
+            }
+        }
+    }
+
+    fn latch(&mut self, now: UnixMs) {
         let Some(mut sale) = self.sale.take() else { return };
         for pool in &mut sale.pools {
             pool.held = self.units(&pool.name, &[Admitted, Pending]);
             pool.limbo = self.units(&pool.name, &[Limbo]);
             pool.confirmed = self.units(&pool.name, &[Confirmed]);
-            pool.sold_out |= pool.held == 0 && pool.confirmed + pool.limbo >= pool.stock;
+            let is_learning = sale.learn_until > now;
+            pool.sold_out |=
+                !is_learning && pool.held == 0 && pool.confirmed + pool.limbo >= pool.stock;
+        }
+        if sale.learn_until <= now {
+            sale.learn_until = UnixMs(0);
         }
         sale.sold_out = !sale.pools.iter().any(|p| !p.sold_out);
         self.sale = Some(sale);
@@ -98,6 +154,7 @@ impl Model {
             Some(pool) if pool.sold_out => Claimed::SoldOut,
             _ if now < sale.opens_at => Claimed::NotStarted,
             _ if sale.paused => Claimed::Paused,
+            _ if sale.learn_until > now || batch.reported != Some(sale.mark()) => Claimed::Learning,
             _ if one.units == 0 || one.units > left => limit,
             Some(pool) => {
                 let window =
@@ -113,6 +170,7 @@ impl Model {
                 let (kind, node) = (Admitted, batch.node);
                 let new = Record { kind, user, claim, attempt, pool, units, node, deadline };
                 self.records.push(new);
+                self.wrote = true;
                 Claimed::Admitted { deadline }
             }
         }
@@ -133,6 +191,7 @@ impl Model {
             let (kind, node, deadline) = (Confirmed, NodeId([0; 8]), UnixMs(0));
             let new = Record { kind, user, claim, attempt, pool, units, node, deadline };
             self.records.push(new);
+            self.wrote = true;
             return Resolved::Late;
         };
         let r = &mut self.records[at];
@@ -152,7 +211,114 @@ impl Model {
                 r.deadline = o.hold_until.unwrap_or(r.deadline);
             }
         }
+        self.wrote = true;
         Resolved::Applied
+    }
+
+    fn fence(&mut self, fence: &Fence, is_new: bool, now: UnixMs) {
+        let server = self.server;
+        let sale = self.sale();
+        let is_behind = fence.seen > sale.seq && sale.learn_until <= now;
+        if is_new || is_behind || sale.server != server {
+            (sale.server, sale.fences) = (server, sale.fences + 1);
+            sale.learn_until = UnixMs(now.0 + fence.learn_ms);
+        }
+        sale.seq = std::cmp::max(fence.seen, sale.seq);
+    }
+
+    /// Whether the node knew of something newer.
+    fn recall(&mut self, known: &SaleState) -> bool {
+        let mine = self.sale.clone().expect("a sale");
+        let taken = |p: &PoolState| p.confirmed + p.held + p.limbo;
+        let latched = |s: &SaleState, name: &Name| {
+            s.epoch == std::cmp::max(known.epoch, mine.epoch)
+                && s.pools.iter().any(|p| p.name == *name && p.sold_out)
+        };
+        let order = (known.epoch, known.version).cmp(&(mine.epoch, mine.version));
+        let newer = if order.is_gt() { known } else { &mine };
+        let mut new = newer.clone();
+        (new.server, new.fences) = (mine.server, mine.fences);
+        (new.learn_until, new.seq) = (mine.learn_until, mine.seq);
+        new.salt = if mine.pools.iter().all(|p| taken(p) == 0) { known.salt } else { mine.salt };
+        new.ended = mine.ended || known.ended;
+        new.paused |= order.is_eq() && known.paused;
+        for pool in &mut new.pools {
+            pool.sold_out |= latched(&mine, &pool.name) || latched(known, &pool.name);
+            let back = |s: &SaleState| {
+                s.epoch == std::cmp::max(known.epoch, mine.epoch)
+                    && s.pools.iter().any(|p| p.name == pool.name && p.held_back)
+            };
+            pool.held_back |= back(&mine) || back(known);
+            let own = mine.pools.iter().find(|p| p.name == pool.name);
+            pool.back_since = own.map_or(UnixMs(0), |p| p.back_since);
+            let other = known.pools.iter().find(|p| p.name == pool.name);
+            if let Some(other) = other.filter(|_| order.is_eq()) {
+                pool.stock = std::cmp::min(pool.stock, other.stock);
+            }
+        }
+        for pool in mine.pools.iter().filter(|p| taken(p) > 0) {
+            if !new.pools.iter().any(|p| p.name == pool.name) {
+                new.pools.push(pool.clone());
+            }
+        }
+        new.pools.sort_by_key(|p| p.name.to_string());
+        self.sale = Some(new);
+        order.is_gt()
+    }
+
+    fn reassert(&mut self, said: &Assertion, now: UnixMs) -> Resolved {
+        let Assertion { claim, user, attempt, pool, units, node, verdict, deadline } = said.clone();
+        if self.records.iter().any(|r| r.claim == claim) {
+            let Some(verdict) = verdict else { return Resolved::Repeated };
+            let hold_until = Some(deadline);
+            let o = Resolution { user, claim, attempt, pool, units, verdict, hold_until };
+            return self.resolve(&o, now);
+        }
+        let letter = verdict.map_or('A', Verdict::letter);
+        match letter {
+            'V' => self.voids.push(claim),
+            'F' => self.failed.push(claim),
+            _ if self.voids.contains(&claim) => return Resolved::Repeated,
+            _ if !self.sale().pools.iter().any(|p| p.name == pool) => return Resolved::Conflict,
+            'A' | 'P' | 'X' if self.failed.contains(&claim) => return Resolved::Repeated,
+            _ => {
+                let kind = match letter {
+                    'C' => Confirmed,
+                    'A' if now < deadline => Admitted,
+                    'P' if now < deadline => Pending,
+                    _ => Limbo,
+                };
+                let new = Record { kind, user, claim, attempt, pool, units, node, deadline };
+                self.records.push(new);
+                self.wrote = true;
+                return Resolved::Late;
+            }
+        }
+        Resolved::Unknown
+    }
+
+    fn report(&mut self, r: &Reassert, now: UnixMs) -> Vec<NodeId> {
+        let (mark, learn_until) = (self.sale().mark(), self.sale().learn_until);
+        self.nodes.insert(r.node, Peer { seen: now, reported: r.reported });
+        if learn_until <= now && !r.is_roll_call {
+            return Vec::new();
+        }
+        self.nodes.retain(|_, peer| peer.seen.0 + 600_000 >= now.0);
+        if learn_until > now {
+            for run in &r.runs {
+                self.nodes.entry(*run).and_modify(|p| p.reported = r.reported.or(p.reported));
+            }
+            for peer in &r.peers {
+                self.nodes.entry(*peer).or_insert(Peer { seen: now, reported: None });
+            }
+            let began = learn_until.0 - r.fence.learn_ms.min(learn_until.0);
+            let is_open = |p: &&Peer| p.seen.0 + 5_000 >= began && p.reported != Some(mark);
+            if self.nodes.values().find(is_open).is_none() {
+                self.sale().learn_until = now;
+            }
+        }
+        let live = self.nodes.iter().filter(|(_, p)| p.seen.0 + 5_000 >= now.0);
+        live.map(|(node, _)| *node).collect()
     }
 
     fn reap(&mut self, max: usize, now: UnixMs) -> Vec<Record> {
@@ -164,7 +330,33 @@ impl Model {
         due.sort_by_key(|r| (r.deadline, r.user, r.claim));
         due.truncate(max);
         due.iter_mut().for_each(|r| r.kind = Limbo);
-        due.into_iter().map(|r| r.clone()).collect()
+        self.wrote |= !due.is_empty();
+        let due: Vec<_> = due.into_iter().map(|r| r.clone()).collect();
+        let mut sale = self.sale.take().expect("a sale");
+        for at in 0..sale.pools.len() {
+            let pool = &mut sale.pools[at];
+            pool.held = self.units(&pool.name, &[Admitted, Pending]);
+            pool.limbo = self.units(&pool.name, &[Limbo]);
+        }
+        let is_open =
+            !sale.ended && sale.ends_at.is_none_or(|e| e > now) && sale.learn_until <= now;
+        let (auto, batch, wait) =
+            (sale.restock == Restock::Auto, sale.restock_batch, sale.restock_debounce_ms);
+        let is_due = |p: &&mut PoolState| {
+            let back = p.stock as i64 - (p.confirmed + p.held + p.limbo) as i64;
+            let is_mine = auto && p.sold_out && !p.held_back && p.back_since.0 > 0;
+            is_mine && back >= batch.max(1) as i64 && p.back_since.0 + wait <= now.0
+        };
+        let mut opened = 0;
+        if is_open {
+            sale.pools.iter_mut().filter(is_due).for_each(|p| {
+                p.sold_out = false;
+                opened += 1;
+            });
+        }
+        sale.epoch += u32::from(opened > 0);
+        self.sale = Some(sale);
+        due
     }
 
     /// The texts of refusals are the core's business: here they are empty.
@@ -181,7 +373,7 @@ impl Model {
             Control::Pause => return done(std::mem::replace(&mut sale.paused, true)),
             Control::Resume => return done(!std::mem::replace(&mut sale.paused, false)),
             Control::SoldOut => {
-                sale.pools.iter_mut().for_each(|p| p.sold_out = true);
+                sale.pools.iter_mut().for_each(|p| (p.sold_out, p.held_back) = (true, true));
                 return done(sale.sold_out);
             }
             Control::AddStock { pool, units, id } | Control::Restock { pool, units, id } => {
@@ -203,7 +395,7 @@ impl Model {
             return refused;
         }
         p.stock += units;
-        p.sold_out = false;
+        (p.sold_out, p.held_back) = (false, false);
         self.ids.push(id.clone());
         Controlled::Applied
     }
@@ -222,11 +414,14 @@ impl Model {
                     new = PoolState { stock: pool.stock, ..k.clone() };
                 }
                 new.sold_out |= old.sold_out;
+                new.held_back |= old.sold_out && now < old.opens_at;
                 old.pools.push(new);
             }
             old.activity = said.activity.clone();
             (old.opens_at, old.ends_at) = (said.opens_at.at, ends_at);
             (old.per_user, old.restock) = (said.per_user, said.restock);
+            old.restock_batch = said.restock_batch;
+            old.restock_debounce_ms = said.restock_debounce.ms;
             old.overshoot_permille = said.overshoot_permille();
             old.revision = said.revision.unwrap_or(old.revision);
             old.applied.retain(|h| *h != hash);
@@ -241,6 +436,7 @@ impl Model {
             }
             let mut new = fresh(blank(declare.salt));
             new.paused = said.opens_at.at <= now;
+            new.server = self.server;
             let paused = new.paused;
             self.sale = Some(new);
             return if paused { Declared::CreatedPaused } else { Declared::Applied };
@@ -261,7 +457,7 @@ impl Model {
         let is_tighter = new.per_user.orders <= old.per_user.orders
             && new.per_user.units <= old.per_user.units
             && new.overshoot_permille <= old.overshoot_permille
-            && (old.restock == new.restock || new.restock == Restock::Never)
+            && new.restock <= old.restock
             && (&old.activity, old.opens_at) == (&new.activity, new.opens_at)
             && stocks(&old) == stocks(&new);
         let is_over = old.ended || old.ends_at.is_some_and(|e| e <= now);
@@ -274,7 +470,7 @@ impl Model {
     }
 }
 
-fn blank(salt: Salt) -> SaleState {
+pub(super) fn blank(salt: Salt) -> SaleState {
     SaleState {
         id: sale_id(),
         activity: name("none"),
@@ -291,6 +487,12 @@ fn blank(salt: Salt) -> SaleState {
         per_user: PerUser::default(),
         restock: Restock::Manual,
         salt,
+        server: Default::default(),
+        fences: 0,
+        restock_batch: 1,
+        restock_debounce_ms: 0,
+        learn_until: UnixMs(0),
+        seq: 0,
         pools: Vec::new(),
     }
 }
@@ -298,6 +500,11 @@ fn blank(salt: Salt) -> SaleState {
 /// All that the public can see of a sale.
 pub(super) fn look(s: &SaleState) -> String {
     let pools: Vec<_> = s.pools.iter().map(|p| (&p.name, p.stock, p.sold_out)).collect();
+    let policy = (s.restock_batch, s.restock_debounce_ms);
+    let fence = (policy, s.server, s.fences, s.learn_until, s.salt);
     let words = (s.paused, s.ended, s.sold_out, s.epoch, s.restock, s.overshoot_permille);
-    format!("{words:?} {:?} {:?} {:?} {pools:?} {}", s.opens_at, s.ends_at, s.per_user, s.activity)
+    format!(
+        "{fence:?} {words:?} {:?} {:?} {:?} {pools:?} {}",
+        s.opens_at, s.ends_at, s.per_user, s.activity
+    )
 }

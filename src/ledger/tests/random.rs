@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use super::generate::{Step, steps};
+use super::generate::{Step, aimed, steps};
 use super::model::{Model, look};
 use super::*;
 
@@ -12,11 +12,24 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(768))]
 
     #[test]
-    fn the_core_does_what_the_model_does(steps in steps(1..90)) {
+    fn the_core_does_what_the_model_does(steps in steps(1..90), moves in moves()) {
         let (mut ledger, mut model) = (Memory::new(sale_id()), Model::default());
-        for (now, op) in &steps {
+        let (mut states, mut snapshots) = (Vec::new(), Vec::new());
+        for (at, (now, op)) in steps.iter().enumerate() {
+            if let Some(&(back, server)) = moves.get(&at) {
+                // The ledger is what it was some operations ago, on another server.
+                let old: usize = at.saturating_sub(back);
+                (ledger, model) = snapshots.get(old).cloned().unwrap_or_else(|| {
+                    (Memory::new(sale_id()), Model::default())
+                });
+                ledger.moved_to(ServerId([server; 16]));
+                model.server = ServerId([server; 16]);
+            }
+            let op = &aimed(op, &states);
             let reply = ledger.apply(op, *now);
             let expected = model.apply(op, *now);
+            states.extend(reply.state.clone());
+            snapshots.push((ledger.clone(), model.clone()));
             prop_assert_eq!(without_texts(reply.result), expected, "{:?} at {:?}", op, now);
             prop_assert_eq!(ledger.state(), model.sale.as_ref());
             prop_assert_eq!(&reply.state, &model.sale);
@@ -30,9 +43,12 @@ proptest! {
     fn invariants_hold_after_every_operation(steps in steps(1..90)) {
         let mut ledger = Memory::new(sale_id());
         let mut bounds = Bounds::default();
-        for step in &steps {
+        let mut states = Vec::new();
+        for (now, op) in &steps {
+            let step = &(*now, aimed(op, &states));
             let before = ledger.state().cloned();
             let reply = ledger.apply(&step.1, step.0);
+            states.extend(reply.state.clone());
             budget_i1(&mut bounds, step, &reply)?;
             counters_are_records_i2(&ledger)?;
             no_user_beyond_limits_i3(&ledger, step, &reply)?;
@@ -45,8 +61,11 @@ proptest! {
     #[test]
     fn an_outcome_repeated_changes_nothing(steps in steps(1..60)) {
         let mut ledger = Memory::new(sale_id());
+        let mut states = Vec::new();
         for (now, op) in &steps {
+            let op = &aimed(op, &states);
             let first = ledger.apply(op, *now);
+            states.extend(first.state);
             let (Op::Resolve(all), OpResult::Resolved(was)) = (op, first.result) else { continue };
             let after = ledger.clone();
             // Within one operation a V frees what a later outcome of the same claim meets.
@@ -100,6 +119,13 @@ proptest! {
     }
 }
 
+/// At which step the ledger goes back how many steps, and which server has it then. Where it goes back
+/// to before the first, it is empty.
+fn moves() -> impl Strategy<Value = BTreeMap<usize, (usize, u8)>> {
+    let back = prop_oneof![3 => 0..6usize, 1 => 0..90usize, 1 => Just(usize::MAX)];
+    proptest::collection::btree_map(1..90usize, (back, 0..3u8), 0..4)
+}
+
 /// The most that each pool's stock and the overshoot ever allowed, and units counted late.
 #[derive(Default)]
 struct Bounds {
@@ -111,6 +137,11 @@ fn budget_i1(bounds: &mut Bounds, step: &Step, reply: &Reply) -> Result<(), Test
     if let (Op::Resolve(all), OpResult::Resolved(resolved)) = (&step.1, &reply.result) {
         for (outcome, _) in all.iter().zip(resolved).filter(|(_, r)| **r == Resolved::Late) {
             bounds.pools.entry(outcome.pool.clone()).or_default().1 += u64::from(outcome.units);
+        }
+    }
+    if let (Op::Reassert(said), OpResult::Reasserted { resolved, .. }) = (&step.1, &reply.result) {
+        for (claim, _) in said.claims.iter().zip(resolved).filter(|(_, r)| **r == Resolved::Late) {
+            bounds.pools.entry(claim.pool.clone()).or_default().1 += u64::from(claim.units);
         }
     }
     for pool in reply.state.iter().flat_map(|s| &s.pools) {

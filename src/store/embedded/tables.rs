@@ -8,12 +8,14 @@
 //! | `due` | `site/sale`, deadline, user, claim | nothing |
 //! | `ids` | `site/sale` | ids of commands, JSON |
 //! | `voids` | `site/sale`, claim | nothing |
+//! | `failed` | `site/sale`, claim | nothing |
+//! | `nodes` | `site/sale`, node | the node, JSON |
 
 use redb::{ReadableTable, Table, TableDefinition, WriteTransaction};
 
 use crate::clock::UnixMs;
-use crate::ident::{ClaimId, SaleId, UserKey};
-use crate::ledger::{Due, Record, Shard};
+use crate::ident::{ClaimId, NodeId, SaleId, ServerId, UserKey};
+use crate::ledger::{Due, Peer, Record, Shard};
 use crate::sale::SaleState;
 
 use super::form;
@@ -28,6 +30,8 @@ pub(super) const RECORDS: TableDefinition<'_, (&str, &[u8; 16]), &[u8]> =
 const DUE: TableDefinition<'_, DueKey<'_>, ()> = TableDefinition::new("due");
 const IDS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("ids");
 const VOIDS: TableDefinition<'_, (&str, &[u8; 12]), ()> = TableDefinition::new("voids");
+const FAILED: TableDefinition<'_, (&str, &[u8; 12]), ()> = TableDefinition::new("failed");
+const NODES: TableDefinition<'_, (&str, &[u8; 8]), &[u8]> = TableDefinition::new("nodes");
 
 type DueKey<'a> = (&'a str, u64, &'a [u8; 16], &'a [u8; 12]);
 
@@ -61,6 +65,8 @@ pub(super) struct Tables<'t> {
     due: Table<'t, DueKey<'static>, ()>,
     ids: Table<'t, &'static str, &'static [u8]>,
     voids: Table<'t, (&'static str, &'static [u8; 12]), ()>,
+    failed: Table<'t, (&'static str, &'static [u8; 12]), ()>,
+    nodes: Table<'t, (&'static str, &'static [u8; 8]), &'static [u8]>,
 }
 
 impl<'t> Tables<'t> {
@@ -76,6 +82,8 @@ impl<'t> Tables<'t> {
             due: tx.open_table(DUE)?,
             ids: tx.open_table(IDS)?,
             voids: tx.open_table(VOIDS)?,
+            failed: tx.open_table(FAILED)?,
+            nodes: tx.open_table(NODES)?,
         })
     }
 }
@@ -170,6 +178,44 @@ impl Shard for FileShard<'_, '_> {
 
     fn put_void(&mut self, claim: &ClaimId) -> Result<(), Fault> {
         self.tables.voids.insert((self.key.as_str(), &claim.0), ())?;
+        Ok(())
+    }
+
+    fn is_failed(&mut self, claim: &ClaimId) -> Result<bool, Fault> {
+        Ok(self.tables.failed.get((self.key.as_str(), &claim.0))?.is_some())
+    }
+
+    fn put_failed(&mut self, claim: &ClaimId) -> Result<(), Fault> {
+        self.tables.failed.insert((self.key.as_str(), &claim.0), ())?;
+        Ok(())
+    }
+
+    /// What is committed to the file stays: no process that opens it has forgotten anything.
+    fn server(&mut self) -> Result<ServerId, Fault> {
+        Ok(ServerId::default())
+    }
+
+    fn nodes(&mut self) -> Result<Vec<(NodeId, Peer)>, Fault> {
+        let key = self.key.as_str();
+        let range = (key, &[0; 8])..=(key, &[0xff; 8]);
+        let mut nodes = Vec::new();
+        for entry in self.tables.nodes.range::<(&str, &[u8; 8])>(range)? {
+            let (entry, value) = entry?;
+            let peer = serde_json::from_slice(value.value())
+                .map_err(|e| Fault::Value(format!("a node of {key}: {e}")))?;
+            nodes.push((NodeId(*entry.value().1), peer));
+        }
+        Ok(nodes)
+    }
+
+    fn put_node(&mut self, node: NodeId, peer: Option<Peer>) -> Result<(), Fault> {
+        let key = (self.key.as_str(), &node.0);
+        match peer {
+            Some(peer) => {
+                self.tables.nodes.insert(key, json(&self.key, &peer)?.as_slice())?;
+            }
+            None => drop(self.tables.nodes.remove(key)?),
+        }
         Ok(())
     }
 }

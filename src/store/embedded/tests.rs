@@ -11,7 +11,8 @@ use super::*;
 use crate::clock::UnixMs;
 use crate::ident::{AttemptId, ClaimId, Name, NodeId};
 use crate::ledger::tests::{declaration, declare, name, sale_id};
-use crate::ledger::{ClaimBatch, Claimed, Control, Declared, OpResult, Try};
+use crate::ledger::{ClaimBatch, Claimed, Control, Declared, Fence, OpResult, Try};
+use crate::sale::Mark;
 
 /// Long enough for a slow disk; a test that waits so long fails.
 const PATIENT: Duration = Duration::from_secs(20);
@@ -61,6 +62,8 @@ fn claim_of(user: UserKey) -> Op {
         node: NodeId([1; 8]),
         not_after: UnixMs(u64::MAX),
         claim_ttl_ms: 600_000,
+        reported: Some(Mark::default()),
+        fence: Fence::default(),
         tries: vec![Try {
             claim: ClaimId::random(),
             attempt: AttemptId::random(),

@@ -9,10 +9,12 @@ use tokio::sync::mpsc::{Receiver, Sender};
 use tokio::time::{Instant, timeout};
 
 use super::READ_TIMEOUT;
+use super::dial::open;
 use super::keys::{self, Word};
-use super::link::{self, Link};
 use super::pace::Backoff;
-use super::target::Target;
+use super::routes::Routes;
+use super::slot::Slot;
+use super::target::Peer;
 use crate::ident::SaleId;
 
 /// What the bus says.
@@ -25,34 +27,37 @@ pub(super) enum Heard {
 }
 
 /// Publishes every sale that changed.
-pub(super) async fn publish(link: Arc<Link>, mut changed: Receiver<SaleId>) {
+pub(super) async fn publish(routes: Arc<Routes>, mut changed: Receiver<SaleId>) {
     while let Some(sale) = changed.recv().await {
         let mut publish = redis::cmd("PUBLISH");
         publish.arg(keys::BUS).arg(sale.to_string());
-        // Lost or refused, the poll tells it.
-        if let Err(fault) = link.send(&publish, Instant::now() + READ_TIMEOUT).await {
+        // In a cluster any node tells all. Lost or refused, the poll tells it.
+        let (slot, end) = (Slot::of_sale(&sale), Instant::now() + READ_TIMEOUT);
+        if let Err(fault) = routes.send(slot, &publish, end).await {
             tracing::debug!(%sale, ?fault, "a change was not published");
         }
     }
 }
 
-/// Listens to the bus for as long as it is polled, on a connection of its own. Where `heard` is full
-/// a message is dropped.
-pub(super) async fn listen(target: &Target, heard: &Sender<Heard>) {
+/// Listens to the bus for as long as it is polled, on a connection of its own to a server that is
+/// used. Where `heard` is full a message is dropped.
+pub(super) async fn listen(routes: &Routes, heard: &Sender<Heard>) {
     let mut backoff = Backoff::default();
     loop {
-        if let Err(why) = subscribed(target, heard, &mut backoff).await {
-            tracing::debug!(address = %target, %why, "not subscribed");
+        if let Err(why) = subscribed(routes, heard, &mut backoff).await {
+            tracing::debug!(%why, "not subscribed");
         }
         tokio::time::sleep(backoff.next()).await;
     }
 }
 
 async fn subscribed(
-    target: &Target,
+    routes: &Routes,
     heard: &Sender<Heard>,
     backoff: &mut Backoff,
 ) -> Result<(), String> {
+    let (server, left) = routes.any().ok_or("Redis is not connected")?;
+    let target = routes.target();
     let words = heard.clone();
     let config = AsyncConnectionConfig::new().set_response_timeout(None).set_push_sender(
         move |push: PushInfo| {
@@ -62,7 +67,8 @@ async fn subscribed(
             Ok::<(), ()>(())
         },
     );
-    let (mut connection, closed) = link::open(target, ProtocolVersion::RESP3, config).await?;
+    let (mut connection, closed) =
+        open(target, &server, Peer::Redis, ProtocolVersion::RESP3, config).await?;
     let _close = closed.clone().drop_guard();
     match timeout(target.connect_timeout, connection.subscribe(keys::BUS)).await {
         Ok(done) => done.map_err(|e| e.to_string())?,
@@ -73,6 +79,8 @@ async fn subscribed(
     loop {
         tokio::select! {
             () = closed.cancelled() => return Err("the connection was lost".into()),
+            // Another server may be the master, and this one cut off from it.
+            () = left.cancelled() => return Err("the server is not used any more".into()),
             () = tokio::time::sleep(PING) => {}
         }
         // A dead peer says nothing, and says nothing of being dead.

@@ -1,10 +1,12 @@
 -- Claims of one node: who may send a purchase.
 --
 -- KEYS    as in common.lua
--- ARGV    1 node · 2 not_after · 3 claim_ttl_ms · then for each try: claim, attempt, user, pool, units
+-- ARGV    1 node · 2 not_after · 3 claim_ttl_ms · 4 learn_ms · 5 the highest seq that the node saw ·
+--         6 whether to ask which server this is, 0|1 · 7 what the node has reported to, or nothing ·
+--         then for each try: claim, attempt, user, pool, units
 -- Returns for each try: admitted DEADLINE · in_progress CLAIM same|other · pending CLAIM ·
---         confirmed CLAIM · already · limit UNITS · not_started · ended · sold_out · paused · busy ·
---         insufficient UNITS · unknown_pool · too_late
+--         confirmed CLAIM · already · limit UNITS · not_started · ended · sold_out · paused ·
+--         learning · busy · insufficient UNITS · unknown_pool · too_late
 -- Cost    O(pools + tries)
 
 -- Units that the user may still buy in one more order.
@@ -39,7 +41,7 @@ local function repeated(records, one, left)
   return sale.orders == 1 and 'already' or 'limit ' .. int(left)
 end
 
-local function claim_one(now, one)
+local function claim_one(now, one, is_learning)
   local records = records_of(one.user)
   local left = units_left(records)
   local known = repeated(records, one, left)
@@ -51,6 +53,7 @@ local function claim_one(now, one)
   if pool.sold_out then return 'sold_out' end
   if now < sale.opens_at then return 'not_started' end
   if sale.paused then return 'paused' end
+  if is_learning then return 'learning' end
   if one.units == 0 or one.units > left then return 'limit ' .. int(left) end
   local free = room(pool)
   if one.units > free then
@@ -70,10 +73,15 @@ local function claim()
   if not sale then return finish(now, 'no_sale') end
   local answers = {}
   local is_late = now > number(ARGV[2], 'not_after')
-  for i = 4, #ARGV, 5 do
+  local is_learning = false
+  if not is_late then
+    look(ARGV[6], number(ARGV[4], 'learn_ms'), number(ARGV[5], 'seq'))
+    is_learning = now < sale.learn_until or ARGV[7] ~= mark()
+  end
+  for i = 8, #ARGV, 5 do
     local one = { claim = ARGV[i], attempt = ARGV[i + 1], user = ARGV[i + 2], pool = ARGV[i + 3],
       units = number(ARGV[i + 4], 'units') }
-    answers[#answers + 1] = is_late and 'too_late' or claim_one(now, one)
+    answers[#answers + 1] = is_late and 'too_late' or claim_one(now, one, is_learning)
   end
   return finish(now, answers)
 end

@@ -1,7 +1,7 @@
 -- What all scripts share: reading the sale, the rules at the end of every operation, writing it.
 --
 -- KEYS  1 L ledger · 2 U users · 3 D deadlines · 4 F flag · 5 out · 6 want · 7 have · 8 in ·
---       9 I ids of commands, claims of cancelled orders
+--       9 I ids of commands, claims of cancelled orders · 10 N nodes
 -- Every script reads first, then decides, then writes: an error of Redis or a value that makes no
 -- sense comes before the first write, so a script does all or nothing. Times are the server's. All
 -- numbers are integers below 2^53 and are stored as decimal text.
@@ -48,6 +48,21 @@ local voids = {}
 local is_voided = {}
 -- What to tell the shop.
 local events = {}
+-- The server's time of this operation.
+local clock = 0
+-- Whether the version rises whatever is different.
+local rises = false
+
+-- The server that answers: one life of one process with one history. Zero where nobody asks, since
+-- what is behind the connection does not tell it reliably.
+local ZERO = '00000000000000000000000000000000'
+local function server_of(asks)
+  if asks ~= '1' then return ZERO end
+  local run = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)') or ''
+  local history = string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)') or ''
+  if #run < 16 or #history < 16 then error('CORRUPT INFO tells no run_id or master_replid') end
+  return string.sub(run, 1, 16) .. string.sub(history, 1, 16)
+end
 
 local function tell(event, pool, units, user, claim)
   events[#events + 1] = { event, pool, units, user, claim, '' }
@@ -68,6 +83,8 @@ local function pool_of(name)
   local pool = {
     name = name, stock = count('stock'), confirmed = count('confirmed'), held = count('held'),
     limbo = count('limbo'), sold_out = fields['sold_out:' .. name] == '1',
+    held_back = fields['held_back:' .. name] == '1',
+    back_since = fields['back_since:' .. name] and count('back_since') or 0,
   }
   pool.said_stock, pool.said_sold_out = pool.stock, pool.sold_out
   pools[name] = pool
@@ -116,7 +133,23 @@ local function load()
     ended = fields.ended == '1', sold_out = fields.sold_out == '1',
     overshoot = count('overshoot_permille'), orders = count('orders'), units = count('units'),
     restock = fields.restock, salt = fields.salt, names = fields.pools,
+    -- Ledgers of older versions have none of these.
+    server = fields.server or ZERO, fences = fields.fences and count('fences') or 0,
+    learn_until = fields.learn_until and count('learn_until') or 0,
+    seq = fields.seq and count('seq') or 0,
+    restock_batch = fields.restock_batch and count('restock_batch') or 0,
+    restock_debounce_ms = fields.restock_debounce_ms and count('restock_debounce_ms') or 0,
   }
+end
+
+-- Whether units of a pool have come back that the policy sells again.
+local function is_back(pool)
+  return sale.restock == 'auto' and pool.sold_out and not pool.held_back
+    and pool.stock - pool.confirmed - pool.held - pool.limbo >= math.max(1, sale.restock_batch)
+end
+
+local function latch(pool)
+  if pool.held == 0 and pool.confirmed + pool.limbo >= pool.stock then pool.sold_out = true end
 end
 
 -- What raises the version, apart from pools: everything but the version and the memory of
@@ -125,15 +158,41 @@ local function public()
   return table.concat({ int(sale.epoch), sale.activity, int(sale.opens_at),
     sale.ends_at and int(sale.ends_at) or '', flag(sale.paused), flag(sale.ended),
     flag(sale.sold_out), int(sale.overshoot), int(sale.orders), int(sale.units), sale.restock,
-    sale.salt, sale.names }, ' ')
+    sale.salt, sale.names, sale.server, int(sale.fences), int(sale.learn_until),
+    int(sale.restock_batch), int(sale.restock_debounce_ms) }, ' ')
 end
 
 -- Begins an operation: returns the server's time, and sets `sale`.
 local said, said_names = '', ''
 local function begin()
   sale = load()
-  if sale then said, said_names = public(), sale.names end
-  return ms()
+  clock = ms()
+  if not sale then return clock end
+  said, said_names = public(), sale.names
+  -- The learning is over: what is sold latches before anybody asks.
+  if sale.learn_until ~= 0 and clock >= sale.learn_until then
+    sale.learn_until, sale.sold_out = 0, true
+    for _, pool in ipairs(all_pools()) do
+      latch(pool)
+      if not pool.sold_out then sale.sold_out = false end
+    end
+  end
+  return clock
+end
+
+-- Freezes claims where the ledger may have forgotten something.
+local function look(asks, learn_ms, seen, is_restored)
+  local server = server_of(asks)
+  local is_behind = sale.seq < seen and clock >= sale.learn_until
+  if sale.server ~= server or is_behind or is_restored then
+    sale.server, sale.fences, sale.learn_until = server, sale.fences + 1, clock + learn_ms
+  end
+  sale.seq = math.max(sale.seq, seen)
+end
+
+-- The generation of the ledger's memory.
+local function mark()
+  return sale.server .. ':' .. int(sale.fences)
 end
 
 local function is_over(now)
@@ -231,12 +290,22 @@ local function are_all_latched()
 end
 
 -- The end of every operation: latches, and the version where the public must see a change. A pool
--- that nobody looked at is as it was.
+-- that nobody looked at is as it was, unless the ledger was learning: then nothing latched.
 local function settle()
   local is_public, is_latch = false, sale.names ~= said_names
+  local is_learning = clock < sale.learn_until
+  if not is_learning and sale.learn_until ~= 0 then
+    all_pools()
+    sale.learn_until = 0
+  end
   for _, pool in ipairs(loaded) do
-    if not pool.sold_out and pool.held == 0 and pool.confirmed + pool.limbo >= pool.stock then
-      pool.sold_out = true
+    if not is_learning then
+      latch(pool)
+      if not is_back(pool) then
+        pool.back_since = 0
+      elseif pool.back_since == 0 then
+        pool.back_since = clock
+      end
     end
     if pool.sold_out ~= pool.said_sold_out then is_public, is_latch = true, true end
     if pool.stock ~= pool.said_stock then is_public = true end
@@ -244,8 +313,8 @@ local function settle()
   end
   if is_latch then sale.sold_out = are_all_latched() end
   local says = public()
-  if (is_public or says ~= said) and not is_new then sale.version = sale.version + 1 end
-  said, said_names = says, sale.names
+  if (rises or is_public or says ~= said) and not is_new then sale.version = sale.version + 1 end
+  said, said_names, rises = says, sale.names, false
 end
 
 local function write_users()
@@ -302,6 +371,12 @@ local function write_sale()
   put('units', int(sale.units))
   put('restock', sale.restock)
   put('salt', sale.salt)
+  put('server', sale.server)
+  put('fences', int(sale.fences))
+  put('learn_until', int(sale.learn_until))
+  put('seq', int(sale.seq))
+  put('restock_batch', int(sale.restock_batch))
+  put('restock_debounce_ms', int(sale.restock_debounce_ms))
   put('pools', sale.names)
   for _, pool in ipairs(loaded) do
     put('stock:' .. pool.name, int(pool.stock))
@@ -309,6 +384,8 @@ local function write_sale()
     put('held:' .. pool.name, int(pool.held))
     put('limbo:' .. pool.name, int(pool.limbo))
     put('sold_out:' .. pool.name, flag(pool.sold_out))
+    put('held_back:' .. pool.name, flag(pool.held_back))
+    put('back_since:' .. pool.name, int(pool.back_since))
   end
 end
 
@@ -325,6 +402,7 @@ end
 -- Writes everything, and returns the reply: time, whether (epoch, version) changed, the sale, result.
 local function finish(now, result)
   if not sale then return { int(now), '0', false, result } end
+  if #touched > 0 then sale.seq = sale.seq + 1 end
   settle()
   local changed = fields.version ~= int(sale.version) or fields.epoch ~= int(sale.epoch)
   compare_latches()

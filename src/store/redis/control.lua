@@ -35,7 +35,7 @@ local function restock(pool, units)
   end
   if pool.stock + units > STOCK_MAX then return 'too many units' end
   pool.stock = pool.stock + units
-  pool.sold_out, sale.sold_out = false, false
+  pool.sold_out, pool.held_back, sale.sold_out = false, false, false
   sale.epoch = sale.epoch + 1
 end
 
@@ -64,7 +64,7 @@ local function control_one(now, word, name, units, id)
   if word == 'pause' then return set('paused', true) end
   if word == 'resume' then return set('paused', false) end
   if word == 'sold_out' then
-    for _, pool in ipairs(all_pools()) do pool.sold_out = true end
+    for _, pool in ipairs(all_pools()) do pool.sold_out, pool.held_back = true, true end
     return set('sold_out', true)
   end
   return once(word, name, units, id)

@@ -2,7 +2,8 @@
 --
 -- KEYS    as in common.lua
 -- ARGV    1 salt · 2 hash · 3 revision or nothing · 4 activity · 5 opens_at · 6 ends_at or nothing ·
---         7 overshoot_permille · 8 orders · 9 units · 10 restock · then name and stock of each pool
+--         7 overshoot_permille · 8 orders · 9 units · 10 restock · 11 whether to ask which server
+--         this is, 0|1 · 12 restock_batch · 13 restock_debounce_ms · then name and stock of each pool
 -- Returns applied · unchanged · created_paused · refused (the node says why: it has the sale)
 -- Cost    O(pools)
 
@@ -19,14 +20,16 @@ local function read_declaration()
     ends_at = ARGV[6] ~= '' and number(ARGV[6], 'ends_at') or nil,
     overshoot = number(ARGV[7], 'overshoot'), orders = number(ARGV[8], 'orders'),
     units = number(ARGV[9], 'units'), restock = ARGV[10], pools = {},
+    restock_batch = number(ARGV[12], 'restock_batch'),
+    restock_debounce_ms = number(ARGV[13], 'restock_debounce_ms'),
   }
   d.by_name = {}
   local names = {}
-  for i = 11, #ARGV, 2 do
+  for i = 14, #ARGV, 2 do
     local name = ARGV[i]
     names[#names + 1] = name
     d.by_name[name] = { name = name, stock = number(ARGV[i + 1], 'stock'), confirmed = 0, held = 0,
-      limbo = 0, sold_out = false }
+      limbo = 0, sold_out = false, held_back = false, back_since = 0 }
     d.pools[#names] = d.by_name[name]
   end
   d.names = table.concat(names, ',')
@@ -41,6 +44,8 @@ local function create(d, now)
     activity = d.activity, opens_at = d.opens_at, ends_at = d.ends_at,
     paused = d.opens_at <= now, ended = false, sold_out = false, overshoot = d.overshoot,
     orders = d.orders, units = d.units, restock = d.restock, salt = d.salt, names = d.names,
+    server = server_of(ARGV[11]), fences = 0, learn_until = 0, seq = 0,
+    restock_batch = d.restock_batch, restock_debounce_ms = d.restock_debounce_ms,
   }
   pools, loaded = d.by_name, d.pools
   return sale.paused and 'created_paused' or 'applied'
@@ -57,7 +62,7 @@ local function before_opening(d)
     local new = d.by_name[old.name]
     if new then
       new.confirmed, new.held, new.limbo = old.confirmed, old.held, old.limbo
-      new.sold_out = old.sold_out
+      new.sold_out, new.held_back, new.back_since = old.sold_out, old.held_back, old.back_since
       new.said_stock, new.said_sold_out = old.said_stock, old.said_sold_out
     elseif old.confirmed ~= 0 or old.held ~= 0 or old.limbo ~= 0 then
       return nil
@@ -66,19 +71,22 @@ local function before_opening(d)
     end
   end
   if sale.sold_out then
-    for _, pool in ipairs(d.pools) do pool.sold_out = true end
+    for _, pool in ipairs(d.pools) do pool.sold_out, pool.held_back = true, true end
   end
   pools, loaded, sale.names = d.by_name, d.pools, d.names
   sale.activity, sale.opens_at = d.activity, d.opens_at
   return gone
 end
 
+-- Policies by how much they give back.
+local RESTOCK = { never = 0, manual = 1, auto = 2 }
+
 -- After T0 only limits tightened and ends_at are taken.
 local function may_change(d)
   if d.activity ~= sale.activity or d.opens_at ~= sale.opens_at then return false end
   if d.overshoot > sale.overshoot then return false end
   if d.orders > sale.orders or d.units > sale.units then return false end
-  if sale.restock == 'never' and d.restock ~= 'never' then return false end
+  if RESTOCK[d.restock] > RESTOCK[sale.restock] then return false end
   if d.names ~= sale.names then return false end
   for _, pool in ipairs(all_pools()) do
     if d.by_name[pool.name].stock ~= pool.stock then return false end
@@ -115,6 +123,7 @@ local function change(d, now)
   end
   sale.ends_at, sale.overshoot, sale.restock = d.ends_at, d.overshoot, d.restock
   sale.orders, sale.units = d.orders, d.units
+  sale.restock_batch, sale.restock_debounce_ms = d.restock_batch, d.restock_debounce_ms
   sale.revision = d.revision or sale.revision
   remember(d.hash)
   return 'applied', gone
@@ -135,7 +144,7 @@ local function declare()
   local reply = finish(now, result)
   for _, name in ipairs(gone or {}) do
     redis.call('HDEL', KEYS[1], 'stock:' .. name, 'confirmed:' .. name, 'held:' .. name,
-      'limbo:' .. name, 'sold_out:' .. name)
+      'limbo:' .. name, 'sold_out:' .. name, 'held_back:' .. name, 'back_since:' .. name)
   end
   return reply
 end

@@ -9,9 +9,10 @@ use super::encode;
 use super::fault::{Fault, odd};
 use crate::clock::UnixMs;
 use crate::config::schema::{PerUser, Restock};
-use crate::ident::{ClaimId, Name, SaleId, UserKey};
+use crate::ident::{ClaimId, Name, NodeId, SaleId, ServerId, UserKey};
 use crate::ledger::{
-    Claimed, Controlled, Declared, Due, Op, OpResult, Record, RecordKind, Reply, Resolved, Shard,
+    Claimed, Controlled, Declared, Due, Op, OpResult, Peer, Record, RecordKind, Reply, Resolved,
+    Shard,
 };
 use crate::sale::{PoolState, SaleState};
 
@@ -68,6 +69,7 @@ pub(super) fn reply(sale: &SaleId, op: &Op, answer: Answer) -> Result<Reply, Fau
         (Op::Resolve(all), Said::Words(words)) if words.len() == all.len() => {
             OpResult::Resolved(words.iter().map(|w| resolved(w)).collect::<Result<_, _>>()?)
         }
+        (Op::Reassert(said), Said::Words(words)) => reasserted(said.claims.len(), &words)?,
         (Op::Reap { .. }, Said::Words(words)) => OpResult::Reaped(reaped(&words)?),
         (Op::Declare(_), Said::Word(word)) => OpResult::Declared(match word.as_str() {
             "applied" => Declared::Applied,
@@ -144,11 +146,20 @@ fn sale_state(id: &SaleId, map: &HashMap<String, String>) -> Result<SaleState, F
             orders: parsed(field("orders")?, "orders")?,
             units: parsed(field("units")?, "units")?,
         },
-        restock: [Restock::Never, Restock::Manual]
+        restock: [Restock::Never, Restock::Manual, Restock::Auto]
             .into_iter()
             .find(|r| Some(encode::restock(*r)) == map.get("restock").map(String::as_str))
             .ok_or_else(|| odd("restock"))?,
         salt: parsed(field("salt")?, "salt")?,
+        // Ledgers of older versions have none of these.
+        server: map.get("server").map_or(Ok(ServerId::default()), |s| parsed(s, "server"))?,
+        fences: map.get("fences").map_or(Ok(0), |n| parsed(n, "fences"))?,
+        learn_until: UnixMs(map.get("learn_until").map_or(Ok(0), |t| parsed(t, "learn_until"))?),
+        seq: map.get("seq").map_or(Ok(0), |n| parsed(n, "seq"))?,
+        restock_batch: map.get("restock_batch").map_or(Ok(0), |n| parsed(n, "restock_batch"))?,
+        restock_debounce_ms: map
+            .get("restock_debounce_ms")
+            .map_or(Ok(0), |n| parsed(n, "restock_debounce_ms"))?,
         pools: pools.map(|name| pool(name, map)).collect::<Result<_, _>>()?,
     })
 }
@@ -164,6 +175,8 @@ fn pool(name: &str, map: &HashMap<String, String>) -> Result<PoolState, Fault> {
         held: parsed(field("held")?, "held")?,
         limbo: parsed(field("limbo")?, "limbo")?,
         sold_out: is_set(field("sold_out")?)?,
+        held_back: field("held_back").map_or(Ok(false), is_set)?,
+        back_since: UnixMs(field("back_since").map_or(Ok(0), |t| parsed(t, "back_since"))?),
     })
 }
 
@@ -184,6 +197,7 @@ fn claimed(words: &str) -> Result<Claimed, Fault> {
         "ended" => Claimed::Ended,
         "sold_out" => Claimed::SoldOut,
         "paused" => Claimed::Paused,
+        "learning" => Claimed::Learning,
         "busy" => Claimed::Busy,
         "insufficient" => Claimed::Insufficient { max_units: parsed(first, "units")? },
         "unknown_pool" => Claimed::UnknownPool,
@@ -200,6 +214,16 @@ fn resolved(word: &str) -> Result<Resolved, Fault> {
         "unknown" => Resolved::Unknown,
         "late" => Resolved::Late,
         _ => return Err(odd(word)),
+    })
+}
+
+fn reasserted(claims: usize, words: &[String]) -> Result<OpResult, Fault> {
+    let Some((words, nodes)) = words.split_at_checked(claims) else {
+        return Err(odd("too few words"));
+    };
+    Ok(OpResult::Reasserted {
+        resolved: words.iter().map(|word| resolved(word)).collect::<Result<_, _>>()?,
+        nodes: nodes.iter().map(|node| parsed(node, "a node")).collect::<Result<_, _>>()?,
     })
 }
 
@@ -292,6 +316,26 @@ impl Shard for AsItIs<'_> {
     }
 
     fn put_void(&mut self, _: &ClaimId) -> Result<(), Infallible> {
+        Ok(())
+    }
+
+    fn is_failed(&mut self, _: &ClaimId) -> Result<bool, Infallible> {
+        Ok(false)
+    }
+
+    fn put_failed(&mut self, _: &ClaimId) -> Result<(), Infallible> {
+        Ok(())
+    }
+
+    fn server(&mut self) -> Result<ServerId, Infallible> {
+        Ok(ServerId::default())
+    }
+
+    fn nodes(&mut self) -> Result<Vec<(NodeId, Peer)>, Infallible> {
+        Ok(Vec::new())
+    }
+
+    fn put_node(&mut self, _: NodeId, _: Option<Peer>) -> Result<(), Infallible> {
         Ok(())
     }
 }

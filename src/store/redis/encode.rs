@@ -3,23 +3,44 @@
 use super::scripts::Family;
 use crate::clock::UnixMs;
 use crate::config::schema::Restock;
-use crate::ledger::{ClaimBatch, Control, Declare, Op, Resolution};
+use crate::ident::NodeId;
+use crate::ledger::{ClaimBatch, Control, Declare, Op, Reassert, Resolution};
+use crate::outcome::Verdict;
+use crate::sale::{Mark, SaleState};
+
+/// What the scripts must know of this node's settings, and the sale's commands.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Context {
+    /// Whether they ask which server they run in.
+    pub(super) asks_server: bool,
+    /// How far this node knows `in` to be read, in text; or nothing.
+    pub(super) cursor: String,
+}
 
 /// The script of an operation and its arguments.
-pub(super) fn encode(op: &Op) -> (Family, Vec<String>) {
+pub(super) fn encode(op: &Op, context: &Context) -> (Family, Vec<String>) {
     match op {
-        Op::Claim(batch) => (Family::Claim, claim(batch)),
+        Op::Claim(batch) => (Family::Claim, claim(batch, context)),
+        Op::Reassert(said) => (Family::Reassert, reassert(said, context)),
         Op::Resolve(outcomes) => (Family::Resolve, outcomes.iter().flat_map(outcome).collect()),
         Op::Reap { max } => (Family::Reap, vec![max.to_string()]),
-        Op::Declare(declare) => (Family::Declare, declaration(declare)),
+        Op::Declare(declare) => (Family::Declare, declaration(declare, context)),
         Op::Control(word) => (Family::Control, control(word)),
         Op::Read => (Family::Read, Vec::new()),
     }
 }
 
-fn claim(batch: &ClaimBatch) -> Vec<String> {
+fn claim(batch: &ClaimBatch, context: &Context) -> Vec<String> {
     let ttl_ms = batch.claim_ttl_ms.min(TTL_MS_MAX);
-    let mut args = vec![batch.node.to_string(), time(batch.not_after), ttl_ms.to_string()];
+    let mut args = vec![
+        batch.node.to_string(),
+        time(batch.not_after),
+        ttl_ms.to_string(),
+        batch.fence.learn_ms.min(TTL_MS_MAX).to_string(),
+        whole(batch.fence.seen),
+        flag(context.asks_server),
+        mark(batch.reported),
+    ];
     for one in &batch.tries {
         args.extend([
             one.claim.to_string(),
@@ -44,7 +65,79 @@ fn outcome(outcome: &Resolution) -> [String; 7] {
     ]
 }
 
-fn declaration(declare: &Declare) -> Vec<String> {
+fn reassert(said: &Reassert, context: &Context) -> Vec<String> {
+    let known = said.known.as_ref().map(known).unwrap_or_default();
+    let mut args = vec![
+        said.node.to_string(),
+        flag(context.asks_server),
+        said.fence.learn_ms.min(TTL_MS_MAX).to_string(),
+        whole(said.fence.seen),
+        mark(said.reported),
+        flag(said.is_roll_call),
+        context.cursor.clone(),
+        said.runs.len().to_string(),
+        said.peers.len().to_string(),
+        said.ids.len().to_string(),
+        known.len().to_string(),
+    ];
+    args.extend(said.runs.iter().map(NodeId::to_string));
+    args.extend(said.peers.iter().map(NodeId::to_string));
+    args.extend(said.ids.iter().cloned());
+    args.extend(known);
+    for one in &said.claims {
+        args.extend([
+            one.claim.to_string(),
+            one.user.to_string(),
+            one.attempt.to_string(),
+            one.pool.to_string(),
+            one.units.to_string(),
+            one.node.to_string(),
+            one.verdict.map_or('A', Verdict::letter).to_string(),
+            time(one.deadline),
+        ]);
+    }
+    args
+}
+
+fn known(state: &SaleState) -> Vec<String> {
+    let applied: Vec<String> = state.applied.iter().map(|hash| format!("{hash:016x}")).collect();
+    let mut words = vec![
+        state.epoch.to_string(),
+        whole(state.version),
+        whole(state.seq),
+        whole(state.fences),
+        state.revision.to_string(),
+        applied.join(","),
+        state.activity.to_string(),
+        time(state.opens_at),
+        state.ends_at.map(time).unwrap_or_default(),
+        flag(state.paused),
+        flag(state.ended),
+        state.overshoot_permille.to_string(),
+        state.per_user.orders.to_string(),
+        state.per_user.units.to_string(),
+        restock(state.restock).to_owned(),
+        state.salt.to_string(),
+        whole(state.restock_batch),
+        whole(state.restock_debounce_ms),
+    ];
+    for pool in &state.pools {
+        let (latch, word) = (flag(pool.sold_out), flag(pool.held_back));
+        words.extend([pool.name.to_string(), whole(pool.stock), latch, word]);
+    }
+    words
+}
+
+/// A generation of the ledger's memory, as the scripts spell it.
+fn mark(mark: Option<Mark>) -> String {
+    mark.map(|mark| format!("{}:{}", mark.server, mark.fences)).unwrap_or_default()
+}
+
+fn flag(is: bool) -> String {
+    if is { "1" } else { "0" }.to_owned()
+}
+
+fn declaration(declare: &Declare, context: &Context) -> Vec<String> {
     let said = &declare.declaration;
     let mut args = vec![
         declare.salt.to_string(),
@@ -57,6 +150,9 @@ fn declaration(declare: &Declare) -> Vec<String> {
         said.per_user.orders.to_string(),
         said.per_user.units.to_string(),
         restock(said.restock).to_owned(),
+        flag(context.asks_server),
+        whole(said.restock_batch),
+        whole(said.restock_debounce.ms),
     ];
     for (name, pool) in &said.pools {
         args.extend([name.to_string(), pool.stock.to_string()]);
@@ -85,6 +181,7 @@ pub(super) fn restock(restock: Restock) -> &'static str {
     match restock {
         Restock::Never => "never",
         Restock::Manual => "manual",
+        Restock::Auto => "auto",
     }
 }
 

@@ -10,8 +10,8 @@
 //! | `ps:{site/sale}:U` | hash | scripts | user → records |
 //! | `ps:{site/sale}:D` | sorted set | scripts | `user\|claim` by the deadline of open records |
 //! | `ps:{site/sale}:F` | hash | scripts | the public flag, for readers that are not nodes |
-//! | `ps:{site/sale}:I` | hash | scripts | ids of commands that were applied, claims of cancelled orders |
-//! | `ps:{site/sale}:N` | hash | nodes | heartbeats; reserved |
+//! | `ps:{site/sale}:I` | hash | scripts | ids of commands that were applied, claims of cancelled and of failed orders |
+//! | `ps:{site/sale}:N` | hash | scripts | node → when it was heard, and what it has re-asserted to |
 //! | `ps:{site/sale}:want` | string | shop | the declaration, JSON |
 //! | `ps:{site/sale}:have` | hash | scripts | what became of it |
 //! | `ps:{site/sale}:in` | stream | shop | commands |
@@ -46,11 +46,13 @@ pub enum Part {
     In,
     /// Ids of commands that were applied. Apart from the ledger, which every claim reads whole.
     Ids,
+    /// The nodes.
+    Nodes,
 }
 
 impl Part {
     /// Every part, in the order of `KEYS`.
-    pub const ALL: [Part; 9] = [
+    pub const ALL: [Part; 10] = [
         Part::Ledger,
         Part::Users,
         Part::Deadlines,
@@ -60,6 +62,7 @@ impl Part {
         Part::Have,
         Part::In,
         Part::Ids,
+        Part::Nodes,
     ];
 
     /// The end of the key.
@@ -74,13 +77,16 @@ impl Part {
             Part::Have => "have",
             Part::In => "in",
             Part::Ids => "I",
+            Part::Nodes => "N",
         }
     }
 
     /// What `TYPE` must say, if the key exists.
     pub fn type_name(self) -> &'static str {
         match self {
-            Part::Ledger | Part::Users | Part::Flag | Part::Have | Part::Ids => "hash",
+            Part::Ledger | Part::Users | Part::Flag | Part::Have | Part::Ids | Part::Nodes => {
+                "hash"
+            }
             Part::Deadlines => "zset",
             Part::Out | Part::In => "stream",
             Part::Want => "string",
@@ -93,9 +99,10 @@ pub fn of(sale: &SaleId, part: Part) -> String {
     format!("ps:{{{sale}}}:{}", part.suffix())
 }
 
-/// The key of one part of what is no sale: rights are tried on it.
-pub(super) fn of_probe(part: Part) -> String {
-    format!("ps:{{probe}}:{}", part.suffix())
+/// The key of one part of what is no sale: rights are tried on it. The hash tag leads to the server
+/// that is meant.
+pub(super) fn of_probe(tag: &str, part: Part) -> String {
+    format!("ps:{{{tag}}}:{}", part.suffix())
 }
 
 /// A message on [`BUS`].

@@ -1,77 +1,147 @@
-//! One connection to Redis that many use at once, made again whenever it is lost.
+//! One connection to one server that many use at once, made again whenever it is lost.
 //!
 //! Nobody waits for a connection: where there is none, a command is refused at once as not sent. A
 //! supervisor connects, logs in, checks what must hold (`check`), watches the connection with a
-//! heartbeat that also compares the clocks, and starts over with a growing, jittered pause.
+//! heartbeat that also compares the clocks, and starts over with a growing, jittered pause. Under
+//! Sentinel it asks for the master each time, and leaves a master that is one no more.
 
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Cmd, Pipeline, ProtocolVersion, RedisError, Value};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::Notify;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::check;
-use super::fault::{self, Fault};
+use super::check::{self, Expected, Found};
+use super::context::Context;
+use super::dial::open;
+use super::fault::Fault;
 use super::pace::{Backoff, Offsets};
-use super::target::{Address, Target};
-use crate::clock::Clock;
-use crate::metrics::{Counter, Sink};
+use super::sentinel::Sentinels;
+use super::target::{Peer, Server};
+use crate::config::redis_url::Host;
+use crate::metrics::Counter;
 
 /// The connection for scripts and reads, or the reason why there is none.
 #[derive(Debug)]
 pub(super) struct Link {
-    target: Target,
-    clock: Clock,
-    sink: Sink,
+    context: Arc<Context>,
+    seat: Seat,
     live: ArcSwapOption<Live>,
     /// Why Redis cannot be used, or not wholly; `None` when all is well.
     trouble: Mutex<Option<String>>,
-    /// Wakes the one that waits for a connection: the mirror.
-    connected: tokio::sync::Notify,
-    /// Cancelled when the first attempt to connect has ended, well or not.
-    tried: CancellationToken,
+    /// What an operator should change, as it was said last.
+    advice: Mutex<Vec<String>>,
+    /// Wakes those who wait for the connection.
+    ready: Notify,
+    /// Wakes the supervisor: the server is not what it was.
+    recheck: Notify,
+    /// A hash tag of a slot of this master, of a cluster, to try commands on.
+    probe: ArcSwapOption<String>,
+    is_used: AtomicBool,
+    /// Whether the first attempt to connect has ended.
+    is_tried: AtomicBool,
+}
+
+/// Which server a link is to.
+#[derive(Clone, Debug)]
+pub(super) enum Seat {
+    /// This one, whatever it is.
+    Fixed(Server),
+    /// This master of a cluster.
+    Master(Host),
+    /// The master that the Sentinels name.
+    Named(Box<Sentinels>),
 }
 
 /// A connection that was checked.
 struct Live {
+    context: Arc<Context>,
+    server: Server,
     connection: MultiplexedConnection,
     /// Cancelled when the connection is lost, from either side.
     closed: CancellationToken,
     /// Why nobody may be admitted although commands get through, such as an evicting server.
     refusal: ArcSwapOption<String>,
+    offsets: Mutex<Offsets>,
+    /// How far its clock is ahead of this machine's.
+    offset_ms: AtomicI64,
+}
+
+/// Why a connection is given up.
+enum End {
+    /// It failed; the text says how.
+    Lost(String),
+    /// Another server may be the master by now.
+    Astray(String),
 }
 
 impl Link {
-    pub(super) fn new(target: Target, clock: Clock, sink: Sink) -> Link {
-        let trouble = Mutex::new(Some(format!("Redis at {target}: not connected yet")));
-        let (live, connected, tried) = Default::default();
-        Link { target, clock, sink, live, trouble, connected, tried }
+    pub(super) fn new(context: Arc<Context>, seat: Seat) -> Link {
+        let at = match &seat {
+            Seat::Fixed(server) => server.to_string(),
+            Seat::Master(host) => host.to_string(),
+            Seat::Named(_) => context.target.to_string(),
+        };
+        let trouble = Mutex::new(Some(format!("Redis at {at}: not connected yet")));
+        let (live, advice, ready, recheck, probe) = Default::default();
+        let (is_used, is_tried) = Default::default();
+        Link { context, seat, live, trouble, advice, ready, recheck, probe, is_used, is_tried }
     }
 
     /// Sends one command and waits for its answer until `end`.
     pub(super) async fn send(&self, cmd: &Cmd, end: Instant) -> Result<Value, Fault> {
         let live = self.live()?;
         let mut connection = live.connection.clone();
-        self.sink.inc(Counter::StoreCalls);
+        self.context.sink.inc(Counter::StoreCalls);
         let answer = timeout_at(end, connection.send_packed_command(cmd)).await;
-        match self.settle(&live, answer)? {
-            Value::ServerError(error) => Err(self.count(Fault::of_server(&error))),
-            value => Ok(value),
+        self.settle(&live, answer).and_then(|value| self.good(value))
+    }
+
+    /// Sends several commands at once; each has an answer of its own.
+    pub(super) async fn send_all(
+        &self,
+        all: &Pipeline,
+        end: Instant,
+    ) -> Result<Vec<Result<Value, Fault>>, Fault> {
+        let live = self.live()?;
+        let mut connection = live.connection.clone();
+        self.context.sink.add(Counter::StoreCalls, all.len() as u64);
+        let answer = timeout_at(end, connection.send_packed_commands(all, 0, all.len())).await;
+        let values = self.settle(&live, answer)?;
+        Ok(values.into_iter().map(|value| self.good(value)).collect())
+    }
+
+    /// Sends one command to where its slot is being moved to.
+    pub(super) async fn send_asking(&self, cmd: &Cmd, end: Instant) -> Result<Value, Fault> {
+        let mut both = redis::pipe();
+        both.cmd("ASKING");
+        both.add_command(cmd.clone());
+        let mut answers = self.send_all(&both, end).await?.into_iter();
+        // Refused the first, it may have done the second all the same: the slot may be its own by now.
+        match (answers.next(), answers.next()) {
+            (Some(Err(fault)), Some(Err(_))) => Err(fault),
+            (_, answer) => answer.unwrap_or(Err(Fault::Maybe)),
         }
     }
 
-    /// Sends several commands at once. An error of the server stays in its place among the values.
-    pub(super) async fn send_all(&self, all: &Pipeline, end: Instant) -> Result<Vec<Value>, Fault> {
-        let live = self.live()?;
-        let mut connection = live.connection.clone();
-        self.sink.add(Counter::StoreCalls, all.len() as u64);
-        let answer = timeout_at(end, connection.send_packed_commands(all, 0, all.len())).await;
-        self.settle(&live, answer)
+    /// Waits until `end` for the first attempt to connect: this link was made for the one who waits.
+    pub(super) async fn ready(&self, end: Instant) {
+        let mut ready = std::pin::pin!(self.ready.notified());
+        ready.as_mut().enable();
+        if !self.is_tried.load(Ordering::Acquire) {
+            let _ = timeout_at(end, ready).await;
+        }
+    }
+
+    /// The server that is connected, and the token of the connection's end.
+    pub(super) fn connected(&self) -> Option<(Server, CancellationToken)> {
+        let live = self.live.load_full().filter(|live| !live.closed.is_cancelled())?;
+        Some((live.server.clone(), live.closed.clone()))
     }
 
     /// Why nobody may be admitted although Redis answers.
@@ -84,106 +154,169 @@ impl Link {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Resolves at the next connection.
-    pub(super) fn connected(&self) -> impl Future<Output = ()> + '_ {
-        self.connected.notified()
-    }
-
-    /// Resolves when the first attempt to connect has ended, well or not.
-    pub(super) async fn tried(&self) {
-        self.tried.cancelled().await;
+    /// Commands are tried on keys with this hash tag.
+    pub(super) fn set_probe(&self, tag: Option<String>) {
+        self.probe.store(tag.map(Arc::new));
     }
 
     /// Keeps a connection for as long as it is polled.
     pub(super) async fn supervise(&self) {
         let mut backoff = Backoff::default();
+        let mut last = None;
         loop {
             match self.connect().await {
                 Ok(live) => {
                     backoff.reset();
-                    tracing::info!(address = %self.target, "connected to Redis");
-                    self.watch(live).await;
-                    self.live.store(None);
+                    self.tell_connected(&live, last.as_ref());
+                    last = Some(live.server.clone());
+                    let end = self.watch(&live).await;
+                    self.leave(&live, end);
                 }
                 Err(why) => self.note(Some(why)),
             }
-            tokio::time::sleep(backoff.next()).await;
+            tokio::select! {
+                () = tokio::time::sleep(backoff.next()) => {}
+                () = self.moved(last.as_ref()) => backoff.reset(),
+            }
         }
     }
 
     async fn connect(&self) -> Result<Arc<Live>, String> {
-        let limit = self.target.connect_timeout;
+        let server = match &self.seat {
+            Seat::Fixed(server) => server.clone(),
+            Seat::Master(host) => Server::Tcp(host.clone()),
+            Seat::Named(sentinels) => Server::Tcp(sentinels.master().await?),
+        };
+        let target = &self.context.target;
         let config = AsyncConnectionConfig::new()
             .set_response_timeout(None)
             .set_pipeline_buffer_size(COMMANDS_MAX);
-        let (connection, closed) =
-            open(&self.target, ProtocolVersion::RESP2, config).await.map_err(|w| self.at(&w))?;
-        let live = Live { connection, closed, refusal: ArcSwapOption::empty() };
-        match timeout(limit, check::whole(&mut live.connection.clone())).await {
-            Ok(Ok(refusal)) => live.refusal.store(refusal.map(|why| Arc::new(self.at(&why)))),
-            Ok(Err(why)) => return Err(self.at(&why)),
-            Err(_) => return Err(self.at("no answer in time")),
-        }
+        let opened = open(target, &server, Peer::Redis, ProtocolVersion::RESP2, config).await;
+        let (connection, closed) = opened.map_err(|why| at(&server, &why))?;
+        let (refusal, offsets, offset_ms) = Default::default();
+        let context = self.context.clone();
+        let live = Live { context, server, connection, closed, refusal, offsets, offset_ms };
+        self.prove(&live).await.map_err(|end| match end {
+            End::Lost(why) | End::Astray(why) => at(&live.server, &why),
+        })?;
         Ok(Arc::new(live))
     }
 
-    /// Publishes a connection and stays until it is lost.
-    async fn watch(&self, live: Arc<Live>) {
-        let mut offsets = Offsets::default();
+    /// Reads the clock and checks everything, before anybody uses the connection.
+    async fn prove(&self, live: &Live) -> Result<(), End> {
         for _ in 0..SAMPLES_AT_START {
-            if let Err(why) = self.beat(&live, &mut offsets).await {
-                return self.note(Some(self.at(&why)));
+            self.beat(live).await.map_err(End::Lost)?;
+        }
+        self.check(live, self.context.target.connect_timeout).await
+    }
+
+    /// Checks everything and remembers what it comes to.
+    async fn check(&self, live: &Live, limit: Duration) -> Result<(), End> {
+        let probe = self.probe.load_full();
+        let expected = match &self.seat {
+            Seat::Fixed(_) => Expected::Any,
+            Seat::Named(_) => Expected::Master,
+            Seat::Master(_) => Expected::ClusterMaster(probe.as_ref().map(|tag| tag.as_str())),
+        };
+        let mut connection = live.connection.clone();
+        let found = match timeout(limit, check::whole(&mut connection, expected)).await {
+            Ok(found) => found.map_err(End::Lost)?,
+            Err(_) => return Err(End::Lost("no answer in time".into())),
+        };
+        match found {
+            Found::Astray(why) => Err(End::Astray(why)),
+            Found::Usable { refusal, mut advice } => {
+                advice.extend(check::clock(live.offset_ms.load(Ordering::Relaxed)));
+                self.tell_advice(&live.server, advice);
+                live.refusal.store(refusal.map(|why| Arc::new(at(&live.server, &why))));
+                Ok(())
             }
         }
+    }
+
+    /// Publishes a connection and stays until it is lost.
+    async fn watch(&self, live: &Arc<Live>) -> End {
         self.live.store(Some(live.clone()));
         self.note(live.refusal.load().as_ref().map(|why| why.to_string()));
-        self.connected.notify_one();
+        self.context.connected.notify_one();
+        let mut moved = std::pin::pin!(self.moved(Some(&live.server)));
+        let limit = self.context.target.connect_timeout.max(HEARTBEAT_TIMEOUT);
         let mut beats = 0u64;
-        let why = loop {
-            tokio::select! {
-                () = live.closed.cancelled() => break "the connection was lost".to_owned(),
-                () = tokio::time::sleep(HEARTBEAT) => {}
-            }
-            if let Err(why) = self.beat(&live, &mut offsets).await {
-                break why;
+        loop {
+            let is_asked = tokio::select! {
+                () = live.closed.cancelled() => {
+                    return End::Lost("the connection was lost".into());
+                }
+                () = &mut moved => {
+                    return End::Astray("the Sentinels name another master".into());
+                }
+                () = self.recheck.notified() => true,
+                () = tokio::time::sleep(HEARTBEAT) => false,
+            };
+            if let Err(why) = self.beat(live).await {
+                return End::Lost(why);
             }
             beats += 1;
-            if beats.is_multiple_of(BEATS_PER_CHECK) {
-                let limit = self.target.connect_timeout.max(HEARTBEAT_TIMEOUT);
-                match timeout(limit, check::whole(&mut live.connection.clone())).await {
-                    Ok(Ok(refusal)) => {
-                        let refusal = refusal.map(|why| self.at(&why));
-                        self.note(refusal.clone());
-                        live.refusal.store(refusal.map(Arc::new));
-                    }
-                    Ok(Err(why)) => break why,
-                    Err(_) => break "no answer in time".to_owned(),
+            if is_asked || beats.is_multiple_of(BEATS_PER_CHECK) {
+                let was_replica = live.is_replica();
+                if let Err(end) = self.check(live, limit).await {
+                    return end;
+                }
+                self.note(live.refusal.load().as_ref().map(|why| why.to_string()));
+                // Its name may lead to the master by now: looked at when it became one, and now and then.
+                if live.is_replica() && is_asked != was_replica {
+                    return End::Astray(check::REPLICA.into());
                 }
             }
+        }
+    }
+
+    /// Resolves when the Sentinels name another master than `known`; never without Sentinels.
+    async fn moved(&self, known: Option<&Server>) {
+        match (&self.seat, known) {
+            (Seat::Named(sentinels), Some(Server::Tcp(known))) => {
+                sentinels.moved_from(known).await;
+            }
+            _ => std::future::pending().await,
+        }
+    }
+
+    /// Leaves a connection. One that is lost ends, and those who wait for an answer on it will not know
+    /// what was done. A server that is no master any more still answers them, and is let.
+    fn leave(&self, live: &Live, end: End) {
+        self.live.store(None);
+        self.context.astray.notify_one();
+        let why = match end {
+            End::Lost(why) => {
+                live.closed.cancel();
+                why
+            }
+            End::Astray(why) => why,
         };
-        self.note(Some(self.at(&why)));
-        live.closed.cancel();
+        self.note(Some(at(&live.server, &why)));
     }
 
     /// One look at the server's clock: proves that it answers.
-    async fn beat(&self, live: &Live, offsets: &mut Offsets) -> Result<(), String> {
+    async fn beat(&self, live: &Live) -> Result<(), String> {
         let mut connection = live.connection.clone();
-        let (sent, now) = (Instant::now(), self.clock.now());
+        let (sent, now) = (Instant::now(), self.context.clock.now());
         let time = redis::cmd("TIME");
         let answer = timeout(HEARTBEAT_TIMEOUT, connection.send_packed_command(&time)).await;
         let round_trip = sent.elapsed();
         let value = match answer {
             Err(_) => return Err("no answer to the heartbeat".into()),
             Ok(Err(error)) => return Err(error.to_string()),
-            Ok(Ok(Value::ServerError(error))) => return Err(error.to_string()),
+            Ok(Ok(Value::ServerError(error))) => return Err(Fault::of_server(&error).text()),
             Ok(Ok(value)) => value,
         };
         let Ok((secs, micros)) = redis::from_redis_value::<(u64, u64)>(value) else {
             return Err("TIME has an odd answer".into());
         };
         let server_ms = secs.saturating_mul(1000).saturating_add(micros / 1000);
-        let (offset_ms, err_ms) = offsets.add(now, round_trip, server_ms);
-        self.clock.set_ledger_offset(offset_ms, err_ms);
+        let mut offsets = live.offsets.lock().unwrap_or_else(PoisonError::into_inner);
+        let reading = offsets.add(now, round_trip, server_ms);
+        live.offset_ms.store(reading.0, Ordering::Relaxed);
+        self.context.set_clock(&live.server, Some(reading));
         Ok(())
     }
 
@@ -191,8 +324,9 @@ impl Link {
         match self.live.load_full() {
             Some(live) if !live.closed.is_cancelled() => Ok(live),
             _ => {
-                self.sink.inc(Counter::StoreErrors);
-                let why = self.trouble().unwrap_or_else(|| self.at("the connection was lost"));
+                self.context.sink.inc(Counter::StoreErrors);
+                let why =
+                    self.trouble().unwrap_or_else(|| "the connection to Redis was lost".into());
                 Err(Fault::NotSent(why))
             }
         }
@@ -215,11 +349,44 @@ impl Link {
         }
     }
 
+    fn good(&self, value: Value) -> Result<Value, Fault> {
+        match value {
+            Value::ServerError(error) => Err(self.count(Fault::of_server(&error))),
+            value => Ok(value),
+        }
+    }
+
     fn count(&self, fault: Fault) -> Fault {
-        if !fault.is_no_script() {
-            self.sink.inc(Counter::StoreErrors);
+        if fault.is_of_role() {
+            self.recheck.notify_one();
+        }
+        if !fault.is_no_script() && fault.again().is_none() {
+            self.context.sink.inc(Counter::StoreErrors);
         }
         fault
+    }
+
+    fn tell_connected(&self, live: &Live, last: Option<&Server>) {
+        if self.is_used.swap(true, Ordering::Relaxed) {
+            self.context.sink.inc(Counter::StoreReconnects);
+        }
+        match last {
+            Some(last) if *last != live.server => {
+                self.context.sink.inc(Counter::StoreRoleChanges);
+                tracing::warn!(server = %live.server, was = %last, "connected to another master of Redis");
+            }
+            // A replica is looked at again and again: said once, as trouble.
+            _ if live.refusal.load().is_some() => {}
+            _ => tracing::info!(server = %live.server, "connected to Redis"),
+        }
+    }
+
+    fn tell_advice(&self, server: &Server, advice: Vec<String>) {
+        let mut said = self.advice.lock().unwrap_or_else(PoisonError::into_inner);
+        for new in advice.iter().filter(|new| !said.contains(new)) {
+            tracing::warn!(%server, "Redis is used, but: {new}");
+        }
+        *said = advice;
     }
 
     fn note(&self, trouble: Option<String>) {
@@ -230,18 +397,24 @@ impl Link {
             }
             *held = trouble;
         }
-        self.tried.cancel();
-    }
-
-    fn at(&self, why: &str) -> String {
-        format!("Redis at {}: {why}", self.target)
+        drop(held);
+        self.is_tried.store(true, Ordering::Release);
+        self.ready.notify_waiters();
+        self.context.tried.cancel();
     }
 }
 
-/// Whoever gives a connection up ends it, even one that hangs.
+impl Live {
+    fn is_replica(&self) -> bool {
+        self.refusal.load().as_ref().is_some_and(|why| why.ends_with(check::REPLICA))
+    }
+}
+
+/// Whoever gives a connection up ends it, even one that hangs, and its clock counts no more.
 impl Drop for Live {
     fn drop(&mut self) {
         self.closed.cancel();
+        self.context.set_clock(&self.server, None);
     }
 }
 
@@ -251,54 +424,8 @@ impl std::fmt::Debug for Live {
     }
 }
 
-/// Connects and logs in within the target's time. The token is cancelled when the connection ends,
-/// and ends it when cancelled: a server that hangs does not keep it.
-pub(super) async fn open(
-    target: &Target,
-    protocol: ProtocolVersion,
-    config: AsyncConnectionConfig,
-) -> Result<(MultiplexedConnection, CancellationToken), String> {
-    let connecting = async {
-        let login = target.login(protocol)?;
-        match &target.address {
-            Address::Tcp(host, port) => {
-                let stream = TcpStream::connect((host.as_str(), *port)).await;
-                let stream = stream.map_err(|e| format!("cannot connect: {e}"))?;
-                // Batches are small and latency is all: never wait for more bytes.
-                stream.set_nodelay(true).map_err(|e| format!("TCP_NODELAY: {e}"))?;
-                drive(login, stream, config).await
-            }
-            Address::Unix(path) => {
-                let stream = UnixStream::connect(path).await;
-                let stream = stream.map_err(|e| format!("cannot connect: {e}"))?;
-                drive(login, stream, config).await
-            }
-        }
-    };
-    match timeout(target.connect_timeout, connecting).await {
-        Ok(result) => result,
-        Err(_) => Err("cannot connect: no answer in time".into()),
-    }
-}
-
-async fn drive<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
-    login: redis::RedisConnectionInfo,
-    stream: S,
-    config: AsyncConnectionConfig,
-) -> Result<(MultiplexedConnection, CancellationToken), String> {
-    let (connection, driver) = MultiplexedConnection::new_with_config(&login, stream, config)
-        .await
-        .map_err(|e| fault::connecting(&e))?;
-    let closed = CancellationToken::new();
-    let token = closed.clone();
-    tokio::spawn(async move {
-        tokio::select! {
-            () = driver => {}
-            () = token.cancelled() => {}
-        }
-        token.cancel();
-    });
-    Ok((connection, closed))
+fn at(server: &Server, why: &str) -> String {
+    format!("Redis at {server}: {why}")
 }
 
 /// Commands that wait to be written. Beyond it callers wait, each until its own deadline.

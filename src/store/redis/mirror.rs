@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::Value;
+use redis::{Cmd, Value};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -18,6 +18,7 @@ use super::fault::Fault;
 use super::keys::{self, Part, Word};
 use super::scripts::{self, Family};
 use super::shop::{Judged, Position, Wish};
+use super::slot::Slot;
 use super::{CHUNK, READ_TIMEOUT, Redis};
 use crate::clock::Clock;
 use crate::ident::SaleId;
@@ -28,9 +29,9 @@ use crate::store::StoreError;
 /// Runs for as long as it is polled.
 pub(super) async fn run(redis: Arc<Redis>, book: Arc<SaleBook>, clock: Clock) {
     let (words, heard) = mpsc::channel(WORDS_MAX);
-    let target = redis.target.clone();
+    let routes = redis.routes.clone();
     let mirror = Mirror { redis, book, clock, known: BTreeSet::new(), judged: BTreeMap::new() };
-    tokio::join!(bus::listen(&target, &words), mirror.run(heard));
+    tokio::join!(bus::listen(&routes, &words), mirror.run(heard));
 }
 
 /// What one node knows of the sales in Redis.
@@ -51,7 +52,7 @@ impl Mirror {
             let mut sales = BTreeSet::new();
             let is_whole = tokio::select! {
                 () = tokio::time::sleep_until(next) => true,
-                () = self.redis.link.connected() => true,
+                () = self.redis.routes.connected() => true,
                 one = heard.recv() => !self.is_narrow(one, &mut sales),
             };
             // Whatever else was said meanwhile is answered by the same read.
@@ -86,7 +87,14 @@ impl Mirror {
 
     /// One whole pass.
     async fn pass(&mut self) -> Result<(), StoreError> {
-        let sales = self.redis.members(Instant::now() + READ_TIMEOUT).await?;
+        let sales = match self.redis.members(Instant::now() + READ_TIMEOUT).await {
+            Ok(sales) => sales,
+            Err(error) => {
+                // The list may be with a master that is away, and the sales with others.
+                let known: Vec<SaleId> = self.known.iter().cloned().collect();
+                return self.look(&known).await.and(Err(error));
+            }
+        };
         let is_complete = self.look(&sales).await?;
         let mut now: BTreeSet<SaleId> = sales.into_iter().collect();
         let gone: Vec<SaleId> = self.known.difference(&now).cloned().collect();
@@ -133,34 +141,33 @@ impl Mirror {
         let mut is_complete = true;
         for chunk in sales.chunks(CHUNK) {
             let heard = self.clock.mono();
-            let mut all = redis::pipe();
+            let mut all = Vec::new();
             for sale in chunk {
-                all.add_command(scripts::by_hash(Family::Read, sale, &[]));
-                let want = keys::of(sale, Part::Want);
-                all.cmd("GETRANGE").arg(want).arg(0).arg(super::shop::WANT_BYTES_MAX);
-                let have = keys::of(sale, Part::Have);
-                all.cmd("HMGET").arg(have).arg(super::shop::HAVE_FIELDS);
-                let inbox = keys::of(sale, Part::In);
-                all.cmd("XREVRANGE").arg(inbox).arg("+").arg("-").arg("COUNT").arg(1);
+                all.extend(looks(sale).map(|look| (Slot::of_sale(sale), look)));
             }
             let end = Instant::now() + READ_TIMEOUT;
-            let values = self.redis.link.send_all(&all, end).await.map_err(StoreError::from)?;
-            let mut values = values.into_iter();
+            let mut answers = self.redis.routes.send_each(all, end).await.into_iter();
             for sale in chunk {
-                let four = [(); 4].map(|()| values.next().unwrap_or_default());
+                let four = [(); 4].map(|()| answers.next().unwrap_or(Err(Fault::Maybe)));
                 is_complete &= self.take(sale, four, heard).await?;
             }
         }
         Ok(is_complete)
     }
 
-    /// Takes what was read of one sale. `Err`: Redis is not there.
+    /// Takes what was read of one sale; whether it could be read. `Err`: Redis is not there.
     async fn take(
         &mut self,
         sale: &SaleId,
-        [read, want, have, last]: [Value; 4],
+        [read, want, have, last]: [Result<Value, Fault>; 4],
         heard: crate::clock::MonoMs,
     ) -> Result<bool, StoreError> {
+        if let Err(fault) = &read
+            && fault.is_unheard()
+        {
+            tracing::debug!(%sale, ?fault, "the sale could not be read");
+            return Ok(false);
+        }
         let answer = match self.answer(sale, read).await {
             Ok(answer) => answer,
             Err(StoreError::Refused(why)) => {
@@ -178,7 +185,10 @@ impl Mirror {
             Said::Word(cursor) => cursor.parse().unwrap_or_default(),
             Said::Words(_) => Position::default(),
         };
-        let wish = Wish { want: good(want), have: good(have), last: good(last), cursor };
+        if answer.state.is_some() {
+            self.redis.note_cursor(sale, cursor);
+        }
+        let wish = Wish { want, have, last, cursor };
         match self.serve(sale, answer, wish).await {
             Ok(()) => self.redis.note_broken(sale, None),
             Err(StoreError::Refused(why)) => self.redis.note_broken(sale, Some(why)),
@@ -187,9 +197,13 @@ impl Mirror {
         Ok(true)
     }
 
-    async fn answer(&self, sale: &SaleId, read: Value) -> Result<Answer, StoreError> {
+    async fn answer(
+        &self,
+        sale: &SaleId,
+        read: Result<Value, Fault>,
+    ) -> Result<Answer, StoreError> {
         let end = Instant::now() + READ_TIMEOUT;
-        match good(read) {
+        match read {
             Ok(value) => Ok(decode::answer(sale, value)?),
             Err(fault) if fault.is_no_script() => {
                 self.redis.told(sale, Family::Read, &[], end).await
@@ -199,12 +213,15 @@ impl Mirror {
     }
 }
 
-/// A value, or the error that stands in its place.
-fn good(value: Value) -> Result<Value, Fault> {
-    match value {
-        Value::ServerError(error) => Err(Fault::of_server(&error)),
-        value => Ok(value),
-    }
+/// What is read of a sale: its ledger, the shop's declaration, what became of it, the last command.
+fn looks(sale: &SaleId) -> [Cmd; 4] {
+    let key = |part| keys::of(sale, part);
+    let (mut want, mut have) = (redis::cmd("GETRANGE"), redis::cmd("HMGET"));
+    want.arg(key(Part::Want)).arg(0).arg(super::shop::WANT_BYTES_MAX);
+    have.arg(key(Part::Have)).arg(super::shop::HAVE_FIELDS);
+    let mut last = redis::cmd("XREVRANGE");
+    last.arg(key(Part::In)).arg("+").arg("-").arg("COUNT").arg(1);
+    [scripts::by_hash(Family::Read, sale, &[]), want, have, last]
 }
 
 /// 80 % to 120 %, so that a fleet does not read in step.
@@ -212,9 +229,8 @@ fn jittered(poll: Duration) -> Duration {
     poll.mul_f64(rand::random_range(0.8..=1.2))
 }
 
-const LOST: &str = "its ledger is gone from Redis: nobody is admitted. Restore the data of Redis; if it \
-                    is lost, declare the units that are left with `penstock sale put` and start every \
-                    node again";
+const LOST: &str = "its ledger is gone from Redis: nobody is admitted until the nodes have made it again \
+                    from what they know";
 
 /// Messages of the bus that wait.
 const WORDS_MAX: usize = 1_024;

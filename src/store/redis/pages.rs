@@ -13,7 +13,8 @@ use super::READ_TIMEOUT;
 use super::decode;
 use super::fault::{Fault, odd};
 use super::keys::{self, Part};
-use super::link::Link;
+use super::routes::Routes;
+use super::slot::Slot;
 use crate::ident::{SaleId, UserKey};
 use crate::ledger::Record;
 
@@ -34,12 +35,12 @@ impl Pages {
     /// Whole users behind `after`, until `max` records; at least one user, if there is one.
     pub(super) async fn page(
         &self,
-        link: &Link,
+        routes: &Routes,
         sale: &SaleId,
         after: Option<UserKey>,
         max: usize,
     ) -> Result<Vec<Record>, Fault> {
-        let users = self.users(link, sale, after.is_none()).await?;
+        let users = self.users(routes, sale, after.is_none()).await?;
         let from = after.map_or(0, |after| users.partition_point(|user| *user <= after));
         let mut page: Vec<Record> = Vec::new();
         for chunk in users[from..].chunks(CHUNK.min(max.max(1))) {
@@ -48,7 +49,7 @@ impl Pages {
             chunk.iter().for_each(|user| {
                 get.arg(user.to_string());
             });
-            let Value::Array(texts) = link.send(&get, soon()).await? else {
+            let Value::Array(texts) = routes.send(Slot::of_sale(sale), &get, soon()).await? else {
                 return Err(odd("records"));
             };
             for (user, text) in chunk.iter().zip(texts) {
@@ -64,14 +65,14 @@ impl Pages {
 
     async fn users(
         &self,
-        link: &Link,
+        routes: &Routes,
         sale: &SaleId,
         is_first: bool,
     ) -> Result<Arc<[UserKey]>, Fault> {
         if !is_first && let Some(listing) = self.known(sale) {
             return Ok(listing.users);
         }
-        let users = scan(link, sale).await?;
+        let users = scan(routes, sale).await?;
         let listing = Listing { sale: sale.clone(), users: users.clone(), made: Instant::now() };
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(listing);
         Ok(users)
@@ -85,23 +86,25 @@ impl Pages {
 
 /// The records of one user.
 pub(super) async fn of_user(
-    link: &Link,
+    routes: &Routes,
     sale: &SaleId,
     user: UserKey,
 ) -> Result<Vec<Record>, Fault> {
     let mut get = redis::cmd("HGET");
     get.arg(keys::of(sale, Part::Users)).arg(user.to_string());
-    read(user, link.send(&get, soon()).await?)
+    read(user, routes.send(Slot::of_sale(sale), &get, soon()).await?)
 }
 
 /// Every user's key, sorted.
-async fn scan(link: &Link, sale: &SaleId) -> Result<Arc<[UserKey]>, Fault> {
+async fn scan(routes: &Routes, sale: &SaleId) -> Result<Arc<[UserKey]>, Fault> {
     let mut users = Vec::new();
     let mut cursor = "0".to_owned();
     loop {
         let mut scan = redis::cmd("HSCAN");
         scan.arg(keys::of(sale, Part::Users)).arg(&cursor).arg("COUNT").arg(CHUNK);
-        let Value::Array(parts) = link.send(&scan, soon()).await? else { return Err(odd("HSCAN")) };
+        let Value::Array(parts) = routes.send(Slot::of_sale(sale), &scan, soon()).await? else {
+            return Err(odd("HSCAN"));
+        };
         let [next, Value::Array(flat)] = <[Value; 2]>::try_from(parts).map_err(|_| odd("HSCAN"))?
         else {
             return Err(odd("HSCAN"));

@@ -8,6 +8,7 @@
 
 local function probe()
   redis.call('TIME')
+  redis.call('INFO', 'server')
   redis.call('HGETALL', KEYS[1])
   redis.call('HEXISTS', KEYS[2], 'a')
   redis.call('HGET', KEYS[2], 'a')

@@ -1,9 +1,27 @@
--- Records A and P past their deadline go to limbo and stay there until they are reconciled.
+-- Records A and P past their deadline go to limbo and stay there until they are reconciled. With the
+-- restock policy `auto`, pools whose units have been back long enough open again.
 --
 -- KEYS    as in common.lua
 -- ARGV    1 most records
 -- Returns for each record: user, then its text as it is now
 -- Cost    O(pools + records · log(open records))
+
+-- Opens the pools whose batch has waited long enough: together, in one new epoch.
+local function restock_due(now)
+  if sale.restock ~= 'auto' or is_over(now) or now < sale.learn_until then return end
+  local is_any = false
+  for _, pool in ipairs(all_pools()) do
+    local is_due = pool.back_since ~= 0 and pool.back_since + sale.restock_debounce_ms <= now
+    if is_due and is_back(pool) then
+      pool.sold_out, is_any = false, true
+      announce('restock', pool.name, 'auto')
+    end
+  end
+  if is_any then
+    sale.sold_out = false
+    sale.epoch = sale.epoch + 1
+  end
+end
 
 local function reap()
   local now = begin()
@@ -26,5 +44,6 @@ local function reap()
       reaped[#reaped + 1] = format({ open })
     end
   end
+  restock_due(now)
   return finish(now, reaped)
 end

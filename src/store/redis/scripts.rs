@@ -23,6 +23,7 @@ pub(super) enum Family {
     Inbox,
     Have,
     Probe,
+    Reassert,
 }
 
 /// A script's text and hash.
@@ -39,7 +40,7 @@ macro_rules! text {
 }
 
 /// In the order of [`Family`].
-const TEXTS: [&str; 9] = [
+const TEXTS: [&str; 10] = [
     text!("claim", "claim.lua"),
     text!("resolve", "resolve.lua"),
     text!("reap", "reap.lua"),
@@ -49,6 +50,7 @@ const TEXTS: [&str; 9] = [
     text!("inbox", "resolve.lua", "control.lua", "inbox.lua"),
     text!("have", "have.lua"),
     concat!(include_str!("probe.lua"), "return probe()\n"),
+    text!("reassert", "resolve.lua", "reassert.lua"),
 ];
 
 static SCRIPTS: LazyLock<Vec<Script>> = LazyLock::new(|| {
@@ -69,8 +71,8 @@ pub(super) fn by_text(family: Family, sale: &SaleId, args: &[String]) -> Cmd {
 }
 
 /// The call that tries every command on keys that no sale has.
-pub(super) fn probe() -> Cmd {
-    let keys = Part::ALL.map(keys::of_probe);
+pub(super) fn probe(tag: &str) -> Cmd {
+    let keys = Part::ALL.map(|part| keys::of_probe(tag, part));
     command("EVAL", SCRIPTS[Family::Probe as usize].text, &keys, &[])
 }
 
@@ -100,10 +102,12 @@ mod tests {
                         panic!("only redis.call with a literal command: {line:?}")
                     });
                     let (command, rest) = rest.split_once('\'').expect("a literal command");
-                    let is_literal = rest.starts_with(", KEYS[")
-                        && rest.as_bytes().get(7).is_some_and(u8::is_ascii_digit)
-                        && rest[8..].starts_with(']');
-                    assert!(command == "TIME" || is_literal, "no literal key in {line:?}");
+                    let key = rest.strip_prefix(", KEYS[").and_then(|key| key.split_once(']'));
+                    let is_literal = key.is_some_and(|(n, _)| n.parse::<usize>().is_ok());
+                    assert!(
+                        ["TIME", "INFO"].contains(&command) || is_literal,
+                        "no literal key in {line:?}"
+                    );
                 }
             }
         }
@@ -133,6 +137,7 @@ mod tests {
             include_str!("inbox.lua"),
             include_str!("have.lua"),
             include_str!("probe.lua"),
+            include_str!("reassert.lua"),
         ] {
             for word in ["-- KEYS ", "-- ARGV ", "-- Returns ", "-- Cost "] {
                 assert!(text.contains(word), "{word} is missing in {:?}", text.lines().next());

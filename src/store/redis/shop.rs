@@ -11,6 +11,7 @@ use super::fault::{Fault, odd};
 use super::keys::{self, Part};
 use super::mirror::Mirror;
 use super::scripts::Family;
+use super::slot::Slot;
 use super::{READ_TIMEOUT, word_of};
 use crate::clock::UnixMs;
 use crate::ident::{SaleId, Salt};
@@ -175,7 +176,7 @@ impl Mirror {
             let mut range = redis::cmd("XRANGE");
             range.arg(keys::of(sale, Part::In)).arg(format!("({cursor}")).arg("+");
             range.arg("COUNT").arg(COMMANDS_MAX);
-            let value = self.redis.link.send(&range, soon()).await.map_err(StoreError::from)?;
+            let value = self.redis.routes.send(Slot::of_sale(sale), &range, soon()).await?;
             let entries = entries(value)?;
             let Some((last, _)) = entries.last() else { break };
             let last = *last;

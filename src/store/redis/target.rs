@@ -3,26 +3,49 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use redis::{ConnectionAddr, IntoConnectionInfo, ProtocolVersion, RedisConnectionInfo};
+use redis::{ProtocolVersion, RedisConnectionInfo};
 
+use super::tls::Tls;
+use crate::config::redis_url::{Host, Place, RedisUrl};
 use crate::config::schema::Store;
 
-/// The address and the login. The password never shows in debug output.
+/// The place and the logins. No password shows in debug output.
 #[derive(Clone)]
 pub struct Target {
-    pub(super) address: Address,
+    pub(super) place: Place,
     pub(super) connect_timeout: Duration,
+    pub(super) tls: Option<Tls>,
+    database: u16,
+    /// To Redis.
+    login: Login,
+    /// To its Sentinels, which have users of their own.
+    sentinel_login: Login,
+    /// What the settings say, without the password.
+    shown: String,
+}
+
+/// One server's address.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) enum Server {
+    Tcp(Host),
+    Unix(PathBuf),
+}
+
+/// Whom a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Peer {
+    Redis,
+    Sentinel,
+}
+
+/// A user and a password.
+#[derive(Clone, Default)]
+struct Login {
     username: Option<String>,
     password: Option<String>,
     password_file: Option<PathBuf>,
-    db: i64,
-}
-
-/// Where to connect.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Address {
-    Tcp(String, u16),
-    Unix(PathBuf),
+    /// What the file's setting is called.
+    setting: &'static str,
 }
 
 /// Why `[store]` cannot be used.
@@ -31,13 +54,8 @@ pub enum BadStore {
     /// No `url`.
     #[error("store.url is missing: write url = \"redis://host:6379\"")]
     NoUrl,
-    /// TLS is not built in.
-    #[error(
-        "store.url: TLS to Redis is not supported by this version: use redis:// on a private network"
-    )]
-    Tls,
     /// Not a URL of Redis.
-    #[error("store.url: {0}; write redis://host:6379/0 or redis+unix:///path/to/redis.sock")]
+    #[error("store.url: {0}")]
     Url(String),
     /// The same thing twice.
     #[error("store.{0} and a {1} in store.url: write it once")]
@@ -45,74 +63,87 @@ pub enum BadStore {
 }
 
 impl Target {
-    /// Reads the settings; touches neither the network nor the password file.
+    /// Reads the settings; touches neither the network nor a file.
     pub fn of(settings: &Store) -> Result<Target, BadStore> {
         let url = settings.url.as_deref().ok_or(BadStore::NoUrl)?;
-        if url.starts_with("rediss:") || url.starts_with("valkeys:") {
-            return Err(BadStore::Tls);
-        }
-        let info = url.into_connection_info().map_err(|e| BadStore::Url(e.to_string()))?;
-        let address = match info.addr() {
-            ConnectionAddr::Tcp(host, port) => Address::Tcp(host.clone(), *port),
-            ConnectionAddr::Unix(path) => Address::Unix(path.clone()),
-            _ => return Err(BadStore::Tls),
-        };
-        let login = info.redis_settings();
-        if login.username().is_some() && settings.username.is_some() {
+        let url: RedisUrl = url.parse().map_err(BadStore::Url)?;
+        if url.username.is_some() && settings.username.is_some() {
             return Err(BadStore::Twice("username", "user"));
         }
-        if login.password().is_some() && settings.password_file.is_some() {
+        if url.password.is_some() && settings.password_file.is_some() {
             return Err(BadStore::Twice("password_file", "password"));
         }
-        if login.db() < 0 {
-            return Err(BadStore::Url("the database number is negative".into()));
-        }
+        let shown = url.to_string();
         Ok(Target {
-            address,
+            place: url.place,
             connect_timeout: settings.connect_timeout.duration(),
-            username: settings.username.clone().or(login.username().map(Into::into)),
-            password: login.password().map(Into::into),
-            password_file: settings.password_file.as_ref().map(PathBuf::from),
-            db: login.db(),
+            tls: url.is_tls.then(|| Tls::of(&settings.tls)),
+            database: url.database,
+            login: Login {
+                username: settings.username.clone().or(url.username),
+                password: url.password,
+                password_file: settings.password_file.as_ref().map(PathBuf::from),
+                setting: "store.password_file",
+            },
+            sentinel_login: Login {
+                username: settings.sentinel_username.clone(),
+                password: None,
+                password_file: settings.sentinel_password_file.as_ref().map(PathBuf::from),
+                setting: "store.sentinel_password_file",
+            },
+            shown,
         })
     }
 
-    /// The login. The password's file is read for every connection, so that a password may change
+    /// The login. A password's file is read for every connection, so that a password may change
     /// while we run. A blocking read: the file is small and local, and connecting is rare.
-    pub(super) fn login(&self, protocol: ProtocolVersion) -> Result<RedisConnectionInfo, String> {
+    pub(super) fn login(
+        &self,
+        peer: Peer,
+        protocol: ProtocolVersion,
+    ) -> Result<RedisConnectionInfo, String> {
+        let (login, database) = match peer {
+            Peer::Redis => (&self.login, self.database),
+            Peer::Sentinel => (&self.sentinel_login, 0),
+        };
         // No CLIENT SETINFO: some managed servers refuse it, and it tells nobody anything.
-        let mut login = RedisConnectionInfo::default()
-            .set_db(self.db)
+        let mut info = RedisConnectionInfo::default()
+            .set_db(i64::from(database))
             .set_protocol(protocol)
             .set_skip_set_lib_name();
-        if let Some(username) = &self.username {
-            login = login.set_username(username);
+        if let Some(username) = &login.username {
+            info = info.set_username(username);
         }
-        if let Some(password) = &self.password {
-            login = login.set_password(password);
+        if let Some(password) = &login.password {
+            info = info.set_password(password);
         }
-        if let Some(path) = &self.password_file {
-            let text = std::fs::read_to_string(path).map_err(|e| {
-                format!("store.password_file {} cannot be read: {e}", path.display())
-            })?;
-            login = login.set_password(text.trim_end_matches(['\r', '\n']));
+        if let Some(path) = &login.password_file {
+            let text = std::fs::read_to_string(path)
+                .map_err(|e| format!("{} {} cannot be read: {e}", login.setting, path.display()))?;
+            info = info.set_password(text.trim_end_matches(['\r', '\n']));
         }
-        Ok(login)
+        Ok(info)
     }
 }
 
 impl std::fmt::Display for Target {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match &self.address {
-            Address::Tcp(host, port) => write!(f, "{host}:{port}"),
-            Address::Unix(path) => write!(f, "{}", path.display()),
-        }
+        f.write_str(&self.shown)
     }
 }
 
 impl std::fmt::Debug for Target {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Target").field("address", &self.address).field("db", &self.db).finish()
+        write!(f, "Target({})", self.shown)
+    }
+}
+
+impl std::fmt::Display for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Server::Tcp(host) => host.fmt(f),
+            Server::Unix(path) => path.display().fmt(f),
+        }
     }
 }
 
@@ -125,23 +156,20 @@ mod tests {
     }
 
     #[test]
-    fn a_url_is_read() {
+    fn the_login_is_read() {
         let target = Target::of(&settings("redis://bob:pw@db.example:7000/3")).expect("a target");
-        assert_eq!(target.address, Address::Tcp("db.example".into(), 7000));
-        let login = target.login(ProtocolVersion::RESP2).expect("a login");
+        let login = target.login(Peer::Redis, ProtocolVersion::RESP2).expect("a login");
         assert_eq!((login.db(), login.username(), login.password()), (3, Some("bob"), Some("pw")));
-        assert!(!format!("{target:?}").contains("pw"));
-        let target = Target::of(&settings("redis+unix:///run/redis.sock")).expect("a target");
-        assert_eq!(target.address, Address::Unix("/run/redis.sock".into()));
+        assert!(!format!("{target:?} {target}").contains("pw"));
+        let login = target.login(Peer::Sentinel, ProtocolVersion::RESP2).expect("a login");
+        assert_eq!((login.db(), login.username(), login.password()), (0, None, None));
     }
 
     #[test]
     fn bad_settings_say_what_to_do() {
         let bad = |settings: &Store| Target::of(settings).expect_err("refused").to_string();
         assert!(bad(&Store::default()).contains("store.url is missing"));
-        assert!(bad(&settings("rediss://db.example")).contains("TLS"));
         assert!(bad(&settings("http://db.example")).contains("redis://"));
-        assert!(bad(&settings("redis://db.example/minus")).contains("database number"));
         let mut twice = settings("redis://:pw@db.example");
         twice.password_file = Some("/etc/pw".into());
         assert!(bad(&twice).contains("write it once"));
@@ -155,11 +183,11 @@ mod tests {
         let target = Target::of(&settings).expect("a target");
         for password in ["first", "second"] {
             std::fs::write(file.path(), format!("{password}\n")).expect("written");
-            let login = target.login(ProtocolVersion::RESP2).expect("a login");
+            let login = target.login(Peer::Redis, ProtocolVersion::RESP2).expect("a login");
             assert_eq!(login.password(), Some(password));
         }
         drop(file);
-        let error = target.login(ProtocolVersion::RESP2).expect_err("no file");
+        let error = target.login(Peer::Redis, ProtocolVersion::RESP2).expect_err("no file");
         assert!(error.contains("store.password_file"), "{error}");
     }
 }

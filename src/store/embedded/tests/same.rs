@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use redb::{Database, ReadableDatabase};
 
 use super::*;
-use crate::ledger::tests::generate::steps;
+use crate::ledger::tests::generate::{aimed, steps};
 use crate::ledger::{Memory, Record, RecordKind, apply};
 use crate::store::embedded::form;
 use crate::store::embedded::tables::{FileShard, RECORDS, Tables};
@@ -17,6 +17,7 @@ proptest! {
         let place = Place::new();
         let mut file = File::open(&place.path()).expect("a file");
         let mut memory = Memory::new(sale_id());
+        let mut states = Vec::new();
         for (batch, chunk) in steps.chunks(4).enumerate() {
             if batch > 0 && batch % reopen == 0 {
                 drop(file);
@@ -30,8 +31,10 @@ proptest! {
                 for (now, op) in chunk {
                     let id = sale_id();
                     let mut shard = FileShard::new(&mut tables, &id);
+                    let op = &aimed(op, &states);
                     let reply = apply(&mut shard, op, *now).expect("a reply");
                     let expected = memory.apply(op, *now);
+                    states.extend(expected.state.clone());
                     prop_assert_eq!(reply.result, expected.result);
                     prop_assert_eq!(reply.state, expected.state);
                 }
