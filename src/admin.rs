@@ -21,6 +21,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::claims::Claims;
 use crate::clock::Clock;
@@ -58,6 +59,8 @@ pub struct Context {
     pub draining: AtomicBool,
     /// Cancelled when another process has the sockets: nobody new is taken, answers under way end.
     pub closing: CancellationToken,
+    /// Counts connections of operators.
+    pub operators: TaskTracker,
 }
 
 /// What the operator sees of the config that runs.

@@ -29,6 +29,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use self::drain::Leaves;
 use self::handover::{Heritage, Successor};
@@ -169,16 +170,10 @@ impl App {
             connections: Box::new(move || open.open()),
             draining: false.into(),
             closing: CancellationToken::new(),
+            operators: TaskTracker::new(),
         });
         let mut tasks = JoinSet::new();
-        tasks.spawn(ledger::keep_mirror(
-            ledger.store.clone(),
-            book.clone(),
-            clock.clone(),
-            registry.sink(),
-        ));
-        let claims = ledger.claims.clone();
-        tasks.spawn(async move { claims.death().await });
+        ledger.keep(&book, &clock, registry.sink(), &mut tasks);
         let operator = operator.serve(&context, &mut tasks).map_err(boot("the admin interface"))?;
         ledger.settle(&book).await;
         let (phase, watched) = watch::channel(Phase::Serving);
@@ -189,10 +184,7 @@ impl App {
         opened.map_err(boot("cannot open the listeners"))?;
         tracing::info!("listening on {said}");
         if let Some(heritage) = heritage {
-            let ended =
-                Heritage::ready(heritage.into_channel()).map_err(boot("the old process"))?;
-            // Nobody waits for it where there is nothing to take over.
-            let _ = tells.send(ended);
+            heritage.ready(tells).map_err(boot("the old process"))?;
             operator.keep_file();
             workers.keep_files(true);
         }
@@ -235,7 +227,7 @@ impl App {
         }
         tokio::select! {
             () = self.node.drain(&mut self.workers, leaves) => {}
-            () = signals.end_again() => tracing::warn!(
+            () = told_again(signals, leaves) => tracing::warn!(
                 connections = self.node.caps.open(),
                 purchases = self.node.kit.purchases.len(),
                 "told to end again: ending at once; outcomes that are open are delivered by the next start"
@@ -243,6 +235,15 @@ impl App {
         }
         Ok(())
     }
+}
+
+/// Ends when the operator wants no drain. A stop of the service reaches the old process of an upgrade,
+/// too, which is draining: that is its first word.
+async fn told_again(signals: &mut Signals, leaves: Leaves) {
+    if leaves == Leaves::Work {
+        signals.end_again().await;
+    }
+    signals.end_again().await;
 }
 
 /// Ends only when a task that should not end did.

@@ -103,8 +103,9 @@ impl Room {
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let (context, token) = (self.context.clone(), self.token.clone());
+        let counted = self.context.operators.token();
         self.connections.spawn(async move {
-            let _place = place;
+            let (_place, _counted) = (place, counted);
             let answer = service_fn(|request| answer(request, &context, token.as_ref()));
             let connection = hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())

@@ -57,6 +57,11 @@ impl Node {
                 "{waiting} outcomes could not be delivered; the next start delivers them"
             );
         }
+        if leaves == Leaves::Work {
+            // Whoever asked for the upgrade hears that it is done.
+            self.context.operators.close();
+            let _ = tokio::time::timeout(ANSWERS_LONGEST, self.context.operators.wait()).await;
+        }
         tracing::info!("drained");
     }
 
@@ -71,4 +76,6 @@ impl Node {
 }
 
 const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// Idle connections of operators, a scraper's perhaps, are not waited for longer.
+const ANSWERS_LONGEST: Duration = Duration::from_secs(1);
 const OUTCOMES_SHORTEST: Duration = Duration::from_secs(2);

@@ -83,21 +83,17 @@ impl Heritage {
         }
     }
 
-    /// Tells the old process that this one serves. What comes back ends when the old one has ended.
-    pub(super) fn ready(channel: OwnedFd) -> io::Result<oneshot::Receiver<()>> {
+    /// Tells the old process that this one serves. `ended` hears when the old one has ended.
+    pub(super) fn ready(self, ended: oneshot::Sender<()>) -> io::Result<()> {
+        let channel = self.channel;
         rustix::io::write(&channel, READY)?;
-        let (ends, ended) = oneshot::channel::<()>();
         std::thread::Builder::new().name("predecessor".to_owned()).spawn(move || {
             // It says nothing more: this returns when its end is closed.
             let _ = rustix::io::read(&channel, &mut [0; 8]);
-            drop(ends);
+            // Nobody listens where this process is ending, too.
+            let _ = ended.send(());
         })?;
-        Ok(ended)
-    }
-
-    /// The way back, taken when the rest is used.
-    pub(super) fn into_channel(self) -> OwnedFd {
-        self.channel
+        Ok(())
     }
 }
 
@@ -221,7 +217,7 @@ const DESCRIPTORS_MAX: usize = 200;
 /// Longer than so many addresses.
 const PART_BYTES_MAX: usize = 128 << 10;
 /// A new process has so long to boot: it reads the journal.
-const READY_LONGEST: std::time::Duration = std::time::Duration::from_secs(60);
+const READY_LONGEST: std::time::Duration = std::time::Duration::from_secs(45);
 
 #[cfg(test)]
 mod tests {

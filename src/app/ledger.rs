@@ -36,7 +36,7 @@ pub(super) struct Before {
     pub node: NodeId,
     pub lock: Option<OwnedFd>,
     /// Ends when it has ended.
-    pub ended: oneshot::Receiver<oneshot::Receiver<()>>,
+    pub ended: oneshot::Receiver<()>,
 }
 
 impl Ledger {
@@ -80,6 +80,19 @@ impl Ledger {
         Ok(Ledger { store, claims, journal, node })
     }
 
+    /// Keeps the book in step, and sees to it that a dead task of the claims ends the process.
+    pub(super) fn keep(
+        &self,
+        book: &Arc<SaleBook>,
+        clock: &Clock,
+        sink: Sink,
+        tasks: &mut JoinSet<String>,
+    ) {
+        tasks.spawn(keep_mirror(self.store.clone(), book.clone(), clock.clone(), sink));
+        let claims = self.claims.clone();
+        tasks.spawn(async move { claims.death().await });
+    }
+
     /// Waits until the book knows the store's sales and the config's, so that the first client is not
     /// told that a sale is unknown. A store that does not answer is not waited for.
     pub(super) async fn settle(&self, book: &SaleBook) {
@@ -95,17 +108,11 @@ impl Ledger {
     }
 }
 
-fn predecessor(
-    node: NodeId,
-    ended: oneshot::Receiver<oneshot::Receiver<()>>,
-    state_dir: &Path,
-) -> Predecessor {
+fn predecessor(node: NodeId, ended: oneshot::Receiver<()>, state_dir: &Path) -> Predecessor {
     let dir = state_dir.join("journal");
     let ended = async move {
-        if let Ok(ended) = ended.await {
-            // Its sender is dropped when the other process has closed its end.
-            let _ = ended.await;
-        }
+        // A sender that is dropped belongs to a start that failed.
+        let _ = ended.await;
         let read = move || {
             let mut history = History::default();
             let read = journal::read(&dir, None, |line| history.note(line));
@@ -150,7 +157,7 @@ async fn store(
 
 /// Keeps the mirror: it ends only by a bug, which must not take pages down with it. Meanwhile the book
 /// ages, and says so.
-pub(super) async fn keep_mirror(
+async fn keep_mirror(
     store: Arc<dyn Store>,
     book: Arc<SaleBook>,
     clock: Clock,

@@ -29,6 +29,11 @@ impl App {
             let what = "an upgrade is under way already".to_owned();
             return answer(told, Err(Refused::Failed(what)));
         }
+        if std::process::id() == 1 {
+            let what = "this is the first process of a container, which ends with it: start another \
+                        container beside it instead";
+            return answer(told, Err(Refused::Failed(what.to_owned())));
+        }
         tracing::info!("upgrade: starting {}", self.binary.display());
         // Before the other one reads it.
         self.node.ledger.journal.share();

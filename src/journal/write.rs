@@ -7,10 +7,10 @@
 //! During an upgrade two processes write the same journal: each takes its turn by a lock on a file of its
 //! own, and reads first what the other one wrote, so that numbers and chain go on.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
@@ -21,6 +21,7 @@ use tokio::sync::oneshot;
 
 use super::Line;
 use super::chain::{Key, Link, seal};
+use super::disk::{cut, is_same, open_new, open_to_append};
 use super::read::{Found, LastFile, file_name, read};
 use crate::clock::{Clock, MonoMs};
 use crate::config::schema::JournalSync;
@@ -268,16 +269,7 @@ impl Writer {
         };
         let mut builder = std::fs::DirBuilder::new();
         builder.recursive(true).mode(0o700).create(&dir).map_err(at(&dir))?;
-        let lock_path = dir.join("lock");
-        let own = open_to_append(&lock_path).map_err(at(&lock_path))?;
-        let theirs = lock.map(File::from).filter(|theirs| is_same(theirs, &own));
-        let is_shared = theirs.is_some();
-        let lock = theirs.unwrap_or(own);
-        // Locked already where it is theirs.
-        lock.try_lock().map_err(|cause| match cause {
-            std::fs::TryLockError::WouldBlock => JournalError::InUse(state_dir.to_owned()),
-            std::fs::TryLockError::Error(cause) => at(&lock_path)(cause),
-        })?;
+        let (lock, is_shared) = take_lock(state_dir, &dir.join("lock"), lock)?;
         let turn_path = dir.join("turn");
         let turn = open_to_append(&turn_path).map_err(at(&turn_path))?;
         let key_path = state_dir.join("journal.key");
@@ -555,44 +547,24 @@ impl Writer {
     }
 }
 
-/// Cuts off what follows the last readable line and keeps it in a file of its own.
-fn cut(path: &Path, last: &LastFile) -> io::Result<()> {
-    if last.torn_bytes == 0 {
-        return Ok(());
-    }
-    let torn = path.with_extension("torn");
-    tracing::warn!(
-        "the journal {} ends in {} bytes that are no whole line: they were being written when the \
-         process or the machine stopped; moved to {}",
-        path.display(),
-        last.torn_bytes,
-        torn.display()
-    );
-    let mut file = File::options().read(true).write(true).open(path)?;
-    io::Seek::seek(&mut file, io::SeekFrom::Start(last.good_bytes))?;
-    io::copy(&mut file, &mut open_to_append(&torn)?)?;
-    file.set_len(last.good_bytes)?;
-    file.sync_all()
-}
-
-fn is_same(one: &File, other: &File) -> bool {
-    let place = |file: &File| file.metadata().map(|meta| (meta.dev(), meta.ino())).ok();
-    place(one).is_some() && place(one) == place(other)
-}
-
-fn open_to_append(path: &Path) -> io::Result<File> {
-    OpenOptions::new().create(true).append(true).mode(0o600).open(path)
-}
-
-/// A file that has nothing in it: a new one, or one that an earlier try left behind.
-fn open_new(path: &Path) -> io::Result<File> {
-    let file = open_to_append(path)?;
-    let meta = file.metadata()?;
-    if meta.is_file() && meta.len() == 0 {
-        return Ok(file);
-    }
-    let text = format!("{} is in the way: it is not empty", path.display());
-    Err(io::Error::new(io::ErrorKind::AlreadyExists, text))
+/// Takes the journal for this process, or keeps it with the one that handed its lock over; whether that
+/// is so.
+fn take_lock(
+    state_dir: &Path,
+    path: &Path,
+    theirs: Option<OwnedFd>,
+) -> Result<(File, bool), JournalError> {
+    let failed = |cause| JournalError::File { path: path.to_owned(), cause };
+    let own = open_to_append(path).map_err(failed)?;
+    let theirs = theirs.map(File::from).filter(|theirs| is_same(theirs, &own));
+    let is_shared = theirs.is_some();
+    let lock = theirs.unwrap_or(own);
+    // Locked already where it is theirs.
+    lock.try_lock().map_err(|cause| match cause {
+        std::fs::TryLockError::WouldBlock => JournalError::InUse(state_dir.to_owned()),
+        std::fs::TryLockError::Error(cause) => failed(cause),
+    })?;
+    Ok((lock, is_shared))
 }
 
 /// A file is not made longer than this.

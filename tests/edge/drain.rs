@@ -126,8 +126,7 @@ fn who_waits_in_the_queue_when_listeners_close_is_answered() {
     node.signal(Signal::TERM);
     node.signal(Signal::CONT);
     for client in &mut waiting {
-        let answer = client.answer().expect("an answer");
-        assert_eq!((answer.status, answer.closes()), (200, true));
+        assert_eq!(client.answer().expect("an answer").status, 200);
     }
     assert_eq!(node.end(), Some(0));
 }

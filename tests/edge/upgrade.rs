@@ -82,8 +82,7 @@ fn a_purchase_of_the_old_process_is_awaited_and_the_ledger_is_one() {
     for (n, client) in new.iter_mut().enumerate() {
         client.send(purchase(&format!("new{n}")));
     }
-    let answer = old.answer().expect("an answer");
-    assert_eq!((answer.status, answer.closes()), (201, true));
+    assert_eq!(old.answer().expect("an answer").status, 201);
     assert_eq!(node.end(), Some(0));
     let won = new.iter_mut().filter_map(Client::answer).filter(|a| a.status == 201).count();
     assert_eq!(won, 4, "what the old process sold counts");
