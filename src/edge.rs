@@ -31,6 +31,7 @@ use crate::page::{self, Pages};
 use crate::proxy::Proxy;
 use crate::sale::SaleBook;
 use crate::tls::Front;
+use crate::upstream::Upstreams;
 
 use self::forwarding::Forwarding;
 use self::note::Notes;
@@ -91,6 +92,8 @@ pub struct Edge {
     gate: Gate,
     proxy: Proxy,
     notes: Notes,
+    /// Kept for the edge that comes after this one.
+    upstreams: Rc<Upstreams>,
     sink: Sink,
 }
 
@@ -108,10 +111,11 @@ impl Edge {
         pages: Pages,
         gate: Gate,
         proxy: Proxy,
+        upstreams: Rc<Upstreams>,
         sink: Sink,
     ) -> Rc<Edge> {
         let notes = Notes::new(settings, log, shared.trust.clone());
-        Rc::new(Edge { shared, pages, gate, proxy, notes, sink })
+        Rc::new(Edge { shared, pages, gate, proxy, notes, upstreams, sink })
     }
 }
 
@@ -127,6 +131,11 @@ impl Entrance {
     /// `health` is the listener's own path for health checks, beside `/_penstock/health`.
     pub fn new(edge: Rc<Edge>, health: Option<String>, front: Front) -> Rc<Entrance> {
         Rc::new(Entrance { edge, health, front })
+    }
+
+    /// The worker's connections to the shop.
+    pub fn upstreams(&self) -> &Rc<Upstreams> {
+        &self.edge.upstreams
     }
 }
 

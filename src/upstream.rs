@@ -12,6 +12,7 @@
 mod address;
 mod conn;
 mod exchange;
+mod places;
 mod pool;
 mod sent;
 mod shared;
@@ -30,7 +31,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, header};
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::config::schema;
@@ -169,14 +170,22 @@ struct Lane {
 /// A purchase's place on its way to the shop; given back when dropped.
 #[derive(Debug)]
 pub struct Place {
-    _permit: OwnedSemaphorePermit,
+    _taken: places::Taken,
 }
 
 impl Upstreams {
     /// One worker's pools.
     pub fn new(shared: &Arc<Shared>, sink: Sink) -> Upstreams {
+        Upstreams { groups: BTreeMap::new() }.next(shared, sink)
+    }
+
+    /// One worker's pools after a change. Groups that are as they were keep their connections.
+    pub fn next(&self, shared: &Arc<Shared>, sink: Sink) -> Upstreams {
         let group = |(name, shared): (&Name, &Arc<GroupShared>)| {
-            (name.clone(), Rc::new(Group::new(shared.clone(), sink.clone())))
+            let old = self.groups.get(name);
+            let same = old.filter(|old| Arc::ptr_eq(&old.shared, shared)).cloned();
+            let new = || Rc::new(Group::new(shared.clone(), sink.clone()));
+            (name.clone(), same.unwrap_or_else(new))
         };
         Upstreams { groups: shared.groups.iter().map(group).collect() }
     }
@@ -190,7 +199,7 @@ impl Upstreams {
 impl Group {
     fn new(shared: Arc<GroupShared>, sink: Sink) -> Group {
         // Workers begin with different servers.
-        let turn = shared.workers.fetch_add(1, Ordering::Relaxed);
+        let turn = shared.limits.workers.fetch_add(1, Ordering::Relaxed);
         Group {
             lanes: shared.servers.iter().map(|_| Lane::default()).collect(),
             waiters: RefCell::default(),
@@ -262,26 +271,30 @@ impl Group {
     /// waits in a bounded queue for at most `purchase_queue_timeout`. `None`: no room, say `busy`.
     pub async fn purchase_place(self: &Rc<Self>) -> Option<Place> {
         let (shared, settings) = (&self.shared, self.settings());
-        if let Ok(permit) = shared.purchases.clone().try_acquire_owned() {
-            return Some(Place { _permit: permit });
+        if let Some(taken) = shared.limits.purchases.try_take() {
+            return Some(Place { _taken: taken });
         }
-        let _counted = shared.purchases_waiting.enter(settings.purchase_queue_max)?;
-        let permit = shared.purchases.clone().acquire_owned();
-        let permit =
-            timeout(settings.purchase_queue_timeout.duration(), permit).await.ok()?.ok()?;
-        Some(Place { _permit: permit })
+        let _counted = shared.limits.purchases_waiting.enter(settings.purchase_queue_max)?;
+        let taken = shared.limits.purchases.clone().take();
+        let taken = timeout(settings.purchase_queue_timeout.duration(), taken).await.ok()??;
+        Some(Place { _taken: taken })
     }
 
     /// Whether a purchase would get a place now, or one in the queue. A forecast: another may come
     /// first.
     pub fn has_purchase_room(&self) -> bool {
-        let waiting = self.shared.purchases_waiting.get();
-        self.shared.purchases.available_permits() > 0
-            || waiting < self.settings().purchase_queue_max
+        let waiting = self.shared.limits.purchases_waiting.get();
+        self.shared.limits.purchases.free() > 0 || waiting < self.settings().purchase_queue_max
     }
 
     fn server(&self, at: usize) -> &Arc<Server> {
         &self.shared.servers[at]
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.shared.limits.workers.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

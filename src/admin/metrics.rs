@@ -48,6 +48,13 @@ fn counters(context: &Context, page: &mut Page) {
 fn gauges(context: &Context, page: &mut Page) {
     page.family("build_info", "gauge", "The version; always 1.");
     page.sample("build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
+    let config = &context.view().config;
+    page.family("config_info", "gauge", "The config that runs, by its hash; always 1.");
+    page.sample("config_info", &[("hash", &config.hash)], 1);
+    let help = "How many configs this process has run; 1 is the one it started with.";
+    page.gauge("config_generation", help, config.generation);
+    let help = "Settings of the file that wait for an upgrade or a restart.";
+    page.gauge("config_waiting", help, config.waiting.len());
     page.gauge("up_seconds", "Since the process started.", context.clock.mono().0 / 1000);
     let ready = u64::from(super::ready::wrong(context).is_empty());
     page.gauge("ready", "Whether /readyz says 200.", ready);

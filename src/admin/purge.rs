@@ -3,9 +3,9 @@
 use serde::Deserialize;
 use serde_json::json;
 
-use super::Context;
 use super::reply::{Reply, Result};
 use super::route::Ask;
+use super::{Context, View};
 use crate::ident::Name;
 use crate::page::{Mode, Purge};
 
@@ -32,15 +32,16 @@ struct Said {
 pub(super) fn purge(ask: &Ask<'_>, context: &Context) -> Result {
     let said: Said = ask.json()?;
     let mode = if said.soft { Mode::Soft } else { Mode::Hard };
+    let view = context.view();
     let located;
     let what = match &said {
         Said { url: Some(url), site: None, activity: None, city: None, all: false, .. } => {
-            located = (context.locate)(url).map_err(|why| Reply::bad(format!("url: {why}")))?;
+            located = (view.locate)(url).map_err(|why| Reply::bad(format!("url: {why}")))?;
             let (host, path) = (located.host.as_str(), located.path.as_str());
             Purge::Url { host, path, city: located.city.as_deref() }
         }
         Said { activity: Some(activity), url: None, all: false, .. } => {
-            let site = site(said.site.as_ref(), context)?;
+            let site = site(said.site.as_ref(), &view)?;
             let activity = activity.as_str();
             match &said.city {
                 Some(city) => Purge::ActivityCity { site, activity, city: Some(city.as_str()) },
@@ -58,8 +59,8 @@ pub(super) fn purge(ask: &Ask<'_>, context: &Context) -> Result {
     Ok(Reply::ok(&json!({ "purged": purged })))
 }
 
-fn site<'a>(said: Option<&'a Name>, context: &'a Context) -> Result<&'a str> {
-    match (said, context.sites.as_slice()) {
+fn site<'a>(said: Option<&'a Name>, view: &'a View) -> Result<&'a str> {
+    match (said, view.sites.as_slice()) {
         (Some(site), sites) if sites.contains(site) => Ok(site.as_str()),
         (Some(site), _) => Err(Reply::missing(format!("there is no site {site}"))),
         (None, [only]) => Ok(only.as_str()),

@@ -4,27 +4,48 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
+
 use crate::metrics::Sink;
 use crate::tls::{self, Watched};
 
-/// Reads them all again now. What came of it is said and counted.
-pub(super) async fn reload(watched: Vec<Arc<dyn Watched>>, sink: Sink) {
-    read(watched, true, sink).await;
+/// Everything that is made of such files and in use now.
+#[derive(Clone)]
+pub(super) struct Certificates {
+    watched: Arc<ArcSwap<Vec<Arc<dyn Watched>>>>,
+    sink: Sink,
 }
 
-/// Looks after their files for ever.
-pub(super) async fn watch(watched: Vec<Arc<dyn Watched>>, sink: Sink) -> String {
-    loop {
-        tokio::time::sleep(LOOK_EVERY).await;
-        read(watched.clone(), false, sink.clone()).await;
+impl Certificates {
+    pub(super) fn new(watched: Vec<Arc<dyn Watched>>, sink: Sink) -> Certificates {
+        Certificates { watched: Arc::new(ArcSwap::from_pointee(watched)), sink }
     }
-}
 
-/// Files may be slow, and checking keys takes a while.
-async fn read(watched: Vec<Arc<dyn Watched>>, always: bool, sink: Sink) {
-    let read = tokio::task::spawn_blocking(move || tls::reload(&watched, always, &sink));
-    if let Err(panic) = read.await {
-        tracing::error!("reading certificates again failed: {panic}; the old ones stay in use");
+    /// Others are in use from now on.
+    pub(super) fn set(&self, watched: Vec<Arc<dyn Watched>>) {
+        self.watched.store(Arc::new(watched));
+    }
+
+    /// Reads them all again now. What came of it is said and counted.
+    pub(super) async fn reload(&self) {
+        self.read(true).await;
+    }
+
+    /// Looks after their files for ever.
+    pub(super) async fn watch(self) -> String {
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            self.read(false).await;
+        }
+    }
+
+    /// Files may be slow, and checking keys takes a while.
+    async fn read(&self, always: bool) {
+        let (watched, sink) = (self.watched.load_full(), self.sink.clone());
+        let read = tokio::task::spawn_blocking(move || tls::reload(&watched, always, &sink));
+        if let Err(panic) = read.await {
+            tracing::error!("reading certificates failed: {panic}; the old ones stay in use");
+        }
     }
 }
 

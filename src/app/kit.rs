@@ -10,6 +10,7 @@ use crate::answers::Answers;
 use crate::claims::Claims;
 use crate::clock::Clock;
 use crate::config::Settings;
+use crate::config::schema::ListenTls;
 use crate::edge::{self, Edge, Entrance};
 use crate::gate::{self, Gate};
 use crate::http::Trust;
@@ -48,22 +49,48 @@ impl Kit {
         book: &Arc<SaleBook>,
         log: AccessLog,
     ) -> Result<Kit, String> {
+        Kit::after(None, settings, book, log)
+    }
+
+    /// The parts for other settings: cache, counters, connections and what is under way go on. Nothing
+    /// changes before [`Kit::take_effect`].
+    pub fn next(
+        &self,
+        settings: &Arc<Settings>,
+        book: &Arc<SaleBook>,
+        log: AccessLog,
+    ) -> Result<Kit, String> {
+        Kit::after(Some(self), settings, book, log)
+    }
+
+    fn after(
+        old: Option<&Kit>,
+        settings: &Arc<Settings>,
+        book: &Arc<SaleBook>,
+        log: AccessLog,
+    ) -> Result<Kit, String> {
         let trust =
             Trust::new(&settings.trust.proxies).map_err(|bad| format!("trust.proxies: {bad}"))?;
         let trust = Arc::new(trust);
         let answers = Arc::new(Answers::new(&settings.answers)?);
         Ok(Kit {
             edge: edge::Shared::new(settings, book.clone(), answers.clone(), trust.clone())?,
-            cache: Cache::new(settings),
-            upstream: upstream::Shared::with_tls(&settings.upstream)?,
-            fronts: fronts(settings)?,
-            gate: gate::Shared::new(settings, answers.clone(), trust.clone())?,
+            cache: old.map_or_else(|| Cache::new(settings), |old| old.cache.clone()),
+            upstream: match old {
+                Some(old) => old.upstream.next(&settings.upstream)?,
+                None => upstream::Shared::with_tls(&settings.upstream)?,
+            },
+            fronts: fronts(settings, old.map(|old| &old.fronts))?,
+            gate: match old {
+                Some(old) => old.gate.next(settings, answers.clone(), trust.clone())?,
+                None => gate::Shared::new(settings, answers.clone(), trust.clone())?,
+            },
             settings: settings.clone(),
             trust,
             log,
             answers,
-            purchases: TaskTracker::new(),
-            fills: TaskTracker::new(),
+            purchases: old.map(|old| old.purchases.clone()).unwrap_or_default(),
+            fills: old.map(|old| old.fills.clone()).unwrap_or_default(),
         })
     }
 
@@ -74,44 +101,75 @@ impl Kit {
         servers.chain(self.upstream.watched()).collect()
     }
 
-    /// One worker's edge as each of these listeners shows it.
-    pub fn entrances(self, claims: Claims, listeners: &[Name], sink: &Sink) -> Vec<Rc<Entrance>> {
-        let Kit {
-            settings,
-            trust,
-            edge,
-            cache,
-            upstream,
-            purchases,
-            log,
-            answers,
-            gate,
-            fills,
-            fronts,
-        } = self;
-        let upstreams = Rc::new(Upstreams::new(&upstream, sink.clone()));
+    /// What all workers share and is not exchanged but changed.
+    pub fn take_effect(&self) {
+        self.cache.set(&self.settings.cache);
+        self.upstream.resize();
+    }
+
+    /// What the listener called `name` shows.
+    pub(super) fn face(&self, name: &Name) -> Face {
+        let health = self.settings.listen.get(name).and_then(|listen| listen.health.clone());
+        Face { health, front: self.fronts.get(name).cloned().unwrap_or_default() }
+    }
+
+    /// One worker's edge as each listener shows it, by their numbers; `old` is what the worker showed
+    /// before.
+    pub fn entrances(
+        self,
+        claims: Claims,
+        faces: Vec<(usize, Face)>,
+        old: Option<&Entrance>,
+        sink: &Sink,
+    ) -> Vec<(usize, Rc<Entrance>)> {
+        let Kit { settings, trust, edge, cache, upstream, purchases, log, answers, gate, .. } =
+            self;
+        let fills = self.fills;
+        let upstreams = Rc::new(match old {
+            Some(old) => old.upstreams().next(&upstream, sink.clone()),
+            None => Upstreams::new(&upstream, sink.clone()),
+        });
         let (to, counts) = (upstreams.clone(), sink.clone());
         let pages = Pages::new(&settings, cache, answers.clone(), to, fills, counts);
         let (to, counts) = (upstreams.clone(), sink.clone());
         let hook = Edge::admissions(log.clone());
         let gate = Gate::new(gate, to, claims, purchases, counts).with_hook(hook);
-        let proxy = Proxy::new(&settings, answers, trust, upstreams, sink.clone());
-        let edge = Edge::new(edge, &settings.log, log, pages, gate, proxy, sink.clone());
-        let entrance = |name: &Name| {
-            let health = settings.listen.get(name).and_then(|listen| listen.health.clone());
-            Entrance::new(edge.clone(), health, fronts.get(name).cloned().unwrap_or_default())
+        let proxy = Proxy::new(&settings, answers, trust, upstreams.clone(), sink.clone());
+        let edge = Edge::new(edge, &settings.log, log, pages, gate, proxy, upstreams, sink.clone());
+        let entrance = |(listener, Face { health, front })| {
+            (listener, Entrance::new(edge.clone(), health, front))
         };
-        listeners.iter().map(entrance).collect()
+        faces.into_iter().map(entrance).collect()
     }
 }
 
-/// Reads the certificates of all listeners. An error names the setting and the file.
-pub fn fronts(settings: &Settings) -> Result<BTreeMap<Name, Front>, String> {
+/// What a listener shows.
+#[derive(Clone, Debug, Default)]
+pub struct Face {
+    /// Its own path for health checks.
+    pub health: Option<String>,
+    /// TLS and protocols.
+    pub front: Front,
+}
+
+/// Reads the certificates of all listeners, but for those that `old` has under the same settings. An
+/// error names the setting and the file.
+pub fn fronts(
+    settings: &Settings,
+    old: Option<&BTreeMap<Name, Front>>,
+) -> Result<BTreeMap<Name, Front>, String> {
     let mut fronts = BTreeMap::new();
     for (name, listen) in &settings.listen {
         let http2 = listen.speaks_http2();
-        let tls = listen.tls.as_ref().map(|tls| Server::new(name, tls, http2, Clock::system()));
-        let tls = tls.transpose().map_err(|error| error.to_string())?;
+        let kept = |tls: &ListenTls| {
+            let server = old?.get(name)?.tls.clone()?;
+            server.is_of(tls, http2).then_some(server)
+        };
+        let made = |tls: &ListenTls| match kept(tls) {
+            Some(server) => Ok(server),
+            None => Server::new(name, tls, http2, Clock::system()),
+        };
+        let tls = listen.tls.as_ref().map(made).transpose().map_err(|error| error.to_string())?;
         fronts.insert(name.clone(), Front { tls, http2 });
     }
     Ok(fronts)

@@ -49,7 +49,7 @@ struct Admission {
 
 /// Claims for one sale for as long as the node lives.
 pub(super) async fn run(shared: Arc<Shared>, desk: Arc<Desk>, mut queue: mpsc::Receiver<Waiting>) {
-    let batch_max = shared.limits.batch_max;
+    let batch_max = shared.limits.load().batch_max;
     let mut batch = Vec::with_capacity(batch_max);
     while queue.recv_many(&mut batch, batch_max).await > 0 {
         // Nothing is claimed for those who have gone.
@@ -76,12 +76,12 @@ async fn fly(shared: &Arc<Shared>, desk: &Arc<Desk>, flying: Vec<Flying>) {
     let op = Op::Claim(ClaimBatch {
         node: shared.node,
         not_after,
-        claim_ttl_ms: shared.limits.claim_ttl_ms,
+        claim_ttl_ms: shared.limits.load().claim_ttl_ms,
         reported: told,
         fence: shared.facts.fence(&desk.sale),
         tries: flying.iter().map(Flying::to_try).collect(),
     });
-    match shared.call(&desk.sale, op, shared.limits.claim_deadline).await {
+    match shared.call(&desk.sale, op, shared.limits.load().claim_deadline).await {
         Ok(Reply { state, now, result: OpResult::Claimed(claimed) })
             if claimed.len() == flying.len() =>
         {

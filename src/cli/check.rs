@@ -60,7 +60,7 @@ fn parts(settings: &Settings) -> Result<(), String> {
     edge::Shared::new(settings, book, answers.clone(), trust.clone())?;
     gate::Shared::new(settings, answers, trust)?;
     upstream::Shared::with_tls(&settings.upstream)?;
-    app::fronts(settings)?;
+    app::fronts(settings, None)?;
     Ok(())
 }
 

@@ -104,7 +104,7 @@ impl Cork {
     /// Room for more, or a wait for the stream. The bound is on what waits, so that the buffer is at
     /// most twice as long.
     fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        if self.watch.has_flooded() || self.is_shut {
+        if self.watch.verdict().is_some() || self.is_shut {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
         if self.waiting() >= WAITING_MAX && self.poll_drain(cx)?.is_pending() {
@@ -177,7 +177,7 @@ impl Cork {
         cx: &mut Context<'_>,
         buf: &mut ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.watch.has_flooded() {
+        if self.watch.verdict().is_some() {
             // The driver ends the connection when HTTP/2 returns.
             return Poll::Pending;
         }
@@ -194,9 +194,9 @@ impl Cork {
             bytes.len()
         });
         *at_eof |= matches!(read, Poll::Ready(Ok(0)));
-        let flooded = watch.has_flooded();
+        let is_over = watch.verdict().is_some();
         match read {
-            Poll::Ready(Ok(_)) if flooded => Poll::Pending,
+            Poll::Ready(Ok(_)) if is_over => Poll::Pending,
             read => read.map_ok(drop),
         }
     }

@@ -121,12 +121,13 @@ impl<S: Service> Driver<S> {
             self.tasks.reap(cx, &self.door.sink);
             let polled = http2.as_mut().poll(cx);
             let mut cork = self.cork.borrow_mut();
-            if cork.watch.has_flooded() {
-                return Poll::Ready(CloseReason::Flood);
+            if let Some(why) = cork.watch.verdict() {
+                return Poll::Ready(why);
             }
             let drained = cork.poll_drain(cx);
-            if let Poll::Ready(ended) = polled {
-                return Poll::Ready(self.reason(&cork, ended.is_ok()));
+            // How it ended is in the frames.
+            if polled.is_ready() {
+                return Poll::Ready(self.reason(&cork));
             }
             if let Poll::Ready(Err(_)) = drained {
                 return Poll::Ready(CloseReason::ClientAborted);
@@ -149,12 +150,12 @@ impl<S: Service> Driver<S> {
     }
 
     /// Why HTTP/2 is over.
-    fn reason(&self, cork: &Cork, is_ok: bool) -> CloseReason {
+    fn reason(&self, cork: &Cork) -> CloseReason {
         match (self.leaves, cork.watch.said_goodbye()) {
             (Some((reason, _)), Some(NO_ERROR) | None) => reason,
             (_, Some(ENHANCE_YOUR_CALM)) => CloseReason::Flood,
             (_, Some(1..)) => CloseReason::Protocol,
-            _ if is_ok || cork.watch.idle_since().is_some() => CloseReason::ClientClosed,
+            _ if cork.watch.idle_since().is_some() => CloseReason::ClientClosed,
             _ => CloseReason::ClientAborted,
         }
     }
@@ -232,7 +233,9 @@ impl<S: Service> Driver<S> {
     async fn close(&mut self, reason: CloseReason) {
         self.tasks.clear();
         match reason {
+            _ if self.cork.borrow().watch.said_goodbye().is_some_and(|code| code != NO_ERROR) => {}
             CloseReason::Flood => self.cork.borrow_mut().go_away(ENHANCE_YOUR_CALM),
+            CloseReason::Protocol => self.cork.borrow_mut().go_away(PROTOCOL_ERROR),
             CloseReason::ClientAborted | CloseReason::ClientClosed | CloseReason::WriteTimeout => {
                 return;
             }
@@ -266,4 +269,5 @@ const PENDING_RESETS_MAX: usize = 20;
 /// How long a client that has nothing to wait for may take to go, once it was told to.
 const LEAVE_LONGEST: Duration = Duration::from_secs(1);
 const NO_ERROR: u32 = 0;
+const PROTOCOL_ERROR: u32 = 1;
 const ENHANCE_YOUR_CALM: u32 = 11;

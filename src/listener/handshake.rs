@@ -22,8 +22,8 @@ use crate::tls::Server;
 /// The handshakes of one worker.
 #[derive(Debug)]
 pub(super) struct Handshakes {
-    max: usize,
-    timeout: Duration,
+    max: Cell<usize>,
+    timeout: Cell<Duration>,
     /// Those under way, the oldest first; dropping one's sender ends it.
     open: RefCell<VecDeque<(u64, oneshot::Sender<()>)>>,
     next: Cell<u64>,
@@ -37,10 +37,17 @@ struct Place {
 }
 
 impl Handshakes {
-    /// At most `max` at once.
-    pub(super) fn new(max: usize, timeout: Duration, sink: Sink) -> Rc<Handshakes> {
+    /// None may be under way yet.
+    pub(super) fn new(sink: Sink) -> Rc<Handshakes> {
         let (open, next) = (RefCell::default(), Cell::new(0));
-        Rc::new(Handshakes { max: max.max(1), timeout, open, next, sink })
+        let (max, timeout) = (Cell::new(0), Cell::default());
+        Rc::new(Handshakes { max, timeout, open, next, sink })
+    }
+
+    /// From now on at most `max` at once, each within `timeout`.
+    pub(super) fn set(&self, (max, timeout): (usize, Duration)) {
+        self.max.set(max.max(1));
+        self.timeout.set(timeout);
     }
 
     /// One handshake; nothing if it came to nothing, which is counted.
@@ -50,7 +57,7 @@ impl Handshakes {
         io: Plain,
     ) -> Option<TlsStream<Plain>> {
         let (_place, given_up) = self.enter();
-        let shaking = timeout(self.timeout, server.acceptor().accept(io));
+        let shaking = timeout(self.timeout.get(), server.acceptor().accept(io));
         let ended = tokio::select! {
             biased;
             done = shaking => match done {
@@ -79,7 +86,7 @@ impl Handshakes {
         self.next.set(number.wrapping_add(1));
         let (sender, given_up) = oneshot::channel();
         let mut open = self.open.borrow_mut();
-        if open.len() >= self.max {
+        if open.len() >= self.max.get() {
             // Its receiver hears that the sender is gone.
             drop(open.pop_front());
         }
@@ -104,7 +111,8 @@ mod tests {
 
     #[test]
     fn at_the_bound_the_oldest_goes() {
-        let room = Handshakes::new(2, Duration::from_secs(1), Sink::detached());
+        let room = Handshakes::new(Sink::detached());
+        room.set((2, Duration::from_secs(1)));
         let (_first, mut oldest) = room.enter();
         let (second, mut other) = room.enter();
         let is_over = |given_up: &mut oneshot::Receiver<()>| {

@@ -9,6 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+use arc_swap::ArcSwap;
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry as Place;
 use quick_cache::sync::Cache as QuickCache;
@@ -26,7 +27,7 @@ use crate::metrics::{Counter, Sink};
 
 /// The cache, shared by all workers.
 pub struct Cache {
-    settings: schema::Cache,
+    settings: ArcSwap<schema::Cache>,
     entry_bytes_max: usize,
     records: QuickCache<Arc<Key>, Arc<Record>, ByWeight, DefaultHashBuilder, CountEvictions>,
     flights: DashMap<Arc<Key>, Arc<Flight>>,
@@ -147,13 +148,18 @@ impl Cache {
             evictions: AtomicU64::new(0),
             encoders: Semaphore::new(ENCODERS),
             encoder_waits: AtomicUsize::new(0),
-            settings,
+            settings: ArcSwap::from_pointee(settings),
         })
     }
 
     /// Its settings.
-    pub fn settings(&self) -> &schema::Cache {
-        &self.settings
+    pub fn settings(&self) -> Arc<schema::Cache> {
+        self.settings.load_full()
+    }
+
+    /// Other waits and bounds for those who come from now on; the size stays.
+    pub fn set(&self, settings: &schema::Cache) {
+        self.settings.store(Arc::new(settings.clone()));
     }
 
     /// Largest body that is stored: `entry_bytes_max`, but no more than an eighth of `size`.
@@ -169,7 +175,7 @@ impl Cache {
     /// Joins the fill of `key` or begins it. `seen` is what the caller found stored: if something
     /// else is there by now, that is returned.
     pub fn join(self: &Arc<Self>, key: KeyRef<'_>, seen: Option<&Arc<Record>>) -> Joined {
-        let waiters_max = self.settings.waiters_max as usize;
+        let waiters_max = self.settings.load().waiters_max as usize;
         let kept = seen.map_or_else(|| Arc::new(key.to_key()), |record| record.key().clone());
         match self.flights.entry(kept.clone()) {
             Place::Occupied(place) => {
@@ -267,7 +273,7 @@ impl Cache {
     }
 
     fn begin(self: &Arc<Self>, key: Arc<Key>, old: Option<Arc<Record>>) -> Option<Filling> {
-        let fills_max = self.settings.fills_max as usize;
+        let fills_max = self.settings.load().fills_max as usize;
         if self.fills.fetch_add(1, Ordering::Relaxed) >= fills_max {
             self.fills.fetch_sub(1, Ordering::Relaxed);
             return None;

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::address::{Address, ConnectError, Names};
+use super::places::Places;
 use crate::config::schema;
 use crate::ident::Name;
 use crate::tls;
@@ -42,29 +43,43 @@ pub struct ServerReport {
 impl Shared {
     /// For `[upstream]`, without TLS: a group that asks for it cannot be reached.
     pub fn new(settings: &BTreeMap<Name, schema::Upstream>) -> Arc<Shared> {
-        Shared::of(settings, &BTreeMap::new())
+        let nothing = Shared { groups: BTreeMap::new() };
+        nothing.after(settings, |_, _| Ok(None)).unwrap_or_else(|_: String| Arc::new(nothing))
     }
 
     /// For `[upstream]`, with the files that TLS needs. An error names the setting and the file.
     pub fn with_tls(settings: &BTreeMap<Name, schema::Upstream>) -> Result<Arc<Shared>, String> {
-        let mut clients = BTreeMap::new();
-        for (name, group) in settings {
-            if let Some(tls) = &group.tls {
-                clients.insert(name.clone(), tls::Client::new(name, tls, group.http2)?);
-            }
-        }
-        Ok(Shared::of(settings, &clients))
+        let nothing = Shared { groups: BTreeMap::new() };
+        nothing.next(settings)
     }
 
-    fn of(
+    /// The same with other settings. A group whose settings are the same is the same; limits and
+    /// servers of a changed one go on with what they count.
+    pub fn next(&self, settings: &BTreeMap<Name, schema::Upstream>) -> Result<Arc<Shared>, String> {
+        self.after(settings, |name, group| {
+            let made = |tls| tls::Client::new(name, tls, group.http2);
+            group.tls.as_ref().map(made).transpose()
+        })
+    }
+
+    fn after(
+        &self,
         settings: &BTreeMap<Name, schema::Upstream>,
-        clients: &BTreeMap<Name, Arc<tls::Client>>,
-    ) -> Arc<Shared> {
-        let group = |(name, settings): (&Name, &schema::Upstream)| {
-            let tls = clients.get(name).cloned();
-            (name.clone(), Arc::new(GroupShared { tls, ..GroupShared::new(settings.clone()) }))
-        };
-        Arc::new(Shared { groups: settings.iter().map(group).collect() })
+        tls: impl Fn(&Name, &schema::Upstream) -> Result<Option<Arc<tls::Client>>, String>,
+    ) -> Result<Arc<Shared>, String> {
+        let mut groups = BTreeMap::new();
+        for (name, settings) in settings {
+            let old = self.groups.get(name).map(|old| &**old);
+            let group = match self.groups.get(name).filter(|old| old.is_of(settings)) {
+                Some(same) => same.clone(),
+                None => Arc::new(GroupShared {
+                    tls: tls(name, settings)?,
+                    ..GroupShared::new(settings.clone(), old)
+                }),
+            };
+            groups.insert(name.clone(), group);
+        }
+        Ok(Arc::new(Shared { groups }))
     }
 
     /// What is made of files and can be read again.
@@ -73,46 +88,75 @@ impl Shared {
         clients.map(|client| client as Arc<dyn tls::Watched>).collect()
     }
 
+    /// Makes limits as large as the settings say: when they are in use, and not before.
+    pub fn resize(&self) {
+        for group in self.groups.values() {
+            group.limits.purchases.resize(group.settings.purchases_max);
+            for server in &group.servers {
+                server.open.resize(group.settings.connections_max);
+            }
+        }
+    }
+
     /// How every server is.
     pub fn report(&self) -> Vec<ServerReport> {
-        let servers = self.groups.iter().flat_map(|(name, group)| {
-            group.servers.iter().map(|server| server.report(name, &group.settings))
-        });
+        let servers = self
+            .groups
+            .iter()
+            .flat_map(|(name, group)| group.servers.iter().map(|server| server.report(name)));
         servers.collect()
     }
 }
 
-/// Limits of one group.
+/// One group.
 #[derive(Debug)]
 pub(super) struct GroupShared {
     pub settings: schema::Upstream,
     pub servers: Vec<Arc<Server>>,
     /// How its servers are spoken to, where `settings.tls` is set.
     pub tls: Option<Arc<tls::Client>>,
+    pub limits: Arc<GroupLimits>,
+}
+
+/// Limits of one group, whatever its settings were when somebody came to them.
+#[derive(Debug)]
+pub(super) struct GroupLimits {
     /// Requests that wait for a connection.
     pub waiting: Count,
     /// Woken when somebody waits: workers that have idle connections give one up.
     pub wanted: Notify,
-    pub purchases: Arc<Semaphore>,
+    pub purchases: Arc<Places>,
     pub purchases_waiting: Count,
     /// Workers that use this group.
     pub workers: AtomicUsize,
 }
 
 impl GroupShared {
-    fn new(settings: schema::Upstream) -> GroupShared {
-        let connections_max = settings.connections_max as usize;
-        let server = |name: &String| Arc::new(Server::new(name, connections_max));
+    fn new(settings: schema::Upstream, old: Option<&GroupShared>) -> GroupShared {
+        let server = |name: &String| {
+            let known = old.and_then(|old| old.servers.iter().find(|one| one.name == *name));
+            let new = || Arc::new(Server::new(name, settings.connections_max));
+            known.cloned().unwrap_or_else(new)
+        };
+        let limits = || {
+            Arc::new(GroupLimits {
+                waiting: Count::default(),
+                wanted: Notify::new(),
+                purchases: Places::new(settings.purchases_max),
+                purchases_waiting: Count::default(),
+                workers: AtomicUsize::new(0),
+            })
+        };
         GroupShared {
             servers: settings.servers.iter().map(server).collect(),
             tls: None,
-            waiting: Count::default(),
-            wanted: Notify::new(),
-            purchases: Arc::new(Semaphore::new(settings.purchases_max as usize)),
-            purchases_waiting: Count::default(),
-            workers: AtomicUsize::new(0),
+            limits: old.map_or_else(limits, |old| old.limits.clone()),
             settings,
         }
+    }
+
+    fn is_of(&self, settings: &schema::Upstream) -> bool {
+        self.settings == *settings
     }
 }
 
@@ -122,8 +166,8 @@ pub(super) struct Server {
     name: String,
     pub address: Address,
     pub names: Arc<Names>,
-    /// Permits for connections, `connections_max` of them.
-    pub open: Arc<Semaphore>,
+    /// Places for connections, `connections_max` of them.
+    pub open: Arc<Places>,
     pub in_flight: AtomicU32,
     connects: AtomicU64,
     connect_errors: AtomicU64,
@@ -134,12 +178,12 @@ pub(super) struct Server {
 }
 
 impl Server {
-    fn new(name: &str, connections_max: usize) -> Server {
+    fn new(name: &str, connections_max: u32) -> Server {
         Server {
             name: name.to_owned(),
             address: Address::new(name),
             names: Arc::default(),
-            open: Arc::new(Semaphore::new(connections_max)),
+            open: Places::new(connections_max),
             in_flight: AtomicU32::new(0),
             connects: AtomicU64::new(0),
             connect_errors: AtomicU64::new(0),
@@ -183,13 +227,12 @@ impl Server {
         u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX / 2) + 1
     }
 
-    fn report(&self, group: &Name, settings: &schema::Upstream) -> ServerReport {
-        let free = u32::try_from(self.open.available_permits()).unwrap_or(u32::MAX);
+    fn report(&self, group: &Name) -> ServerReport {
         ServerReport {
             group: group.clone(),
             server: self.name.clone(),
             in_flight: self.in_flight.load(Ordering::Relaxed),
-            open: settings.connections_max.saturating_sub(free),
+            open: self.open.taken(),
             connects: self.connects.load(Ordering::Relaxed),
             connect_errors: self.connect_errors.load(Ordering::Relaxed),
             held: self.is_held(),

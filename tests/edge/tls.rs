@@ -227,7 +227,7 @@ fn a_fleet_knows_its_clients_again() {
     // A new key comes: what the old one encrypted is still known.
     fs::write(one.place.path("tickets.key"), format!("{new}\n{old}\n")).expect("written");
     one.signal(Signal::HUP);
-    until("files were read", || one.said("certificates were read again"));
+    until("files were read", || one.said("reloaded: config"));
     assert_eq!(kind(&one), Some(HandshakeKind::Resumed));
     // The ticket that came with it is of the new key, of which the other has not heard.
     assert_eq!(kind(&other), Some(HandshakeKind::Full));

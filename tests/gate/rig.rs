@@ -284,6 +284,7 @@ fn claims(
         clock: clock.clone(),
         node: NodeId::random(),
         limits: claims::Limits::of(settings),
+        predecessor: None,
         sales_file: None,
         declarations: claims::declare::of_config(settings).expect("declarations"),
         sink: sink.clone(),

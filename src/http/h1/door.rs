@@ -1,5 +1,6 @@
 //! What the connections of one listener and worker share: whom they ask, and within which bounds.
 
+use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
@@ -20,7 +21,8 @@ use crate::tls::Front;
 /// What the connections of one listener and worker share. Each of them holds one pointer to it.
 #[derive(Debug)]
 pub struct Door<S> {
-    service: Rc<S>,
+    /// Exchanged as a whole, between two requests.
+    service: Rc<RefCell<Rc<S>>>,
     pub(in crate::http) limits: Rc<Limits>,
     pub(super) clock: Clock,
     pub(in crate::http) sink: Sink,
@@ -51,12 +53,42 @@ impl<S: Service> Door<S> {
         drain: DrainSignal,
     ) -> Rc<Door<S>> {
         let is_tls = service.front().tls.is_some();
+        let service = Rc::new(RefCell::new(service));
         Rc::new(Door { service, limits, clock, sink, drain, is_tls })
+    }
+
+    /// The same door with other bounds for those who come; those who came keep theirs.
+    pub fn with_limits(&self, limits: Rc<Limits>) -> Rc<Door<S>> {
+        let Door { service, clock, sink, drain, .. } = self;
+        let (service, clock) = (service.clone(), clock.clone());
+        let is_tls = self.front().tls.is_some();
+        Rc::new(Door { service, limits, clock, sink: sink.clone(), drain: drain.clone(), is_tls })
+    }
+
+    /// The service that is asked now.
+    pub fn service(&self) -> Rc<S> {
+        self.service.borrow().clone()
+    }
+
+    /// From the next request on `service` is asked, also by connections that are open.
+    pub fn set_service(&self, service: Rc<S>) {
+        // The old one is dropped after the borrow.
+        let _old = self.service.replace(service);
+    }
+
+    /// Whether those who come are taken for what they are: with TLS or without.
+    pub fn fits(&self) -> bool {
+        self.is_tls == self.front().tls.is_some()
+    }
+
+    /// Nobody new comes through this door: connections close with their current response.
+    pub fn close(&self) {
+        self.drain.begin();
     }
 
     /// How clients come to this door.
     pub fn front(&self) -> Front {
-        self.service.front()
+        self.service.borrow().front()
     }
 
     pub(in crate::http) fn exchange(&self, peer: &Peer, heard: Instant) -> Exchange {
@@ -88,7 +120,7 @@ impl<S: Service> Door<S> {
 
     /// What the service says.
     pub(in crate::http) fn decide(&self, head: &Head<'_>, exchange: &Exchange) -> Step {
-        self.service.decide(head, exchange)
+        self.service.borrow().decide(head, exchange)
     }
 
     /// Tells the service of the end of an exchange, and when that was.
@@ -96,7 +128,7 @@ impl<S: Service> Door<S> {
         let now = Instant::now();
         done.took_ms = self.clock.mono_at(now.into_std()).since(exchange.now.mono);
         self.sink.add(Counter::ResponseBytes, done.bytes);
-        let finished = || self.service.finished(exchange, done);
+        let finished = || self.service.borrow().finished(exchange, done);
         if catch_unwind(AssertUnwindSafe(finished)).is_err() {
             self.sink.inc(Counter::Panics);
         }

@@ -39,8 +39,10 @@ fn target<'r>(request: &'r Parts, limits: &Limits) -> Result<(&'r str, Option<&'
         method if method.as_str().len() > METHOD_BYTES_MAX => return Err(Refusal::MethodTooLong),
         _ => {}
     }
-    if !matches!(request.uri.scheme_str(), Some("http" | "https")) {
-        return Err(Refusal::Target);
+    // Without an authority HTTP/2 has looked at the scheme and dropped it.
+    match (request.uri.scheme_str(), request.uri.authority()) {
+        (Some("http" | "https"), _) | (None, None) => {}
+        _ => return Err(Refusal::Target),
     }
     let target = request.uri.path_and_query().ok_or(Refusal::Target)?;
     let text = target.as_str();

@@ -16,6 +16,7 @@ use super::frames::{
 use super::limits::Limits;
 use crate::http::h1::stall::Stall;
 use crate::http::limits::Limits as Times;
+use crate::outcome::CloseReason;
 
 /// The watch over one connection.
 #[derive(Debug)]
@@ -32,7 +33,7 @@ pub(in crate::http) struct Watch {
     in_head: bool,
     continuations: u32,
     counts: Counts,
-    flooded: bool,
+    verdict: Option<CloseReason>,
     streams: Vec<Stream>,
     last_stream: u32,
     /// What the client takes on the whole connection, and on each new stream.
@@ -81,7 +82,7 @@ impl Watch {
             in_head: false,
             continuations: 0,
             counts: Counts::new(now),
-            flooded: false,
+            verdict: None,
             streams: Vec::new(),
             last_stream: 0,
             window: WINDOW,
@@ -104,7 +105,7 @@ impl Watch {
         let mut inward = std::mem::take(&mut self.inward);
         let walked = inward.walk(&bytes[preface..], |met| {
             self.hears(met, now);
-            !self.flooded
+            self.verdict.is_none()
         });
         self.inward = inward;
         let in_control = self.inward.open().is_some_and(|head| head.kind != DATA);
@@ -132,15 +133,22 @@ impl Watch {
         }
         let (counts, limits) = (&self.counts, &self.limits);
         let idle_max = limits.idle_frames_max.saturating_add(counts.useful.saturating_mul(4));
-        self.flooded |= counts.resets > limits.resets_max
+        let flooded = counts.resets > limits.resets_max
             || counts.pings > limits.pings_max
             || counts.settings > limits.settings_max
             || counts.empty > limits.empty_data_max
             || counts.idle > idle_max
             || self.continuations > limits.continuations_max;
+        if flooded && self.verdict.is_none() {
+            self.verdict = Some(CloseReason::Flood);
+        }
     }
 
     fn begins(&mut self, head: Head, now: Instant) {
+        // RFC 9113 3.4: SETTINGS is part of the preface.
+        if !self.has_begun && (head.kind != SETTINGS || head.has(ACK)) {
+            self.verdict = Some(CloseReason::Protocol);
+        }
         self.has_begun = true;
         self.padding = None;
         match head.kind {
@@ -264,9 +272,10 @@ impl Watch {
         }
     }
 
-    /// Whether the client sent more of something than anybody needs.
-    pub(in crate::http) fn has_flooded(&self) -> bool {
-        self.flooded
+    /// Why the connection has to end, if it has to: more of something than anybody needs, or no
+    /// beginning.
+    pub(in crate::http) fn verdict(&self) -> Option<CloseReason> {
+        self.verdict
     }
 
     /// Whether HTTP/2 would read the next byte as the beginning of a frame.
