@@ -18,7 +18,7 @@ pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-pub trait Stream: Read + Write {}
+trait Stream: Read + Write {}
 impl<S: Read + Write> Stream for S {}
 
 /// A connection.
@@ -40,6 +40,10 @@ impl Answer {
         self.fields.iter().find(|(field, _)| field == name).map(|(_, value)| value.as_str())
     }
 
+    pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.fields.iter().filter(move |(field, _)| field == name).map(|(_, value)| value.as_str())
+    }
+
     pub fn reason(&self) -> &str {
         self.field("penstock-reason").unwrap_or("none")
     }
@@ -57,11 +61,6 @@ impl Client {
     pub fn tcp(to: SocketAddr) -> Client {
         let stream = TcpStream::connect(to).expect("connect");
         stream.set_read_timeout(Some(PATIENCE)).expect("timeout");
-        Client { stream: Box::new(stream), came: Vec::new() }
-    }
-
-    /// Over whatever carries bytes.
-    pub fn over(stream: impl Stream + Send + 'static) -> Client {
         Client { stream: Box::new(stream), came: Vec::new() }
     }
 

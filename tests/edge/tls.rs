@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use rustix::process::Signal;
+use tokio_rustls::rustls::client::Resumption;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio_rustls::rustls::{
@@ -167,7 +168,10 @@ fn certificates_are_exchanged_under_load() {
     let tls = "cert = \"used.pem\"\nkey = \"used.key\"";
     let node = Place::in_dir(dir, shop.address(), &https(tls)).start();
     let (to, dir) = (node.address("https"), node.place.dir.path().to_owned());
-    let client = trusting(&dir, None, &[]);
+    // A client that is known again sees no certificate at all.
+    let mut client = Arc::unwrap_or_clone(trusting(&dir, None, &[]));
+    client.resumption = Resumption::disabled();
+    let client = Arc::new(client);
     let (stop, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
     let load = {
         let (client, stop, asked) = (client.clone(), stop.clone(), asked.clone());
@@ -215,7 +219,7 @@ fn a_fleet_knows_its_clients_again() {
         let tls = "cert = \"shop.pem\"\nkey = \"shop.key\"\nticket_keys = \"tickets.key\"";
         Place::in_dir(own, shop.address(), &https(tls)).start()
     };
-    let (old, new) = ("b".repeat(43) + "=", "c".repeat(43) + "=");
+    let (old, new) = ("A".repeat(43) + "=", "E".repeat(43) + "=");
     let (one, other) = (node(&old), node(&old));
     let kind = |node: &Node| {
         let stream = connect(&client, node.address("https"), "shop.example").expect("a handshake");
@@ -310,7 +314,7 @@ fn the_shop_is_spoken_to_by_tls_and_http2() {
             let answer = client.ask(ask);
             assert_eq!(answer.status, 404, "{answer:?}");
             let via = if http2 { "2 penstock" } else { "1.1 penstock" };
-            assert!(answer.field("via").is_some_and(|said| said.contains(via)), "{answer:?}");
+            assert!(answer.all("via").any(|said| said == via), "{answer:?}");
         }
         let page = client.ask("GET /activity/8848 HTTP/1.1\r\nHost: shop.example\r\n\r\n");
         assert_eq!(page.status, 200);

@@ -176,7 +176,12 @@ impl Client {
         self.send(PREFACE).await;
         self.send(frame(SETTINGS, 0, 0, &settings)).await;
         self.send(frame(PING, 0, 0, b"greeting")).await;
-        while self.next().await.expect("settings, windows, the ping").kind != PING {}
+        let (mut window, mut ping) = (false, false);
+        while !window || !ping {
+            let came = self.next().await.expect("settings, the window, the ping");
+            window |= came.kind == WINDOW_UPDATE;
+            ping |= came.kind == PING;
+        }
         self.send(frame(SETTINGS, ACK, 0, &[])).await;
     }
 

@@ -1,6 +1,7 @@
 //! What is written in one wake-up goes out in one piece, and a slow reader is waited for.
 
 use std::cell::Cell;
+use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -37,6 +38,19 @@ impl AsyncWrite for Counted {
         Pin::new(&mut self.0).poll_write(cx, bytes)
     }
 
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let bytes: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
+        self.poll_write(cx, &bytes)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.0).poll_flush(cx)
     }
@@ -64,9 +78,11 @@ fn many_small_responses_are_one_write() {
         client.greet(&[]).await;
         super::rig::settle().await;
         let before = writes.get();
-        let streams: Vec<u32> = (0..50).map(|n| 1 + 2 * n).collect();
-        client.send(streams.iter().flat_map(|stream| get(*stream, "/")).collect::<Vec<_>>()).await;
-        assert_eq!(client.responses(&streams).await.len(), 50);
+        let streams: Vec<u32> = (0..25).map(|n| 1 + 2 * n).collect();
+        client
+            .send(streams.iter().flat_map(|stream| get(*stream, "/kilobyte")).collect::<Vec<_>>())
+            .await;
+        assert_eq!(client.responses(&streams).await.len(), 25);
         assert_eq!(writes.get() - before, 1);
     });
 }
@@ -105,4 +121,45 @@ fn a_slow_reader_is_felt_by_who_writes() {
         assert_eq!(taken, 0, "not one whole response has left its source");
         assert!(client.responses(&streams).await.values().all(|one| one.body.len() == BIG));
     });
+}
+
+/// The same responses from hyper's HTTP/2 without the cork between it and the stream.
+#[test]
+fn without_the_cork_there_is_a_write_for_each() {
+    run(async |_: Rig| {
+        let (near, far) = tokio::io::duplex(256 * 1024);
+        let writes = Rc::new(Cell::new(0));
+        let io = hyper_util::rt::TokioIo::new(Counted(far, writes.clone()));
+        let service = hyper::service::service_fn(|_| async {
+            let body = http_body_util::Full::new(bytes::Bytes::from_static(&[b'x'; 1_000]));
+            Ok::<_, std::convert::Infallible>(http::Response::new(body))
+        });
+        let connection =
+            hyper::server::conn::http2::Builder::new(Local).serve_connection(io, service);
+        let task = spawn_local(async move {
+            let _ = connection.await;
+            penstock::outcome::CloseReason::ClientClosed
+        });
+        let mut client = Client::new(near, task);
+        client.greet(&[]).await;
+        super::rig::settle().await;
+        let before = writes.get();
+        let streams: Vec<u32> = (0..25).map(|n| 1 + 2 * n).collect();
+        client.send(streams.iter().flat_map(|stream| get(*stream, "/")).collect::<Vec<_>>()).await;
+        assert_eq!(client.responses(&streams).await.len(), 25);
+        assert!(
+            writes.get() - before >= 25,
+            "{}: then the cork is not needed",
+            writes.get() - before
+        );
+    });
+}
+
+#[derive(Clone, Copy)]
+struct Local;
+
+impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for Local {
+    fn execute(&self, future: F) {
+        spawn_local(future);
+    }
 }

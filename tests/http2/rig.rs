@@ -25,6 +25,7 @@ use super::client::Client;
 /// ```text
 /// /          ready: method, host, path, query, cookies
 /// /big       ready: 1 MiB that all share
+/// /kilobyte  ready: 1,000 bytes
 /// /read      reads the body, tells its length
 /// /wait      waits for ever, until it is dropped
 /// /panic     panics
@@ -48,6 +49,9 @@ impl Service for Told {
             |answer: Arc<Answer>| Step::Answer(Ready { answer: answer.into(), fill, reason: None });
         match head.path {
             "/big" => ready(self.big.clone()),
+            "/kilobyte" => {
+                ready(AnswerBuilder::new(StatusCode::OK).body(vec![b'x'; 1_000].into()).build())
+            }
             "/panic" => panic!("on purpose"),
             "/read" => Step::Work(Box::new(|body| {
                 Box::pin(async move {
