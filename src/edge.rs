@@ -87,13 +87,22 @@ impl Shared {
 #[derive(Debug)]
 pub struct Edge {
     shared: Arc<Shared>,
-    pages: Pages,
-    gate: Gate,
-    proxy: Proxy,
+    ways: Ways,
     notes: Notes,
-    /// Kept for the edge that comes after this one.
-    upstreams: Rc<Upstreams>,
     sink: Sink,
+}
+
+/// Where one worker's requests go.
+#[derive(Debug)]
+pub struct Ways {
+    /// Pages.
+    pub pages: Pages,
+    /// Purchases.
+    pub gate: Gate,
+    /// Everything else.
+    pub proxy: Proxy,
+    /// The connections of all three, kept for the edge that comes after this one.
+    pub upstreams: Rc<Upstreams>,
 }
 
 impl Edge {
@@ -107,14 +116,11 @@ impl Edge {
         shared: Arc<Shared>,
         settings: &schema::Log,
         log: AccessLog,
-        pages: Pages,
-        gate: Gate,
-        proxy: Proxy,
-        upstreams: Rc<Upstreams>,
+        ways: Ways,
         sink: Sink,
     ) -> Rc<Edge> {
         let notes = Notes::new(settings, log, shared.trust.clone());
-        Rc::new(Edge { shared, pages, gate, proxy, notes, upstreams, sink })
+        Rc::new(Edge { shared, ways, notes, sink })
     }
 }
 
@@ -133,7 +139,7 @@ impl Entrance {
 
     /// The worker's connections to the shop.
     pub fn upstreams(&self) -> &Rc<Upstreams> {
-        &self.edge.upstreams
+        &self.edge.ways.upstreams
     }
 }
 
@@ -168,7 +174,7 @@ impl Edge {
         match site.find(head) {
             Found::Page { activity, city } => {
                 let site = site.page_of(activity, city, head, exchange);
-                (Route::Page, self.pages.decide(site))
+                (Route::Page, self.ways.pages.decide(site))
             }
             Found::Availability { activity } => {
                 (Route::Availability, self.availability(site, activity, head, exchange))
@@ -176,8 +182,12 @@ impl Edge {
             Found::Purchase { activity } => {
                 (Route::Purchase, self.purchase(site, activity, head, exchange))
             }
-            Found::Preflight => (Route::Purchase, self.gate.preflight(&site.name, head, exchange)),
-            Found::Proxied(route) => (route, self.proxy.decide(&site.name, route, head, exchange)),
+            Found::Preflight => {
+                (Route::Purchase, self.ways.gate.preflight(&site.name, head, exchange))
+            }
+            Found::Proxied(route) => {
+                (route, self.ways.proxy.decide(&site.name, route, head, exchange))
+            }
             Found::Refused(route, refusal) => {
                 (route, shared.refusals.step(head, exchange, refusal, &self.sink))
             }
@@ -208,7 +218,7 @@ impl Edge {
             Some(sale) => {
                 let remember = || self.notes.purchase(head, exchange);
                 let site = &site.name;
-                self.gate.decide(Purchase {
+                self.ways.gate.decide(Purchase {
                     site,
                     head,
                     exchange,
@@ -229,7 +239,7 @@ impl Edge {
     /// An activity without a sale.
     fn unlisted(&self, site: &Site, route: Route, head: &Head<'_>, exchange: &Exchange) -> Step {
         if site.proxies_unlisted {
-            return self.proxy.decide(&site.name, route, head, exchange);
+            return self.ways.proxy.decide(&site.name, route, head, exchange);
         }
         let refusal = Refusal::of(Reason::UnknownActivity);
         self.shared.refusals.step(head, exchange, refusal, &self.sink)

@@ -8,7 +8,7 @@ use tokio_util::task::TaskTracker;
 use crate::answers::Answers;
 use crate::claims::Claims;
 use crate::config::Settings;
-use crate::edge::{self, Edge, Entrance};
+use crate::edge::{self, Edge, Entrance, Ways};
 use crate::gate::{self, Gate};
 use crate::http::Trust;
 use crate::log::AccessLog;
@@ -113,7 +113,8 @@ impl Kit {
         let hook = Edge::admissions(log.clone());
         let gate = Gate::new(gate, to, claims, purchases, counts).with_hook(hook);
         let proxy = Proxy::new(&settings, answers, trust, upstreams.clone(), sink.clone());
-        let edge = Edge::new(edge, &settings.log, log, pages, gate, proxy, upstreams, sink.clone());
+        let ways = Ways { pages, gate, proxy, upstreams };
+        let edge = Edge::new(edge, &settings.log, log, ways, sink.clone());
         let entrance = |(listener, path)| (listener, Entrance::new(edge.clone(), path));
         health.into_iter().map(entrance).collect()
     }
