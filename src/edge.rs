@@ -30,7 +30,6 @@ use crate::outcome::Reason;
 use crate::page::{self, Pages};
 use crate::proxy::Proxy;
 use crate::sale::SaleBook;
-use crate::upstream::Upstreams;
 
 use self::forwarding::Forwarding;
 use self::note::Notes;
@@ -101,8 +100,6 @@ pub struct Ways {
     pub gate: Gate,
     /// Everything else.
     pub proxy: Proxy,
-    /// The connections of all three, kept for the edge that comes after this one.
-    pub upstreams: Rc<Upstreams>,
 }
 
 impl Edge {
@@ -137,9 +134,9 @@ impl Entrance {
         Rc::new(Entrance { edge, health })
     }
 
-    /// The worker's connections to the shop.
-    pub fn upstreams(&self) -> &Rc<Upstreams> {
-        &self.edge.ways.upstreams
+    /// The worker's proxy, whose connections the entrance after this one goes on with.
+    pub fn proxy(&self) -> &Proxy {
+        &self.edge.ways.proxy
     }
 }
 

@@ -104,7 +104,7 @@ impl Kit {
         let Kit { settings, trust, edge, cache, upstream, purchases, log, answers, gate, fills } =
             self;
         let upstreams = Rc::new(match old {
-            Some(old) => old.upstreams().next(&upstream, sink.clone()),
+            Some(old) => old.proxy().upstreams().next(&upstream, sink.clone()),
             None => Upstreams::new(&upstream, sink.clone()),
         });
         let (to, counts) = (upstreams.clone(), sink.clone());
@@ -112,8 +112,8 @@ impl Kit {
         let (to, counts) = (upstreams.clone(), sink.clone());
         let hook = Edge::admissions(log.clone());
         let gate = Gate::new(gate, to, claims, purchases, counts).with_hook(hook);
-        let proxy = Proxy::new(&settings, answers, trust, upstreams.clone(), sink.clone());
-        let ways = Ways { pages, gate, proxy, upstreams };
+        let proxy = Proxy::new(&settings, answers, trust, upstreams, sink.clone());
+        let ways = Ways { pages, gate, proxy };
         let edge = Edge::new(edge, &settings.log, log, ways, sink.clone());
         let entrance = |(listener, path)| (listener, Entrance::new(edge.clone(), path));
         health.into_iter().map(entrance).collect()
