@@ -199,6 +199,11 @@ impl Facts {
         self.lock().entry(sale.clone()).or_default().peers = peers;
     }
 
+    /// How many nodes live, this one among them.
+    pub(super) fn nodes(&self, sale: &SaleId) -> usize {
+        self.lock().get(sale).map_or(1, |facet| facet.peers.len().max(1))
+    }
+
     /// The sale as it was seen last, unless it is over.
     pub(super) fn known(&self, sale: &SaleId, now: UnixMs) -> Option<SaleState> {
         let known = self.lock().get(sale)?.known.clone();

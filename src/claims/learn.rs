@@ -48,8 +48,8 @@ pub(super) async fn run(shared: Arc<Shared>, file: Option<PathBuf>) {
         let sales = shared.facts.sales(shared.clock.now().ledger);
         beats.retain(|sale, _| sales.contains(sale));
         for sale in sales {
-            if !shared.breaker.is_closed() {
-                break;
+            if !shared.breaker.is_closed(&sale) {
+                continue;
             }
             let beat = beats.entry(sale.clone()).or_default();
             let is_due = shared.clock.mono() >= beat.next || must_report(&shared, &sale);

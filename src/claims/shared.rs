@@ -5,13 +5,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
-use super::breaker::Breaker;
+use super::breaker::{Breaker, Whose};
 use super::desk::{Desk, Due};
 use super::facts::{Facts, Remembered};
 use super::memory::{History, Memory, Past};
+use super::pace::Pace;
 use super::{Limits, Outcome, Parts};
 use crate::clock::{Clock, UnixMs};
 use crate::ident::{ClaimId, NodeId, SaleId, UserKey};
@@ -47,6 +48,7 @@ pub(super) struct Shared {
     pub(super) sink: Sink,
     pub(super) runtime: Handle,
     pub(super) breaker: Breaker,
+    pub(super) pace: Pace,
     pub(super) memory: Memory,
     pub(super) facts: Facts,
     pub(super) busy: Busy,
@@ -68,12 +70,17 @@ pub(super) enum Concern {
 }
 
 impl Shared {
-    pub(super) fn new(parts: Parts, history: &History, remembered: Vec<Remembered>) -> Arc<Shared> {
+    /// Also returns what the watch over the store hears.
+    pub(super) fn new(
+        parts: Parts,
+        history: &History,
+        remembered: Vec<Remembered>,
+    ) -> (Arc<Shared>, mpsc::UnboundedReceiver<Whose>) {
         let Parts { store, journal, book, clock, node, limits, sink, runtime, .. } = parts;
         let mut runs = history.runs().clone();
         runs.insert(node);
-        let breaker = Breaker::new(store.health());
-        Arc::new(Shared {
+        let (breaker, opened) = Breaker::new(store.health());
+        let shared = Shared {
             store,
             journal,
             book,
@@ -84,6 +91,7 @@ impl Shared {
             sink,
             runtime,
             breaker,
+            pace: Pace::default(),
             memory: Memory::of(history),
             facts: Facts::of(history, remembered, &limits),
             busy: Busy::default(),
@@ -91,7 +99,8 @@ impl Shared {
             declared: watch::Sender::new(false),
             troubles: Mutex::default(),
             died: watch::Sender::new(None),
-        })
+        };
+        (Arc::new(shared), opened)
     }
 
     /// Runs a task that lives as long as the node. If it panics, [`Shared::death`] says so: a sale
@@ -114,8 +123,8 @@ impl Shared {
         }
     }
 
-    pub(super) fn is_open(&self) -> bool {
-        self.breaker.is_closed() && self.journal.is_writable()
+    pub(super) fn is_open(&self, sale: &SaleId) -> bool {
+        self.breaker.is_closed(sale) && self.journal.is_writable()
     }
 
     /// The desk of a sale, opened the first time. There are as many as sales that somebody named, and
@@ -138,12 +147,12 @@ impl Shared {
         deadline: Duration,
     ) -> Result<Reply, StoreError> {
         self.sink.inc(Counter::StoreCalls);
-        let id = id_of(&op);
+        let (id, heard) = (id_of(&op), self.clock.mono());
         let called = timeout(deadline + CALL_GRACE, self.store.call(sale, op, deadline)).await;
         let result = called.unwrap_or(Err(StoreError::MaybeApplied));
         match &result {
             Ok(reply) => {
-                self.breaker.mend();
+                self.breaker.mend(Some(sale));
                 if let (Some(id), OpResult::Controlled(Controlled::Applied)) = (id, &reply.result) {
                     self.facts.note_id(sale, &id);
                 }
@@ -152,7 +161,6 @@ impl Shared {
                     if self.store_forgets() && self.facts.reported(sale) != Some(state.mark()) {
                         self.facts.wake.notify_one();
                     }
-                    let heard = self.clock.mono();
                     self.book.apply(Update { state: state.clone(), heard });
                 }
             }
@@ -164,6 +172,14 @@ impl Shared {
             }
         }
         result
+    }
+
+    /// Waits until this node may call the store for `sale` again. Where nobody else uses the store there
+    /// is nothing to share.
+    pub(super) async fn turn(&self, sale: &SaleId) {
+        if self.store_forgets() {
+            self.pace.turn(self.facts.nodes(sale)).await;
+        }
     }
 
     /// The sales that the store knows.

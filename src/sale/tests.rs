@@ -148,6 +148,26 @@ fn sold_out_is_final_only_without_restock_and_without_limbo() {
     }
 }
 
+/// A claim's reply and a read of the mirror cross: the ledger's own count says which is newer.
+#[test]
+fn counters_follow_the_ledger_whichever_word_comes_first() {
+    let book = SaleBook::new();
+    let with = |seq: u64, confirmed: u64| {
+        let mut state = SaleState { seq, ..state("drop", 1, 1) };
+        state.pools[0].confirmed = confirmed;
+        state
+    };
+    let shown = || book.get("shop", "8848").expect("known").state.pools[0].confirmed;
+    assert!(book.apply(heard(with(5, 5), 100)));
+    assert!(!book.apply(heard(with(4, 4), 200)), "asked later, answered by an older ledger");
+    assert!(book.apply(heard(with(6, 6), 50)), "asked earlier, and newer all the same");
+    assert_eq!(shown(), 6);
+    // A ledger that forgot counts anew: what it says is news.
+    assert!(book.apply(heard(SaleState { fences: 1, ..with(2, 2) }, 300)));
+    assert!(!book.apply(heard(with(7, 7), 250)), "the last word of the ledger before it");
+    assert_eq!(shown(), 2);
+}
+
 #[test]
 fn an_activity_shows_its_running_sale_else_the_newest() {
     let book = SaleBook::new();

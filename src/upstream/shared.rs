@@ -8,6 +8,7 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 
 use super::address::{Address, ConnectError, Names};
+use super::circuit::Circuit;
 use crate::config::schema;
 use crate::ident::Name;
 
@@ -42,9 +43,14 @@ impl Shared {
     /// For `[upstream]`.
     pub fn new(settings: &BTreeMap<Name, schema::Upstream>) -> Arc<Shared> {
         let group = |(name, settings): (&Name, &schema::Upstream)| {
-            (name.clone(), Arc::new(GroupShared::new(settings.clone())))
+            (name.clone(), Arc::new(GroupShared::new(name, settings.clone())))
         };
         Arc::new(Shared { groups: settings.iter().map(group).collect() })
+    }
+
+    /// Of each group, whether purchases are refused because the shop does not answer.
+    pub fn circuits(&self) -> impl Iterator<Item = (&Name, bool)> {
+        self.groups.iter().map(|(name, group)| (name, group.circuit.is_open()))
     }
 
     /// How every server is.
@@ -67,12 +73,14 @@ pub(super) struct GroupShared {
     pub wanted: Notify,
     pub purchases: Arc<Semaphore>,
     pub purchases_waiting: Count,
+    /// Whether purchases may be sent at all.
+    pub circuit: Arc<Circuit>,
     /// Workers that use this group.
     pub workers: AtomicUsize,
 }
 
 impl GroupShared {
-    fn new(settings: schema::Upstream) -> GroupShared {
+    fn new(name: &Name, settings: schema::Upstream) -> GroupShared {
         let connections_max = settings.connections_max as usize;
         let server = |name: &String| Arc::new(Server::new(name, connections_max));
         GroupShared {
@@ -81,6 +89,7 @@ impl GroupShared {
             wanted: Notify::new(),
             purchases: Arc::new(Semaphore::new(settings.purchases_max as usize)),
             purchases_waiting: Count::default(),
+            circuit: Arc::new(Circuit::new(name.clone())),
             workers: AtomicUsize::new(0),
             settings,
         }
@@ -197,4 +206,4 @@ impl Drop for Counted<'_> {
 }
 
 /// A server that could not be reached is passed over for so long, and then tried by one request.
-const HOLD_MS: u64 = 500;
+pub(super) const HOLD_MS: u64 = 500;
