@@ -3,8 +3,10 @@
 CARGO ?= cargo
 # How long each fuzz target runs, in seconds.
 SECONDS_EACH ?= 60
+# How many lives of a fleet are simulated.
+SEEDS ?= 5000
 
-.PHONY: demo test test-long lint doc instructions bench bench-quick bench-pieces bench-two fuzz \
+.PHONY: demo test test-long sim lint doc instructions bench bench-quick bench-pieces bench-two fuzz \
 	redis valgrind peers help
 
 help: ## this list
@@ -21,6 +23,9 @@ test: redis lint doc ## everything that CI runs
 
 test-long: redis ## the same tests with many more generated cases, and bodies of 1 GiB
 	PROPTEST_CASES=20000 PENSTOCK_TEST_LONG=1 $(CARGO) test --profile ci
+
+sim: ## SEEDS lives of a fleet through failures, simulated
+	SEEDS=$(SEEDS) $(CARGO) test --profile ci --test sim runs:: -- --nocapture
 
 lint: ## formatting and clippy, warnings are errors
 	$(CARGO) fmt --check

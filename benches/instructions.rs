@@ -45,17 +45,17 @@ struct Kind {
 }
 
 const KINDS: &[Kind] = &[
-    kind("hit", || request::get("GET /activity/8848?city=bj HTTP/1.1"), 200, 14_300),
-    kind("hit_plain", || request::get_plain("GET /activity/8848?city=bj HTTP/1.1"), 200, 14_300),
-    kind("hit_100k", || request::get_plain("GET /activity/large?city=bj HTTP/1.1"), 200, 13_600),
-    kind("hit_head", || request::get("HEAD /activity/8848?city=bj HTTP/1.1"), 200, 14_200),
-    kind("hit_304", || request::get(PAGE_KNOWN), 304, 14_600),
-    kind("poll", || request::get("GET /activity/8848/availability HTTP/1.1"), 200, 12_600),
-    kind("poll_304", || request::get(POLL_KNOWN), 304, 13_100),
-    Kind { sold_out: true, ..kind("refusal", request::purchase, 409, 18_000) },
+    kind("hit", || request::get("GET /activity/8848?city=bj HTTP/1.1"), 200, 8_900),
+    kind("hit_plain", || request::get_plain("GET /activity/8848?city=bj HTTP/1.1"), 200, 9_250),
+    kind("hit_100k", || request::get_plain("GET /activity/large?city=bj HTTP/1.1"), 200, 10_100),
+    kind("hit_head", || request::get("HEAD /activity/8848?city=bj HTTP/1.1"), 200, 8_800),
+    kind("hit_304", || request::get(PAGE_KNOWN), 304, 9_300),
+    kind("poll", || request::get("GET /activity/8848/availability HTTP/1.1"), 200, 8_150),
+    kind("poll_304", || request::get(POLL_KNOWN), 304, 8_650),
+    Kind { sold_out: true, ..kind("refusal", request::purchase, 409, 12_450) },
     Kind {
         is_hot: false,
-        ..kind("cold", || request::get("GET /product/1001 HTTP/1.1"), 200, 105_000)
+        ..kind("cold", || request::get("GET /product/1001 HTTP/1.1"), 200, 100_500)
     },
 ];
 

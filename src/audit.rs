@@ -5,6 +5,7 @@
 
 mod checks;
 mod ledger;
+mod nodes;
 mod past;
 mod shop;
 
@@ -17,6 +18,7 @@ use crate::ident::SaleId;
 use crate::orders::{BadOrders, OrderRow};
 
 use ledger::Ledger;
+use nodes::Nodes;
 use past::Past;
 
 /// What is audited.
@@ -24,8 +26,8 @@ use past::Past;
 pub struct Inputs {
     /// The sale.
     pub sale: SaleId,
-    /// The node's admin socket.
-    pub socket: PathBuf,
+    /// Admin sockets, one of each node; the first one is asked for the ledger.
+    pub sockets: Vec<PathBuf>,
     /// Directories of journals, one of each node.
     pub journals: Vec<PathBuf>,
     /// The shop's list of orders.
@@ -113,15 +115,21 @@ pub struct Report {
 /// Reads the three sources and checks.
 pub fn audit(inputs: &Inputs) -> Result<Report, AuditError> {
     let orders = inputs.orders.as_deref().map(crate::orders::read).transpose()?;
-    let client = AdminClient::connect(&inputs.socket)?;
+    let clients: Vec<AdminClient> =
+        inputs.sockets.iter().map(|s| AdminClient::connect(s)).collect::<Result<_, _>>()?;
+    let client = clients.first().ok_or_else(|| AuditError::NoSale(inputs.sale.clone()))?;
+    let nodes = Nodes::read(&clients)?;
     let mut tries = 0;
     loop {
         tries += 1;
-        let before = Ledger::read(&client, &inputs.sale)?;
+        let mut ledger = Ledger::read(client, &inputs.sale)?;
         let past = Past::read(&inputs.journals, &inputs.sale)?;
-        let moving = Ledger::sale(&client, &inputs.sale)? != before.sale;
+        let after = Ledger::sale(client, &inputs.sale)?;
+        let moving = after != ledger.sale;
+        ledger.later = (after.epoch, after.version);
         if !moving || tries == TRIES_MAX {
-            return Ok(judge(&inputs.sale, &before, &past, orders.as_deref(), moving));
+            let orders = orders.as_deref();
+            return Ok(judge(&inputs.sale, &ledger, &past, &nodes, orders, moving));
         }
     }
 }
@@ -130,10 +138,12 @@ fn judge(
     sale: &SaleId,
     ledger: &Ledger,
     past: &Past,
+    nodes: &Nodes,
     orders: Option<&[OrderRow]>,
     moving: bool,
 ) -> Report {
-    let mut invariants = checks::all(ledger, past);
+    let mut invariants = checks::all(ledger, past, nodes);
+    invariants.extend(nodes.checks());
     if let Some(orders) = orders {
         invariants.extend(shop::all(ledger, past, orders));
     }

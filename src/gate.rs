@@ -28,6 +28,7 @@ mod say;
 mod site;
 mod work;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -164,10 +165,10 @@ impl Gate {
         let listener = Listener {
             form: shared.answers.form(ask.head),
             origin: site.cors.origin(ask.head),
-            exchange: ask.exchange.clone(),
+            exchange: Cow::Borrowed(ask.exchange),
         };
         match judged {
-            Ok(open) => Step::Work(work::start(self.inner.clone(), open, listener)),
+            Ok(open) => Step::Work(work::start(self.inner.clone(), open, listener.into_owned())),
             Err(said) => {
                 let voice = Voice { answers: &shared.answers, cors: &site.cors, sale: ask.sale };
                 Step::Answer(voice.ready(&said, &listener))

@@ -354,7 +354,7 @@ pub enum RecordKind {
 }
 
 /// One record of one user.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct Record {
     /// What it says.
     pub kind: RecordKind,

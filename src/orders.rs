@@ -9,6 +9,7 @@
 //! admission  the Penstock-Admission that came with it
 //! user       who bought, as the gate identifies them
 //! pool, units, status   absent: not compared, 1, an order that stands; `cancelled` was one
+//! received_ms  when the purchase reached the shop, in Unix milliseconds; absent: not compared
 //! ```
 
 use std::path::Path;
@@ -37,6 +38,8 @@ pub struct OrderRow {
     pub units: Option<u64>,
     /// `cancelled`: the order stood once. Anything else: it stands.
     pub status: Option<String>,
+    /// When the purchase reached the shop, in Unix milliseconds.
+    pub received_ms: Option<u64>,
 }
 
 /// Why a list of orders cannot be read.
@@ -93,15 +96,19 @@ pub fn read(path: &Path) -> Result<Vec<OrderRow>, BadOrders> {
             let at = names.iter().position(|n| n == name)?;
             record.get(at).filter(|text| !text.is_empty()).map(str::to_owned)
         };
-        let units = field("units").map(|text| text.parse::<u64>().map_err(|_| text)).transpose();
+        let number = |name: &str, of: &str| {
+            let bad = |text: &str| wrong(format!("`{text}` is not a number of {of}"));
+            field(name).map(|text| text.parse::<u64>().map_err(|_| bad(&text))).transpose()
+        };
         rows.push(OrderRow {
             order: field("order").ok_or_else(|| wrong("an order without a number".to_owned()))?,
             key: field("key"),
             admission: field("admission"),
             user: field("user"),
             pool: field("pool"),
-            units: units.map_err(|text| wrong(format!("`{text}` is not a number of units")))?,
+            units: number("units", "units")?,
             status: field("status"),
+            received_ms: number("received_ms", "milliseconds")?,
         });
     }
     Ok(rows)
@@ -177,6 +184,7 @@ mod tests {
         let said = |text: &str| rows(text).unwrap_err().to_string();
         assert!(said("id,user\n1,u\n").contains("it names: id, user"));
         assert!(said("order,user,units\nS1,u,two\n").contains("line 2: `two`"));
+        assert!(said("order,user,received_ms\nS1,u,1s\n").contains("`1s` is not a number of mi"));
         assert!(said("order,user\n,u\n").contains("line 2: an order without a number"));
     }
 

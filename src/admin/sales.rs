@@ -157,6 +157,7 @@ fn describe(sale: &Arc<SaleSnapshot>, now: &Now) -> Value {
                 "limbo": pool.limbo,
                 "room": pool.room(state.overshoot_permille),
                 "sold_out": pool.sold_out,
+                "held_back": pool.held_back,
             })
         })
         .collect();
@@ -183,6 +184,8 @@ fn describe(sale: &Arc<SaleSnapshot>, now: &Now) -> Value {
         "limbo": total(|pool| pool.limbo),
         "pools": pools,
         "age_ms": view.age_ms,
+        "ledger_ms": now.ledger,
+        "fences": state.fences,
         // Who may read this may read the ledger: it ties the shop's orders to admissions in an audit.
         "salt": state.salt,
     })

@@ -58,8 +58,9 @@ impl Pages {
 /// Whether the client of `head` navigates, or asks for `text/html` by name. `*/*`, `text/*` and no
 /// `Accept` at all are no wish for a page: apps and scripts send them.
 pub fn is_wanted(head: &Head<'_>) -> bool {
+    let mut lines = head.field_all("accept");
     head.field("sec-fetch-mode").is_some_and(|mode| mode.eq_ignore_ascii_case(b"navigate"))
-        || head.field_all("accept").flat_map(|line| line.split(|b| *b == b',')).any(names_html)
+        || lines.any(|line| line.split(|b| *b == b',').any(names_html))
 }
 
 /// Whether one element of `Accept` is `text/html` with a weight above 0.

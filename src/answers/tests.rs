@@ -1,7 +1,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::answer::agree;
+use crate::answer::tests::agree;
 use crate::clock::Now;
 use crate::http::Limits;
 use crate::http::Peer;

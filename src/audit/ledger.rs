@@ -13,7 +13,11 @@ use crate::ledger::Record;
 #[derive(Clone, Debug)]
 pub(super) struct Ledger {
     pub(super) sale: Sale,
+    /// The ledger's time when the sale was read.
+    pub(super) time: UnixMs,
     pub(super) records: Vec<Record>,
+    /// Epoch and version that were said after this.
+    pub(super) later: (u32, u64),
 }
 
 /// `GET /v1/sales/SITE/SALE`.
@@ -22,6 +26,10 @@ pub(super) struct Sale {
     pub(super) epoch: u32,
     pub(super) version: u64,
     pub(super) opens_at_ms: UnixMs,
+    pub(super) ends_at_ms: Option<UnixMs>,
+    /// How often claims were frozen because the ledger may have forgotten something.
+    #[serde(default)]
+    pub(super) fences: u64,
     pub(super) overshoot_permille: u64,
     pub(super) per_user: PerUser,
     pub(super) pools: Vec<Pool>,
@@ -42,6 +50,20 @@ pub(super) struct Pool {
     pub(super) confirmed: u64,
     pub(super) held: u64,
     pub(super) limbo: u64,
+    #[serde(default)]
+    pub(super) sold_out: bool,
+    /// By the operator's word.
+    #[serde(default)]
+    pub(super) held_back: bool,
+}
+
+/// A sale, and when.
+#[derive(Debug, Deserialize)]
+struct Told {
+    #[serde(flatten)]
+    sale: Sale,
+    #[serde(default)]
+    ledger_ms: UnixMs,
 }
 
 #[derive(Debug, Deserialize)]
@@ -53,7 +75,7 @@ struct Page {
 impl Ledger {
     /// Reads both.
     pub(super) fn read(client: &AdminClient, sale: &SaleId) -> Result<Ledger, AuditError> {
-        let told = Ledger::sale(client, sale)?;
+        let told: Told = get(client, sale, &format!("/v1/sales/{sale}"))?;
         let (mut records, mut after) = (Vec::new(), None);
         loop {
             let from = after.map(|user| format!("after={user}&")).unwrap_or_default();
@@ -62,7 +84,8 @@ impl Ledger {
             records.extend(page.records);
             // A node that repeats itself must not keep us here.
             if page.next.is_none() || page.next <= after {
-                return Ok(Ledger { sale: told, records });
+                let later = (told.sale.epoch, told.sale.version);
+                return Ok(Ledger { sale: told.sale, time: told.ledger_ms, records, later });
             }
             after = page.next;
         }

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::Check;
 use super::ledger::Ledger;
-use super::past::Past;
-use crate::ident::{AttemptId, ClaimId, UserKey};
+use super::past::{CLOCK_SLACK_MS, Past};
+use crate::ident::{AttemptId, ClaimId, NodeId, UserKey};
 use crate::journal::Event;
 use crate::ledger::RecordKind;
 use crate::orders::{OrderRow, Ties};
@@ -22,50 +22,105 @@ enum Standing {
 /// All of them.
 pub(super) fn all(ledger: &Ledger, past: &Past, orders: &[OrderRow]) -> Vec<Check> {
     let claims = Claims::of(ledger, past);
-    let (mut strangers, mut wrong) = (Vec::new(), Vec::new());
-    let mut found: HashSet<ClaimId> = HashSet::new();
-    let mut by_user: BTreeMap<String, u64> = BTreeMap::new();
+    let mut found = Found::default();
     for row in orders {
-        let claim = claims.of_order(row, ledger, &found);
+        found.note(row, &claims, ledger, past);
+    }
+    let twice = past.claims.iter().filter(|(_, claim)| claim.answered_twice);
+    let twice = twice.map(|(id, _)| format!("claim {id}: two order numbers"));
+    let limit = ledger.sale.per_user.orders;
+    let beyond = found.by_user.iter().filter(|(_, orders)| **orders > limit);
+    let beyond = beyond.map(|(user, orders)| format!("user {user:?}: {orders} orders of {limit}"));
+    let without = without_outcome(&claims, &found.owners, ledger, past);
+    let units = orders.iter().map(OrderRow::units).sum();
+    let stock = ledger.sale.budget() + past.voided;
+    let mut late = Check::none("I15 nothing sent after its deadline", found.late);
+    if orders.iter().all(|row| row.received_ms.is_none()) {
+        late.details.push("the shop's list has no column received_ms: not compared".to_owned());
+    }
+    vec![
+        Check::none("E1 one answer", twice.collect()),
+        Check::none("E2 every admission has its outcome", without),
+        Check::none("E3 what failed has no order", found.failed),
+        Check::none("E4 one order of a claim", found.again),
+        Check::none("E5 every order was admitted", found.strangers),
+        Check::none("E6 each answer is its buyer's", found.crossed),
+        Check::none("I3 no user twice at the shop", beyond.collect()),
+        Check::at_most("I4 shop within the stock", stock, units, vec![]),
+        late,
+    ]
+}
+
+/// Admissions without an outcome that are not on their way to one, and sales without an order.
+fn without_outcome(
+    claims: &Claims,
+    owners: &HashSet<ClaimId>,
+    ledger: &Ledger,
+    past: &Past,
+) -> Vec<String> {
+    let records: HashSet<ClaimId> = ledger.records.iter().map(|record| record.claim).collect();
+    let open = past.admitted().filter(|(_, claim)| claim.last == Event::Admitted);
+    let lost = open.filter(|(id, _)| !records.contains(*id));
+    let mut found: Vec<String> = lost
+        .map(|(id, _)| format!("claim {id}: no outcome, and the ledger has it no more"))
+        .collect();
+    let confirmed = claims.standing.iter().filter(|(_, s)| **s == Standing::Confirmed);
+    let without = confirmed.filter(|(claim, _)| !owners.contains(claim));
+    found.extend(without.map(|(id, _)| format!("claim {id}: confirmed, the shop has no order")));
+    found
+}
+
+/// What the shop's list shows.
+#[derive(Debug, Default)]
+struct Found {
+    /// Claims that have an order.
+    owners: HashSet<ClaimId>,
+    /// Orders that stand, by user.
+    by_user: BTreeMap<String, u64>,
+    strangers: Vec<String>,
+    again: Vec<String>,
+    failed: Vec<String>,
+    crossed: Vec<String>,
+    late: Vec<String>,
+}
+
+impl Found {
+    fn note(&mut self, row: &OrderRow, claims: &Claims, ledger: &Ledger, past: &Past) {
         let order = &row.order;
+        let claim = claims.of_order(row, ledger, &self.owners);
         match claim {
-            None => strangers.push(format!("order {order}: no admission of the gate is its own")),
+            None => {
+                self.strangers.push(format!("order {order}: no admission of the gate is its own"))
+            }
             Some(claim) => {
-                if !found.insert(claim) {
-                    strangers.push(format!("order {order}: claim {claim} has another order"));
+                if !self.owners.insert(claim) {
+                    self.again.push(format!("order {order}: claim {claim} has another order"));
                 }
                 if claims.standing.get(&claim) == Some(&Standing::Failed) {
-                    wrong.push(format!("order {order}: its claim {claim} is said to have failed"));
+                    self.failed
+                        .push(format!("order {order}: its claim {claim} is said to have failed"));
+                }
+                let deadline = claims.deadline.get(&claim).copied();
+                let late_ms = row.received_ms.zip(deadline).map(|(t, end)| t.saturating_sub(end));
+                if let Some(ms) = late_ms.filter(|ms| *ms > CLOCK_SLACK_MS) {
+                    self.late.push(format!("order {order}: {ms} ms after the deadline of {claim}"));
                 }
             }
         }
-        if row.status.as_deref() != Some("cancelled") {
-            let user = claim.and_then(|claim| claims.user.get(&claim)).map(UserKey::to_string);
-            if let Some(user) = row.user.clone().or(user) {
-                *by_user.entry(user).or_default() += 1;
-            }
+        let user = claim.and_then(|claim| claims.user.get(&claim)).copied();
+        let told = claims.by_order.get(order).and_then(|told| Some((told, past.claims.get(told)?)));
+        let buyer = row.ties(&ledger.sale.salt).user.or(user);
+        if let (Some((told, answered)), Some(buyer)) = (told, buyer)
+            && answered.user != buyer
+        {
+            self.crossed.push(format!("order {order}: of user {buyer}, answered to claim {told}"));
+        }
+        if row.status.as_deref() != Some("cancelled")
+            && let Some(user) = row.user.clone().or(user.map(|user| user.to_string()))
+        {
+            *self.by_user.entry(user).or_default() += 1;
         }
     }
-    let confirmed = claims.standing.iter().filter(|(_, s)| **s == Standing::Confirmed);
-    let without = confirmed.filter(|(claim, _)| !found.contains(claim));
-    wrong.extend(
-        without.map(|(claim, _)| format!("claim {claim}: confirmed, the shop has no order")),
-    );
-    let limit = ledger.sale.per_user.orders;
-    let twice = by_user.iter().filter(|(_, orders)| **orders > limit);
-    let twice = twice.map(|(user, orders)| format!("user {user:?}: {orders} orders of {limit}"));
-    let units = orders.iter().map(OrderRow::units).sum();
-    vec![
-        Check::none("E1 every order was admitted", strangers),
-        Check::none("E2 confirmed = ordered", wrong),
-        Check::none("E3 no user twice at the shop", twice.collect()),
-        Check::at_most(
-            "E4 shop within the stock",
-            ledger.sale.budget() + past.voided,
-            units,
-            vec![],
-        ),
-    ]
 }
 
 /// Every claim that journal or ledger know, by what may tie an order to it.
@@ -76,6 +131,8 @@ struct Claims {
     by_attempt: HashMap<AttemptId, Vec<ClaimId>>,
     by_user: HashMap<UserKey, Vec<ClaimId>>,
     by_order: HashMap<String, ClaimId>,
+    /// Until when they might be sent, in Unix milliseconds, where the ledger still knows.
+    deadline: HashMap<ClaimId, u64>,
 }
 
 impl Claims {
@@ -99,6 +156,9 @@ impl Claims {
                 _ => Standing::Open,
             };
             claims.add(record.claim, record.user, record.attempt, standing);
+            if record.node != NodeId::default() {
+                claims.deadline.insert(record.claim, record.deadline.0);
+            }
         }
         claims
     }
@@ -123,15 +183,16 @@ impl Claims {
         if let Some(claim) = claims.into_iter().find(|claim| self.standing.contains_key(claim)) {
             return Some(claim);
         }
-        if let Some(claim) = self.by_order.get(&row.order) {
-            return Some(*claim);
-        }
         let of = |claims: Option<&Vec<ClaimId>>| {
-            let free = claims?.iter().filter(|claim| !found.contains(claim));
-            free.min_by_key(|claim| self.standing.get(claim)).copied()
+            // One that has no order yet comes first.
+            let rank = |claim: &&ClaimId| (found.contains(*claim), self.standing.get(*claim));
+            claims?.iter().min_by_key(rank).copied()
         };
-        of(attempt.and_then(|attempt| self.by_attempt.get(&attempt))).or_else(|| {
-            of(user.filter(|_| row.has_only_user()).and_then(|user| self.by_user.get(&user)))
-        })
+        of(attempt.and_then(|attempt| self.by_attempt.get(&attempt)))
+            .or_else(|| self.by_order.get(&row.order).copied())
+            .or_else(|| {
+                let user = user.filter(|_| row.has_only_user());
+                of(user.and_then(|user| self.by_user.get(&user)))
+            })
     }
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use super::ledger::Sale;
 use super::*;
 use crate::clock::{Clock, UnixMs};
 use crate::config::schema::JournalSync;
@@ -51,6 +52,15 @@ fn order(n: u8) -> OrderRow {
     }
 }
 
+/// Writes a journal, and says where.
+fn write(dir: &Path, lines: &[Line]) -> PathBuf {
+    let (clock, sink) = (Clock::system(), Sink::detached());
+    let (journal, _) = Journal::open(dir, JournalSync::Batch, clock, sink, drop).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    runtime.block_on(journal.keep(lines.to_vec())).unwrap();
+    dir.join("journal")
+}
+
 /// A sale of 3: two sold, one in limbo that the shop has not, one failed.
 struct World {
     lines: Vec<Line>,
@@ -59,6 +69,10 @@ struct World {
     stock: u64,
     /// What the counters say besides the records.
     astray: u64,
+    /// How many journals the lines stand in, one after the other.
+    journals: usize,
+    sold_out: bool,
+    nodes: Nodes,
 }
 
 impl World {
@@ -84,6 +98,9 @@ impl World {
             orders: vec![order(1), order(2)],
             stock: 3,
             astray: 0,
+            journals: 1,
+            sold_out: false,
+            nodes: Nodes { count: 1, purchases: 9, claims: 5, batches: 4, ..Nodes::default() },
         }
     }
 
@@ -91,28 +108,43 @@ impl World {
         let units = |kind| self.records.iter().filter(|r| r.kind == kind).count() as u64;
         json!({
             "id": "shop/drop", "epoch": 1, "version": 4, "opens_at_ms": T0,
+            "ends_at_ms": T0 + 1_000, "ledger_ms": T0 + 100, "fences": 1,
             "overshoot_permille": 1000, "per_user": {"orders": 1, "units": 1}, "salt": SALT,
             "pools": [{
                 "name": "default", "stock": self.stock,
                 "confirmed": units(RecordKind::Confirmed) + self.astray,
                 "held": units(RecordKind::Admitted), "limbo": units(RecordKind::Limbo),
+                "sold_out": self.sold_out,
             }],
         })
     }
 
     fn judge(&self) -> Report {
-        let mut past = Past::default();
-        self.lines.iter().cloned().for_each(|line| past.note(line));
-        let sale = serde_json::from_value(self.sale()).unwrap();
-        let ledger = Ledger { sale, records: self.records.clone() };
-        judge(&"shop/drop".parse().unwrap(), &ledger, &past, Some(&self.orders), false)
+        let dir = tempfile::tempdir().unwrap();
+        let part = self.lines.len().div_ceil(self.journals);
+        let journals: Vec<PathBuf> = self
+            .lines
+            .chunks(part)
+            .enumerate()
+            .map(|(i, lines)| write(&dir.path().join(i.to_string()), lines))
+            .collect();
+        let id = "shop/drop".parse().unwrap();
+        let past = Past::read(&journals, &id).unwrap();
+        let sale: Sale = serde_json::from_value(self.sale()).unwrap();
+        let later = (sale.epoch, sale.version);
+        let ledger = Ledger { sale, time: UnixMs(T0 + 100), records: self.records.clone(), later };
+        judge(&id, &ledger, &past, &self.nodes, Some(&self.orders), false)
     }
 
     /// The invariants that are broken, by the first word of their names.
     fn broken(change: impl FnOnce(&mut World)) -> Vec<&'static str> {
         let mut world = World::good();
         change(&mut world);
-        let report = world.judge();
+        world.what_is_broken()
+    }
+
+    fn what_is_broken(&self) -> Vec<&'static str> {
+        let report = self.judge();
         let broken = report.invariants.iter().filter(|check| !check.holds);
         broken.map(|check| check.name.split(' ').next().unwrap()).collect()
     }
@@ -136,9 +168,9 @@ type Case = (&'static str, fn(&mut World), &'static [&'static str]);
 
 #[test]
 fn each_fault_breaks_its_own_invariant() {
-    use Event::{Admitted, Confirmed, Failed};
-    let cases: [Case; 12] = [
-        ("one unit too many", |w| w.stock = 2, &["I1"]),
+    use Event::Failed;
+    let cases: [Case; 25] = [
+        ("one unit too many", |w| w.stock = 2, &["I1", "I4"]),
         ("too many at once, for a moment", |w| w.lines.swap(4, 5), &["I1"]),
         ("a counter astray", |w| w.astray = 1, &["I1", "I2"]),
         (
@@ -160,24 +192,62 @@ fn each_fault_breaks_its_own_invariant() {
             &["I6"],
         ),
         ("before T0", |w| w.lines[0].t = T0 - 1, &["I10"]),
-        ("an order past the gate", |w| w.orders.push(order(9)), &["E1"]),
+        ("after the end", |w| w.lines[0].t = T0 + 1_000, &["I8"]),
+        ("a newer epoch before an older", |w| epochs(w, &[2, 1]), &["I7"]),
+        ("an epoch that the ledger forgot", |w| epochs(w, &[1, 2]), &["I7"]),
+        ("a unit held beyond its time", overdue, &["I6"]),
+        ("lines of two purchases", |w| w.lines[6].units = 2, &["I5"]),
+        ("more units in the ledger", |w| w.records[0].units = 2, &["I2", "I3", "I4", "I5"]),
+        ("sold out before all is sold", |w| (w.stock, w.sold_out) = (5, true), &["I11"]),
+        ("a store asked for nobody", |w| w.nodes.claims = 10, &["I12"]),
+        ("a cache beyond its size", |w| w.nodes.cache_bytes = (2, 1), &["I13"]),
+        ("a store asked too often", |w| w.nodes.calls_per_second = 20_004, &["I14"]),
+        ("an order after its time", |w| w.orders[0].received_ms = Some(T0 + 300), &["I15"]),
+        ("two answers", two_answers, &["E1"]),
+        ("an answer to somebody else", |w| w.lines[3].order = Some("S2".to_owned()), &["E6"]),
+        ("an order past the gate", |w| w.orders.push(order(9)), &["E5"]),
         ("a sale without its order", |w| drop(w.orders.pop()), &["E2"]),
-        ("an order that is said to have failed", |w| w.orders.push(order(4)), &["E2"]),
+        ("an order that is said to have failed", |w| w.orders.push(order(4)), &["E3"]),
         (
             "two orders of one claim",
             |w| w.orders.push(OrderRow { order: "S11".to_owned(), ..order(1) }),
-            &["E1", "E3"],
+            &["E4", "I3"],
         ),
     ];
     for (what, change, want) in cases {
         assert_eq!(World::broken(change), want, "{what}");
     }
+}
+
+/// The first admissions are of these epochs.
+fn epochs(world: &mut World, epochs: &[u32]) {
+    for (line, epoch) in world.lines.iter_mut().zip(epochs) {
+        line.epoch = *epoch;
+    }
+    world.lines[1].t = T0 + 600;
+}
+
+fn overdue(world: &mut World) {
+    world.lines.pop();
+    world.records[2] = record(3, RecordKind::Admitted);
+    world.records[2].deadline = UnixMs(T0 - 6_000);
+}
+
+fn two_answers(world: &mut World) {
+    world.lines[3].order = Some("S1".to_owned());
+    let again = Line { order: Some("S7".to_owned()), ..world.lines[3].clone() };
+    world.lines.push(again);
+}
+
+#[test]
+fn an_oversold_shop_breaks_all_that_count() {
+    use Event::{Admitted, Confirmed};
     let oversold = World::broken(|w| {
         w.orders.extend((5..7).map(|n| OrderRow { order: format!("S{n}"), ..order(n) }));
         w.lines.push(line(5, T0 + 20, Admitted));
         w.lines.push(line(5, T0 + 21, Confirmed));
     });
-    assert_eq!(oversold, ["I1", "I6", "E1", "E4"]);
+    assert_eq!(oversold, ["I1", "I4", "I6", "E5", "I4"]);
 }
 
 #[test]
@@ -213,6 +283,31 @@ fn the_reapers_line_after_an_outcome_takes_nothing_back() {
     assert_eq!((report.sum.sold, report.sum.failed, report.sum.unknown), (2, 1, 1));
 }
 
+#[test]
+fn the_lines_of_two_journals_are_one_past() {
+    let two = || World { journals: 2, ..World::good() };
+    let report = two().judge();
+    assert!(report.holds, "{report}");
+    // The fourth unit is given back long after three others were taken: no order of lines explains it.
+    let mut world = two();
+    world.lines[4].t = T0 + 600;
+    assert_eq!(world.what_is_broken(), ["I1"]);
+    // One user has two at once, in two journals.
+    let mut world = two();
+    let (user, attempt) = (world.lines[5].user, world.lines[5].attempt);
+    for line in world.lines.iter_mut().filter(|line| line.claim == ClaimId([4; 12])) {
+        (line.user, line.attempt) = (user, attempt);
+    }
+    assert_eq!(world.what_is_broken(), Vec::<&str>::new());
+    world.stock = 4;
+    world.lines[4].t = T0 + 600;
+    assert_eq!(world.what_is_broken(), ["I3"]);
+    // What was resolved at one node is read before it was admitted at the other.
+    let mut world = two();
+    world.lines.rotate_left(4);
+    assert!(world.judge().holds);
+}
+
 /// Answers like a node, for as many requests as come.
 fn node(dir: &Path, sale: Value, records: Vec<Record>) -> PathBuf {
     let socket = dir.join("admin.sock");
@@ -232,6 +327,7 @@ fn node(dir: &Path, sale: Value, records: Vec<Record>) -> PathBuf {
                     let next = records.last().map(|record| record.user);
                     json!({"records": records, "next": next}).to_string()
                 }
+                Some("/metrics") => "penstock_up_seconds 4\npenstock_cache_bytes 0\n".to_owned(),
                 Some(path) if path.contains("after=") => {
                     json!({"records": [], "next": null}).to_string()
                 }
@@ -250,10 +346,7 @@ fn node(dir: &Path, sale: Value, records: Vec<Record>) -> PathBuf {
 fn a_forged_line_in_the_files_is_found() {
     let dir = tempfile::tempdir().unwrap();
     let world = World::good();
-    let (clock, sink) = (Clock::system(), Sink::detached());
-    let (journal, _) = Journal::open(dir.path(), JournalSync::Batch, clock, sink, drop).unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-    runtime.block_on(journal.keep(world.lines.clone())).unwrap();
+    let journal = write(dir.path(), &world.lines);
     let mut records = world.records.clone();
     records.sort_by_key(|record| record.user);
     let socket = node(dir.path(), world.sale(), records);
@@ -261,8 +354,8 @@ fn a_forged_line_in_the_files_is_found() {
     std::fs::write(&orders, "order,user,key\nS1,u1,k1\nS2,u2,k2\n").unwrap();
     let inputs = Inputs {
         sale: "shop/drop".parse().unwrap(),
-        socket,
-        journals: vec![dir.path().join("journal")],
+        sockets: vec![socket],
+        journals: vec![journal],
         orders: Some(orders),
     };
     let report = audit(&inputs).unwrap();

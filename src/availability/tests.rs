@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::answer::agree;
+use crate::answer::tests::agree;
 use crate::clock::{MonoMs, Now, UnixMs};
 use crate::config::schema::{PerUser, Restock, Settings};
 use crate::http::head::BodyKind;

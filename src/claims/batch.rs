@@ -16,6 +16,7 @@ use crate::ident::{ClaimId, Name};
 use crate::journal::Event;
 use crate::ledger::{ClaimBatch, Claimed, Op, OpResult, RecordKind, Reply, Try};
 use crate::metrics::Counter;
+use crate::sale::Mark;
 use crate::store::StoreError;
 
 /// A claim in the queue.
@@ -29,6 +30,15 @@ pub(super) struct Waiting {
 struct Flying {
     claim: ClaimId,
     waiting: Waiting,
+}
+
+/// What the ledger said to a batch.
+struct Said {
+    claimed: Vec<Claimed>,
+    now: UnixMs,
+    epoch: u32,
+    /// What everything had been said to when the batch was sent.
+    told: Option<Mark>,
 }
 
 /// One that the ledger admitted.
@@ -112,11 +122,12 @@ async fn fly(
     shared.sink.inc(Counter::ClaimBatches);
     shared.sink.add(Counter::Claims, flying.len() as u64);
     let not_after = shared.clock.now().ledger.plus(NOT_AFTER_MS);
+    let told = shared.reported(&desk.sale);
     let op = Op::Claim(ClaimBatch {
         node: shared.node,
         not_after,
         claim_ttl_ms: shared.limits.claim_ttl_ms,
-        reported: shared.reported(&desk.sale),
+        reported: told,
         fence: shared.facts.fence(&desk.sale),
         tries: flying.iter().map(Flying::to_try).collect(),
     });
@@ -130,7 +141,8 @@ async fn fly(
         {
             refusals.answered(&desk.sale);
             let epoch = state.map_or(1, |state| state.epoch);
-            settle(shared, desk, flying, claimed, now, epoch).await;
+            let said = Said { claimed, now, epoch, told };
+            settle(shared, desk, flying, said).await;
         }
         Ok(Reply { result: OpResult::NoSale, .. }) => {
             failed(&flying, "the ledger does not know the sale");
@@ -153,14 +165,8 @@ async fn fly(
 }
 
 /// Tells everyone what the ledger said; what it admitted goes through the journal first.
-async fn settle(
-    shared: &Arc<Shared>,
-    desk: &Arc<Desk>,
-    flying: Vec<Flying>,
-    claimed: Vec<Claimed>,
-    now: UnixMs,
-    epoch: u32,
-) {
+async fn settle(shared: &Arc<Shared>, desk: &Arc<Desk>, flying: Vec<Flying>, said: Said) {
+    let Said { claimed, now, epoch, told } = said;
     let mut admitted = Vec::new();
     for (flying, claimed) in flying.into_iter().zip(claimed) {
         if let Claimed::Admitted { deadline } = claimed {
@@ -179,7 +185,8 @@ async fn settle(
     for Admission { flying, mut past, deadline } in admitted {
         let Flying { claim, waiting } = flying;
         let time = shared.clock.now();
-        if written.is_err() || time.ledger_latest() >= deadline {
+        let is_late = written.is_err() || time.ledger_latest() >= deadline;
+        if is_late || !is_noted(shared, claim, &past, deadline, told) {
             shared.sink.inc(Counter::AdmissionsUndone);
             past.event = Event::Failed;
             let line = past.line(claim, time.ledger);
@@ -189,10 +196,25 @@ async fn settle(
         }
         shared.sink.inc(Counter::Admitted);
         shared.memory.note(claim, &past, time.mono);
-        shared.facts.note(claim, &past, Some(deadline), time.mono);
         let permit = Permit::new(shared.clone(), desk.clone(), claim, past, deadline);
         tell(waiting, Claim::Admitted(permit));
     }
+}
+
+/// Whether a ledger that forgets this admission will hear of it.
+fn is_noted(
+    shared: &Shared,
+    claim: ClaimId,
+    past: &Past,
+    deadline: UnixMs,
+    told: Option<Mark>,
+) -> bool {
+    let now = shared.clock.mono();
+    if shared.store_forgets() {
+        return shared.facts.admit(claim, past, deadline, now, told);
+    }
+    shared.facts.note(claim, past, Some(deadline), now);
+    true
 }
 
 /// Nobody knows what became of the batch: its claims are F whatever it was, and nobody waits longer.

@@ -52,15 +52,19 @@ pub(super) struct Remembered {
     pub(super) state: SaleState,
     /// When this sale of its name was seen first, by the ledger's clock.
     pub(super) since: UnixMs,
+    /// The nodes that were alive. A node that starts again beside a ledger that is gone would else know
+    /// nobody to wait for.
+    #[serde(default)]
+    pub(super) peers: Vec<NodeId>,
 }
 
 impl Facts {
     /// What the journal and the memory of earlier runs tell.
     pub(super) fn of(history: &History, remembered: Vec<Remembered>, limits: &Limits) -> Facts {
         let mut sales: HashMap<SaleId, Facet> = HashMap::new();
-        for Remembered { state, since } in remembered {
+        for Remembered { state, since, peers } in remembered {
             let (seen, id) = (state.seq, state.id.clone());
-            sales.insert(id, Facet { known: Some(state), since, seen, ..Facet::default() });
+            sales.insert(id, Facet { known: Some(state), since, seen, peers, ..Facet::default() });
         }
         let facts =
             Facts { sales: Mutex::new(sales), learn_ms: limits.learn_ms, wake: Notify::new() };
@@ -96,30 +100,26 @@ impl Facts {
         };
         let mut sales = self.lock();
         let facet = sales.entry(past.sale.clone()).or_default();
-        let known = facet.claims.get(&claim).map(|fact| fact.deadline);
-        let deadline = deadline.or(known).or(past.admitted_at).unwrap_or_default();
-        let fact = Assertion {
-            claim,
-            user: past.user,
-            attempt: past.attempt,
-            pool: past.pool.clone(),
-            units: past.units,
-            node: past.node,
-            verdict,
-            deadline,
-        };
-        facet.claims.insert(claim, fact);
-        if verdict == Some(Verdict::Failed) {
-            facet.failed.push_back((claim, now));
+        facet.note(claim, past, verdict, deadline, now);
+    }
+
+    /// A claim was admitted that was sent when everything had been said to `told`. False where a report
+    /// began since then: it did not say this one, so the ledger may not have it, and nobody may be sent.
+    pub(super) fn admit(
+        &self,
+        claim: ClaimId,
+        past: &Past,
+        deadline: UnixMs,
+        now: MonoMs,
+        told: Option<Mark>,
+    ) -> bool {
+        let mut sales = self.lock();
+        let facet = sales.entry(past.sale.clone()).or_default();
+        let is_said = facet.reported == told;
+        if is_said {
+            facet.note(claim, past, None, Some(deadline), now);
         }
-        while let Some((old, at)) = facet.failed.front().copied()
-            && now.since(at) > FAILED_KEPT_MS
-        {
-            facet.failed.pop_front();
-            if facet.claims.get(&old).is_some_and(|f| f.verdict == Some(Verdict::Failed)) {
-                facet.claims.remove(&old);
-            }
-        }
+        is_said
     }
 
     /// An operator's command was applied.
@@ -240,7 +240,7 @@ impl Facts {
         let sales = self.lock();
         let of = |facet: &Facet| {
             let state = facet.known.clone()?;
-            Some(Remembered { state, since: facet.since })
+            Some(Remembered { state, since: facet.since, peers: facet.peers.clone() })
         };
         let mut all: Vec<Remembered> = sales.values().filter_map(of).collect();
         all.sort_by(|a, b| a.state.id.cmp(&b.state.id));
@@ -253,6 +253,40 @@ impl Facts {
 }
 
 impl Facet {
+    fn note(
+        &mut self,
+        claim: ClaimId,
+        past: &Past,
+        verdict: Option<Verdict>,
+        deadline: Option<UnixMs>,
+        now: MonoMs,
+    ) {
+        let known = self.claims.get(&claim).map(|fact| fact.deadline);
+        let deadline = deadline.or(known).or(past.admitted_at).unwrap_or_default();
+        let fact = Assertion {
+            claim,
+            user: past.user,
+            attempt: past.attempt,
+            pool: past.pool.clone(),
+            units: past.units,
+            node: past.node,
+            verdict,
+            deadline,
+        };
+        self.claims.insert(claim, fact);
+        if verdict == Some(Verdict::Failed) {
+            self.failed.push_back((claim, now));
+        }
+        while let Some((old, at)) = self.failed.front().copied()
+            && now.since(at) > FAILED_KEPT_MS
+        {
+            self.failed.pop_front();
+            if self.claims.get(&old).is_some_and(|f| f.verdict == Some(Verdict::Failed)) {
+                self.claims.remove(&old);
+            }
+        }
+    }
+
     fn has_open(&self) -> bool {
         let is_open = |fact: &Assertion| {
             matches!(fact.verdict, None | Some(Verdict::Unknown | Verdict::Pending))

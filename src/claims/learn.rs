@@ -202,10 +202,14 @@ fn part(shared: &Shared, sale: &SaleId) -> Reassert {
     Reassert { node: shared.node, runs, fence: shared.facts.fence(sale), ..Reassert::default() }
 }
 
+/// What is written again when it differs: sale, (epoch, version), nodes.
+type News = (SaleId, (u32, u64), Vec<NodeId>);
+
 /// Writes what the sales are, where that is news. A disk that fails is the journal's to complain of.
-async fn remember(shared: &Shared, file: &Path, written: &mut Vec<(SaleId, (u32, u64))>) {
+async fn remember(shared: &Shared, file: &Path, written: &mut Vec<News>) {
     let all = shared.facts.remembered();
-    let news: Vec<_> = all.iter().map(|one| (one.state.id.clone(), order(&one.state))).collect();
+    let news = |one: &Remembered| (one.state.id.clone(), order(&one.state), one.peers.clone());
+    let news: Vec<News> = all.iter().map(news).collect();
     if news == *written {
         return;
     }

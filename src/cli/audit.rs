@@ -16,9 +16,10 @@ pub struct Args {
     sale: String,
     #[command(flatten)]
     config: ConfigFile,
-    /// The node's admin socket, if it is not the config's.
+    /// Admin sockets, one of each node; absent: that of the config. The first one is asked for the
+    /// ledger, all for what they count.
     #[arg(long, value_name = "PATH")]
-    socket: Option<PathBuf>,
+    socket: Vec<PathBuf>,
     /// A journal's directory, one of each node; absent: that of the config's state_dir.
     #[arg(long, value_name = "DIR")]
     journal: Vec<PathBuf>,
@@ -47,8 +48,11 @@ pub fn run(args: Args) -> Exit {
         true => vec![settings.state_dir().join("journal")],
         false => args.journal,
     };
-    let socket = args.socket.unwrap_or_else(|| settings.admin_socket());
-    let report = match audit(&Inputs { sale, socket, journals, orders: args.shop_orders }) {
+    let sockets = match args.socket.is_empty() {
+        true => vec![settings.admin_socket()],
+        false => args.socket,
+    };
+    let report = match audit(&Inputs { sale, sockets, journals, orders: args.shop_orders }) {
         Ok(report) => report,
         Err(error) => {
             eprintln!("penstock audit: {error}");

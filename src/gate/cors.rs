@@ -127,7 +127,8 @@ const ORIGINS_MAX: usize = 1_000;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::answer::{Fill, agree};
+    use crate::answer::Fill;
+    use crate::answer::tests::agree;
     use crate::http::Limits;
     use crate::http::reader::read_head;
 

@@ -1,5 +1,6 @@
 //! How a decision is said: its facts from the sale, ready-made where it is said often.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use http::Response;
@@ -49,13 +50,13 @@ impl Said {
 
 /// Who is spoken to, and in which form.
 #[derive(Clone, Debug)]
-pub struct Listener {
+pub struct Listener<'a> {
     /// Style, language, JSON or HTML.
     pub form: Form,
     /// The origin of the script that buys, if it may.
     pub origin: Option<Origin>,
-    /// The exchange.
-    pub exchange: Exchange,
+    /// The exchange; a copy only where it has to outlive the decision.
+    pub exchange: Cow<'a, Exchange>,
 }
 
 /// What an answer is made of.
@@ -69,9 +70,20 @@ pub struct Voice<'a> {
     pub sale: &'a SaleSnapshot,
 }
 
+impl Listener<'_> {
+    /// A copy to keep.
+    pub fn into_owned(self) -> Listener<'static> {
+        Listener {
+            exchange: Cow::Owned(self.exchange.into_owned()),
+            form: self.form,
+            origin: self.origin,
+        }
+    }
+}
+
 impl Voice<'_> {
     /// The ready-made answer that says `said`.
-    pub fn ready(&self, said: &Said, listener: &Listener) -> Ready {
+    pub fn ready(&self, said: &Said, listener: &Listener<'_>) -> Ready {
         let view = || self.sale.at(&listener.exchange.now);
         let is_final = match said.reason {
             Reason::Ended => Some(true),
@@ -95,12 +107,12 @@ impl Voice<'_> {
     }
 
     /// The same as a message for hyper.
-    pub fn response(&self, said: &Said, listener: &Listener) -> Response<ResponseBody> {
+    pub fn response(&self, said: &Said, listener: &Listener<'_>) -> Response<ResponseBody> {
         let ready = self.ready(said, listener);
         ready.answer.response(&ready.fill).map(ResponseBody::Full)
     }
 
-    fn make(&self, said: &Said, is_final: Option<bool>, listener: &Listener) -> Arc<Answer> {
+    fn make(&self, said: &Said, is_final: Option<bool>, listener: &Listener<'_>) -> Arc<Answer> {
         let pools = &self.sale.state.pools;
         // A sale of one thing does not name it.
         let pool = said.pool.filter(|_| pools.len() > 1).and_then(|i| pools.get(i));
@@ -118,7 +130,7 @@ impl Voice<'_> {
     }
 
     /// The advised wait: until T0 and a jitter, or until the limit allows it, or the reason's own.
-    fn wait_ms(&self, said: &Said, usual_ms: u32, listener: &Listener) -> u32 {
+    fn wait_ms(&self, said: &Said, usual_ms: u32, listener: &Listener<'_>) -> u32 {
         let until_open = match said.reason {
             Reason::NotStarted => self.sale.state.opens_at.since(listener.exchange.now.ledger),
             _ => 0,
@@ -133,7 +145,7 @@ impl Voice<'_> {
 
 /// A key of the sale's memo. Keys of the gate have the highest bit set; the availability flag's have
 /// not.
-fn memo_key(said: &Said, is_final: Option<bool>, listener: &Listener) -> u64 {
+fn memo_key(said: &Said, is_final: Option<bool>, listener: &Listener<'_>) -> u64 {
     let pool = said.pool.map_or(0, |i| i as u64 + 1);
     let origin = listener.origin.map_or(0, |origin| u64::from(origin.index()) + 1);
     let is_final = is_final.map_or(0, |is_final| 1 + u64::from(is_final));

@@ -20,7 +20,7 @@ use crate::ident::AttemptId;
 use crate::outcome::Reason;
 
 /// The cold path of an open purchase.
-pub(super) fn start(inner: Rc<Inner>, open: Open, listener: Listener) -> Work {
+pub(super) fn start(inner: Rc<Inner>, open: Open, listener: Listener<'static>) -> Work {
     Box::new(move |body| {
         Box::pin(async move {
             let (site, sale) = (open.site.clone(), open.sale.clone());
@@ -44,7 +44,7 @@ pub(super) fn start(inner: Rc<Inner>, open: Open, listener: Listener) -> Work {
 async fn tell(
     inner: &Rc<Inner>,
     open: Open,
-    listener: &Listener,
+    listener: &Listener<'_>,
     body: Bytes,
     hold: Option<Hold>,
 ) -> (Arc<Told>, bool) {
@@ -94,7 +94,7 @@ impl<T: Into<Said>> From<T> for Early {
 fn prepare(
     inner: &Inner,
     open: &Open,
-    listener: &Listener,
+    listener: &Listener<'_>,
     body: &[u8],
 ) -> Result<(Order, AttemptId, Fingerprint), Early> {
     let (sale, now) = (&open.sale, &listener.exchange.now);
@@ -150,7 +150,7 @@ fn fingerprint(open: &Open, order: &Order, body: &[u8]) -> Fingerprint {
 
 fn errand(
     open: Open,
-    listener: &Listener,
+    listener: &Listener<'_>,
     order: Order,
     attempt: AttemptId,
     body: Bytes,
@@ -200,7 +200,7 @@ async fn told(waiting: &mut Waiting) -> Option<Arc<Told>> {
 fn relay(
     relayed: &Relayed,
     voice: &Voice<'_>,
-    listener: &Listener,
+    listener: &Listener<'_>,
     is_first: bool,
 ) -> Response<ResponseBody> {
     let mut response = Response::new(ResponseBody::Full(relayed.body.clone()));

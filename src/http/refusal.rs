@@ -111,7 +111,8 @@ impl Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::answer::{Fill, agree};
+    use crate::answer::Fill;
+    use crate::answer::tests::agree;
 
     #[test]
     fn rows_stand_in_the_order_of_their_enum_and_make_answers() {

@@ -10,7 +10,7 @@ use crate::ledger::{Due, Op, Peer, Record, Reply, Shard, apply};
 use crate::sale::SaleState;
 
 /// One sale in memory.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Memory {
     id: SaleId,
     sale: Option<SaleState>,

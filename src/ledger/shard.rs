@@ -17,7 +17,7 @@ pub struct Due {
 }
 
 /// A node, as the ledger knows it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct Peer {
     /// When it was heard last, by the ledger's clock.
     pub seen: UnixMs,

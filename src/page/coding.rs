@@ -68,9 +68,10 @@ impl Accept {
     /// Reads one line, or remembers what it came to: a crowd uses a handful of browsers, and each of
     /// them says the same in every request.
     fn remembered(line: &[u8]) -> Accept {
-        const NONE: Option<(Box<[u8]>, Accept)> = None;
+        type Said = Option<(Box<[u8]>, Accept)>;
+        const NONE: Said = None;
         thread_local! {
-            static LAST: RefCell<[Option<(Box<[u8]>, Accept)>; 8]> = const { RefCell::new([NONE; 8]) };
+            static LAST: RefCell<[Said; 8]> = const { RefCell::new([NONE; 8]) };
         }
         LAST.with_borrow_mut(|last| {
             let place = &mut last[line.len() % 8];

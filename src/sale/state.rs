@@ -7,7 +7,7 @@ use crate::config::schema::{PerUser, Restock};
 use crate::ident::{Name, SaleId, Salt, ServerId};
 
 /// A sale as the ledger holds it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct SaleState {
     /// Site and sale.
     pub id: SaleId,
@@ -63,7 +63,7 @@ pub struct SaleState {
 }
 
 /// One generation of the ledger's memory: what was re-asserted to one must be re-asserted to the next.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Mark {
     /// The server.
     pub server: ServerId,
@@ -72,7 +72,7 @@ pub struct Mark {
 }
 
 /// One stock number. `held` and `limbo` count units whose outcome is open.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct PoolState {
     /// The pool's id.
     pub name: Name,

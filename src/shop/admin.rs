@@ -51,14 +51,16 @@ pub(super) fn answer(rest: &str, request: &Request<Incoming>, backend: &Backend)
 /// The shop's orders as `penstock limbo match` and `penstock audit` read them: columns by name, one
 /// row for each order. An empty `key` says that none came with it.
 pub fn csv(orders: &[Order]) -> String {
-    let mut out = String::from("order,user,pool,units,key,admission,status\n");
+    let mut out = String::from("order,user,pool,units,key,admission,status,received_ms\n");
     for order in orders {
         let status = if order.cancelled { "cancelled" } else { "confirmed" };
         let ask = &order.ask;
         let units = ask.units.to_string();
         let key = ask.key.as_deref().unwrap_or_default();
         let admission = ask.admission.as_deref().unwrap_or_default();
-        let fields = [&*order.id, &*ask.user, &*order.pool, &*units, key, admission, status];
+        let received = ask.received_ms.to_string();
+        let fields =
+            [&*order.id, &*ask.user, &*order.pool, &*units, key, admission, status, &*received];
         out.push_str(&fields.map(quoted).join(","));
         out.push('\n');
     }
@@ -104,6 +106,7 @@ mod tests {
                 units: 1,
                 key: key.map(str::to_owned),
                 admission: None,
+                received_ms: 7,
             },
             pool: "default".to_owned(),
             cancelled,
@@ -114,10 +117,10 @@ mod tests {
             order("S3", Some("c"), true),
         ];
         let rows = [
-            "order,user,pool,units,key,admission,status",
-            "S1,u,default,1,\"a,b\",,confirmed",
-            "S2,u,default,1,,,confirmed",
-            "S3,u,default,1,c,,cancelled",
+            "order,user,pool,units,key,admission,status,received_ms",
+            "S1,u,default,1,\"a,b\",,confirmed,7",
+            "S2,u,default,1,,,confirmed,7",
+            "S3,u,default,1,c,,cancelled,7",
         ];
         assert_eq!(csv(&orders), rows.map(|row| format!("{row}\n")).concat());
     }

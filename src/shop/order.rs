@@ -32,6 +32,8 @@ pub struct Ask {
     pub key: Option<String>,
     /// The `Penstock-Admission`.
     pub admission: Option<String>,
+    /// When it was read, in Unix milliseconds.
+    pub received_ms: u64,
 }
 
 /// An order in the shop's books.
@@ -198,6 +200,11 @@ impl Backend {
     /// Every order, oldest first.
     pub fn orders(&self) -> Vec<Order> {
         self.books().orders.clone()
+    }
+
+    /// What the shop's clock shows, in Unix milliseconds.
+    pub(super) fn now_ms(&self) -> u64 {
+        self.clock.now().wall.0
     }
 
     pub(super) fn books(&self) -> MutexGuard<'_, Books> {

@@ -172,7 +172,8 @@ fn ask(headers: &HeaderMap, body: &[u8], backend: &Backend) -> Result<Ask, Said>
         Some(units) => units.as_u64().filter(|n| (1..=1_000).contains(n)).ok_or(Said::BAD_BODY)?,
     };
     let key = header("idempotency-key");
-    Ok(Ask { user, pool, units, key, admission: header("penstock-admission") })
+    let admission = header("penstock-admission");
+    Ok(Ask { user, pool, units, key, admission, received_ms: backend.now_ms() })
 }
 
 /// One answer in both styles.

@@ -106,7 +106,7 @@ fn slot(shop: &mut crate::server::Shop, sale: &str) -> u32 {
 }
 
 async fn call(node: &Node, sale: &SaleId, op: Op) -> OpResult {
-    node.store.call(sale, op, DEADLINE).await.expect("a reply").result
+    node.tell(sale, op, DEADLINE).await.expect("a reply").result
 }
 
 async fn open(node: &Node, sale: &SaleId, stock: u64) {
@@ -157,7 +157,8 @@ async fn each_sale_is_with_its_master_and_goes_on_while_its_slot_moves() {
             other.book.sale(sale).is_some_and(|known| known.state.version > 3)
         })
         .await;
-        let claimed = call(&other, sale, Op::Claim(other.batch(vec![one(1)]))).await;
+        other.report_of(sale).await.expect("a reply");
+        let claimed = call(&other, sale, Op::Claim(other.batch_of(sale, vec![one(1)]))).await;
         assert!(
             matches!(&claimed, OpResult::Claimed(c) if matches!(c[..], [Claimed::Admitted { .. }]))
         );
@@ -169,14 +170,14 @@ async fn each_sale_is_with_its_master_and_goes_on_while_its_slot_moves() {
     let slot = cluster.begin(moving, 0, 2);
     // Nobody waits longer than the deadline, and nothing is unknown.
     until("the move is said", async || {
-        let op = Op::Claim(node.batch(vec![one(2)]));
+        let op = Op::Claim(node.batch_of(moving, vec![one(2)]));
         match node.store.call(moving, op, Duration::from_millis(20)).await {
             Err(StoreError::Refused(why)) => why.contains("TRYAGAIN"),
             _ => false,
         }
     })
     .await;
-    let op = Op::Claim(node.batch(vec![one(3)]));
+    let op = Op::Claim(node.batch_of(&sales[1], vec![one(3)]));
     node.store.call(&sales[1], op, DEADLINE).await.expect("other sales go on");
     let before = load.admitted();
     cluster.finish(&slot, 0, 2);

@@ -43,13 +43,16 @@ pub enum Step {
     Gone,
 }
 
+/// Claim, user, attempt, pool, units, what became of it, and its deadline from now.
+pub type Asserted = (u8, u8, u8, usize, u32, Option<Verdict>, i64);
+
 /// What a node re-asserts; `recalls`: the sale as it was so many operations ago.
 #[derive(Clone, Debug)]
 pub struct Tells {
     pub node: u8,
     pub seen: u64,
     pub recalls: Option<usize>,
-    pub claims: Vec<(u8, u8, u8, usize, u32, Option<Verdict>, i64)>,
+    pub claims: Vec<Asserted>,
     pub is_last: bool,
     pub is_roll_call: bool,
 }
@@ -404,6 +407,45 @@ fn as_many_ids_and_declarations_are_remembered_as_the_core_remembers() {
             }))
             .await;
         }
+    });
+}
+
+#[test]
+fn nobody_has_a_claim_on_a_pool_that_a_newer_declaration_took_away() {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let server = Server::start(&[]);
+    let mut shop = server.shop();
+    runtime.block_on(async {
+        let node = stopped_time(&server).await;
+        let mut pair = Pair::new(&node, &mut shop);
+        let of_pool = |pool| {
+            Step::Declare(Says {
+                opens_ms: 60_000,
+                ends_ms: None,
+                per_user: (2, 3),
+                overshoot: 1.0,
+                stocks: vec![(pool, 2)],
+                never: false,
+                revision: None,
+                activity: 0,
+            })
+        };
+        let newer = [of_pool(1), Step::Control(Control::Pause)];
+        for step in newer.iter().chain(&[Step::Gone, of_pool(0)]) {
+            pair.step(step).await;
+        }
+        let claims = vec![(0, 0, 0, 0, 1, None, 3_600_000)];
+        let said = Tells {
+            node: 0,
+            seen: 0,
+            recalls: Some(1),
+            claims,
+            is_last: false,
+            is_roll_call: false,
+        };
+        pair.step(&Step::Reassert(said)).await;
+        assert_eq!(pair.core.state().expect("a sale").pools[0].name, name("b"));
+        pair.compare().await;
     });
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use penstock::ident::{SaleId, UserKey};
 use penstock::ledger::{Claimed, Op, OpResult, Record};
-use penstock::store::{Store, StoreError};
+use penstock::store::StoreError;
 use tokio::task::JoinHandle;
 
 use crate::rig::{Node, one};
@@ -43,8 +43,8 @@ impl Load {
                     break;
                 }
                 let mine = one(n);
-                let op = Op::Claim(node.batch(vec![mine.clone()]));
-                match node.store.call(&sale, op, deadline).await {
+                let op = Op::Claim(node.batch_of(&sale, vec![mine.clone()]));
+                match node.tell(&sale, op, deadline).await {
                     Ok(reply) => match reply.result {
                         OpResult::Claimed(c) if matches!(c[..], [Claimed::Admitted { .. }]) => {
                             tally.admitted.insert(mine.user);
@@ -53,6 +53,10 @@ impl Load {
                         other => {
                             tally.note(format!("{other:?}"));
                             tally.refused.insert(mine.user);
+                            // It may fail like any call: the next claim is told so again.
+                            if is_learning(&other) {
+                                let _ = node.report_of(&sale).await;
+                            }
                         }
                     },
                     Err(StoreError::MaybeApplied) => {
@@ -80,6 +84,10 @@ impl Load {
         self.is_over.store(true, Ordering::Relaxed);
         self.task.await.expect("a tally")
     }
+}
+
+fn is_learning(result: &OpResult) -> bool {
+    matches!(result, OpResult::Claimed(c) if matches!(c[..], [Claimed::Learning]))
 }
 
 impl Tally {

@@ -1,5 +1,6 @@
 //! A node's store, a sale, and words for what tests do with them.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -28,8 +29,8 @@ pub struct Node {
     pub clock: Clock,
     pub id: NodeId,
     pub book: Arc<SaleBook>,
-    /// The generation of the ledger's memory that this node met last: it has nothing to re-assert.
-    mark: Mutex<Option<Mark>>,
+    /// The generation of each ledger's memory that this node met last: it has nothing to re-assert.
+    marks: Mutex<BTreeMap<SaleId, Mark>>,
     mirror: Option<tokio::task::JoinHandle<()>>,
 }
 
@@ -41,7 +42,7 @@ impl Node {
         let clock = Clock::system();
         let store = Redis::open(settings, clock.clone(), Sink::detached()).expect("good settings");
         let book = Arc::new(SaleBook::new());
-        Node { store, clock, id: NodeId::random(), book, mark: Mutex::default(), mirror: None }
+        Node { store, clock, id: NodeId::random(), book, marks: Mutex::default(), mirror: None }
     }
 
     /// A connected node.
@@ -65,12 +66,22 @@ impl Node {
         self.mirror = Some(tokio::spawn(mirror));
     }
 
-    pub async fn try_call(&self, op: Op) -> Result<Reply, StoreError> {
-        let reply = self.store.call(&sale(), op, DEADLINE).await;
+    /// Calls the ledger of a sale, and remembers which generation of its memory answered.
+    pub async fn tell(
+        &self,
+        sale: &SaleId,
+        op: Op,
+        deadline: Duration,
+    ) -> Result<Reply, StoreError> {
+        let reply = self.store.call(sale, op, deadline).await;
         if let Ok(Reply { state: Some(state), .. }) = &reply {
-            *self.mark.lock().expect("a mark") = Some(state.mark());
+            self.marks.lock().expect("marks").insert(sale.clone(), state.mark());
         }
         reply
+    }
+
+    pub async fn try_call(&self, op: Op) -> Result<Reply, StoreError> {
+        self.tell(&sale(), op, DEADLINE).await
     }
 
     pub async fn call(&self, op: Op) -> Reply {
@@ -92,12 +103,17 @@ impl Node {
     }
 
     pub fn batch(&self, tries: Vec<Try>) -> ClaimBatch {
+        self.batch_of(&sale(), tries)
+    }
+
+    /// Claims of a sale.
+    pub fn batch_of(&self, sale: &SaleId, tries: Vec<Try>) -> ClaimBatch {
         let not_after = UnixMs(u64::MAX);
         ClaimBatch {
             node: self.id,
             not_after,
             claim_ttl_ms: 3_600_000,
-            reported: *self.mark.lock().expect("a mark"),
+            reported: self.reported(sale),
             fence: Fence { learn_ms: 2_000, seen: 0 },
             tries,
         }
@@ -105,12 +121,22 @@ impl Node {
 
     /// Says to the ledger that this node lives and has nothing more to re-assert.
     pub async fn report(&self) {
+        self.report_of(&sale()).await.expect("a reply");
+    }
+
+    /// The same to the ledger of a sale, as nodes do whose claims are told that it learns.
+    pub async fn report_of(&self, sale: &SaleId) -> Result<(), StoreError> {
         for _ in 0..2 {
-            let reported = *self.mark.lock().expect("a mark");
             let fence = Fence { learn_ms: 2_000, seen: 0 };
+            let reported = self.reported(sale);
             let said = Reassert { node: self.id, fence, reported, ..Reassert::default() };
-            self.call(Op::Reassert(Box::new(said))).await;
+            self.tell(sale, Op::Reassert(Box::new(said)), DEADLINE).await?;
         }
+        Ok(())
+    }
+
+    fn reported(&self, sale: &SaleId) -> Option<Mark> {
+        self.marks.lock().expect("marks").get(sale).copied()
     }
 
     pub async fn state(&self) -> SaleState {

@@ -4,19 +4,16 @@
 
 use std::net::SocketAddr;
 
-use crate::redis::{Door, Redis};
-use crate::rig::{Edge, Plan, Stage, boundless, crowd, free, until};
+use crate::nodes::Fleet;
+use crate::proxy::Proxy;
+use crate::redis::Redis;
+use crate::rig::{Edge, Plan, boundless, crowd, until};
 
 const STOCK: u64 = 120;
 
 /// Three edges that share a ledger at `redis`.
-struct Fleet {
-    stage: Stage,
-    edges: Vec<Edge>,
-}
-
-fn plan(redis: SocketAddr) -> Plan {
-    Plan {
+fn fleet(redis: SocketAddr) -> Fleet {
+    let plan = Plan {
         stock: STOCK,
         opens_in_ms: 4_000,
         more: format!(
@@ -25,64 +22,31 @@ fn plan(redis: SocketAddr) -> Plan {
         // Slow enough that there is a middle of the sale.
         shop: penstock::shop::Settings { latency_ms: 30, workers: 4, ..boundless() },
         ..Plan::default()
-    }
+    };
+    Fleet::start(plan, 3)
 }
 
-impl Fleet {
-    fn start(redis: SocketAddr) -> Fleet {
-        let stage = Stage::set(plan(redis));
-        let edges = (0..3).map(|i| Fleet::edge(&stage, redis, i)).collect();
-        Fleet { stage, edges }
-    }
+/// Everybody buys at every edge, and in the middle of it `fault` happens.
+fn sell(fleet: &Fleet, fault: impl FnOnce() + Send) {
+    fleet.sell(300, 8, fault);
+}
 
-    fn edge(stage: &Stage, redis: SocketAddr, i: usize) -> Edge {
-        let (at, name) = (free(), format!("edge-{i}"));
-        let config = stage.write(&format!("{name}.toml"), &stage.config(&plan(redis), at, &name));
-        Edge::start(config, at)
-    }
-
-    fn orders(&self) -> u64 {
-        self.stage.shop.stats().orders
-    }
-
-    /// Everybody buys at every edge, and in the middle of it `fault` happens.
-    fn sell(&self, fault: impl FnOnce() + Send) {
-        for edge in &self.edges {
-            until("T0", || edge.availability()["state"] == "available");
-        }
-        std::thread::scope(|scope| {
-            let crowds: Vec<_> =
-                self.edges.iter().map(|edge| scope.spawn(|| crowd(edge.at, 300, 8))).collect();
-            until("the middle of the sale", || self.orders() >= STOCK / 3);
-            fault();
-            crowds.into_iter().for_each(|crowd| drop(crowd.join().expect("no panic")));
-        });
-    }
-
-    /// Sold to the last unit, and not one more, and each edge knows.
-    fn is_exact(&self) {
-        for edge in &self.edges {
-            until("sold out everywhere", || {
-                let sale = edge.sale();
-                sale["state"] == "sold_out" && sale["held"] == 0
-            });
-            let sale = edge.sale();
-            let units = |what: &str| sale[what].as_u64().expect("units");
-            assert_eq!(units("confirmed") + units("limbo"), STOCK, "{sale}");
-        }
-        let shop = self.stage.shop.stats();
-        assert_eq!((shop.orders, shop.users_twice), (STOCK, 0));
-        let fences = |edge: &Edge| edge.metric("penstock_sale_fences{sale=\"shop/spring-drop\"}");
-        assert!(self.edges.iter().all(|edge| fences(edge) >= 1.0), "the fence closed");
-    }
+/// Sold to the last unit, and not one more, and each edge knows.
+fn is_exact(fleet: &Fleet) {
+    fleet.is_over();
+    let shop = fleet.stage.shop.stats();
+    assert_eq!((shop.orders, shop.users_twice), (STOCK, 0));
+    let fences = |edge: &Edge| edge.metric("penstock_sale_fences{sale=\"shop/spring-drop\"}");
+    assert!(fleet.edges.iter().all(|edge| fences(edge) >= 1.0), "the fence closed");
+    fleet.audit(0..3);
 }
 
 #[test]
 fn a_redis_that_starts_again_empty_sells_nothing_twice() {
     let mut redis = Redis::start(&[]);
-    let fleet = Fleet::start(redis.at);
-    fleet.sell(|| redis.restart());
-    fleet.is_exact();
+    let fleet = fleet(redis.at);
+    sell(&fleet, || redis.restart());
+    is_exact(&fleet);
     let reports: f64 = fleet.edges.iter().map(|e| e.metric("penstock_reasserted_total")).sum();
     assert!(reports >= STOCK as f64 / 3.0, "what was sold before was re-asserted");
 }
@@ -90,9 +54,9 @@ fn a_redis_that_starts_again_empty_sells_nothing_twice() {
 #[test]
 fn flushall_in_the_middle_of_a_sale_loses_nothing() {
     let redis = Redis::start(&[]);
-    let fleet = Fleet::start(redis.at);
-    fleet.sell(|| drop(redis.say(&["FLUSHALL"])));
-    fleet.is_exact();
+    let fleet = fleet(redis.at);
+    sell(&fleet, || drop(redis.say(&["FLUSHALL"])));
+    is_exact(&fleet);
 }
 
 #[test]
@@ -101,9 +65,9 @@ fn a_replica_without_the_last_writes_takes_over() {
     let port = master.at.port().to_string();
     let replica = Redis::start(&["--replicaof", &format!("127.0.0.1 {port}")]);
     until("the replica follows", || replica.is_synced_replica());
-    let door = Door::to(master.at);
-    let fleet = Fleet::start(door.at);
-    fleet.sell(|| {
+    let door = Proxy::to(master.at);
+    let fleet = fleet(door.at);
+    sell(&fleet, || {
         // It hears nothing any more; what the master acknowledges from here on is lost.
         assert_eq!(replica.say(&["REPLICAOF", "NO", "ONE"]), "+OK");
         let before = fleet.orders();
@@ -111,13 +75,13 @@ fn a_replica_without_the_last_writes_takes_over() {
         master.kill();
         door.turn(replica.at);
     });
-    fleet.is_exact();
+    is_exact(&fleet);
 }
 
 #[test]
 fn a_node_that_starts_again_says_what_its_last_run_sold() {
     let mut redis = Redis::start(&[]);
-    let mut fleet = Fleet::start(redis.at);
+    let mut fleet = fleet(redis.at);
     for edge in &fleet.edges {
         until("T0", || edge.availability()["state"] == "available");
     }
@@ -127,7 +91,8 @@ fn a_node_that_starts_again_says_what_its_last_run_sold() {
     // All nodes stop, Redis forgets, and only the one that sold is there again.
     fleet.edges.iter_mut().for_each(Edge::kill);
     redis.restart();
-    let edge = Fleet::edge(&fleet.stage, redis.at, 0);
+    fleet.edges[0] = fleet.edge(0);
+    let edge = &fleet.edges[0];
     until("the ledger is what it was", || edge.sale()["confirmed"] == 20);
     until("it sells again", || {
         let heard = crowd(edge.at, 30, 1);
@@ -135,4 +100,6 @@ fn a_node_that_starts_again_says_what_its_last_run_sold() {
     });
     assert_eq!(fleet.stage.shop.stats().users_twice, 0);
     assert_eq!(fleet.orders(), 30);
+    until("nobody is under way", || edge.sale()["held"] == 0);
+    fleet.audit(0..1);
 }

@@ -1,10 +1,8 @@
-//! A real `redis-server` that forgets when it ends, and a door before one: connections go where the
-//! door leads, and end when it turns.
+//! A real `redis-server` that forgets when it ends.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
 
 use crate::rig::{free, until};
 
@@ -80,47 +78,4 @@ fn run(at: SocketAddr, dir: &std::path::Path, options: &[&str]) -> Child {
         .expect("redis-server is needed: apt-get install redis-server");
     until("redis answers", || TcpStream::connect(at).is_ok());
     process
-}
-
-/// Where clients connect instead of a server.
-pub struct Door {
-    pub at: SocketAddr,
-    to: Arc<Mutex<SocketAddr>>,
-    open: Arc<Mutex<Vec<TcpStream>>>,
-}
-
-impl Door {
-    pub fn to(server: SocketAddr) -> Door {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let at = listener.local_addr().expect("an address");
-        let (to, open) = (Arc::new(Mutex::new(server)), Arc::new(Mutex::new(Vec::new())));
-        let door = Door { at, to: to.clone(), open: open.clone() };
-        std::thread::spawn(move || {
-            for client in listener.incoming().flatten() {
-                let Ok(server) = TcpStream::connect(*to.lock().expect("no panic")) else {
-                    continue;
-                };
-                let mut open = open.lock().expect("no panic");
-                for (from, into) in [(&client, &server), (&server, &client)] {
-                    let (Ok(mut from), Ok(mut into)) = (from.try_clone(), into.try_clone()) else {
-                        continue;
-                    };
-                    std::thread::spawn(move || {
-                        let _ = std::io::copy(&mut from, &mut into);
-                        let _ = into.shutdown(Shutdown::Both);
-                    });
-                }
-                open.extend([client, server]);
-            }
-        });
-        door
-    }
-
-    /// Everybody is thrown out and comes in again to `server`.
-    pub fn turn(&self, server: SocketAddr) {
-        *self.to.lock().expect("no panic") = server;
-        for stream in self.open.lock().expect("no panic").drain(..) {
-            let _ = stream.shutdown(Shutdown::Both);
-        }
-    }
 }

@@ -30,6 +30,7 @@ pub struct Stage {
 }
 
 /// What differs from the simplest sale: one pool of so many units, one each, opening at once.
+#[derive(Clone)]
 pub struct Plan {
     pub stock: u64,
     /// Milliseconds from now to T0.
@@ -43,6 +44,8 @@ pub struct Plan {
     /// Lines of `[upstream.shop]`.
     pub upstream: String,
     pub shop: shop::Settings,
+    /// Where edges reach the shop, if not at its own address.
+    pub shop_at: Option<SocketAddr>,
 }
 
 impl Default for Plan {
@@ -55,6 +58,7 @@ impl Default for Plan {
             activity: String::new(),
             upstream: String::new(),
             shop: boundless(),
+            shop_at: None,
         }
     }
 }
@@ -106,7 +110,7 @@ opens_at = {opens_at}
 {}
 "#,
             self.dir.path().join(state),
-            self.shop.address(),
+            plan.shop_at.unwrap_or(self.shop.address()),
             plan.upstream,
             plan.activity,
             plan.more
@@ -218,8 +222,15 @@ impl Edge {
 
     /// The audit against the shop's orders; what is broken.
     pub fn audit(&self, orders: &Path) -> Vec<String> {
+        self.audit_with(orders, &[])
+    }
+
+    /// The same with more options.
+    pub fn audit_with(&self, orders: &Path, more: &[String]) -> Vec<String> {
         let orders = orders.display().to_string();
-        let output = self.verb(&["audit", SALE, "--shop-orders", &orders, "--json"]);
+        let mut args = vec!["audit", SALE, "--shop-orders", &orders, "--json"];
+        args.extend(more.iter().map(String::as_str));
+        let output = self.verb(&args);
         let told: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| {
             panic!("no audit: {}", String::from_utf8_lossy(&output.stderr));
         });

@@ -71,7 +71,7 @@ fn end(
 
 fn letters(word: u64) -> u64 {
     // The bit that tells lower case from upper makes no other byte a letter.
-    between(word | ONES * 0x20, b'a', b'z') & !word
+    between(word | (ONES * 0x20), b'a', b'z') & !word
 }
 
 /// The bytes from `low` to `high`, up to the first that is not ASCII.

@@ -25,7 +25,7 @@ impl Model {
         let mut rises = false;
         self.wrote = false;
         if !matches!(op, Op::Read) {
-            self.count(now);
+            self.latch(now);
         }
         let result = match (op, self.sale.is_some()) {
             (Op::Declare(d), _) => OpResult::Declared(self.declare(d, now)),
@@ -84,7 +84,21 @@ impl Model {
         of.map(|r| u64::from(r.units)).sum()
     }
 
+    /// The end of an operation.
     fn count(&mut self, now: UnixMs) {
+        self.latch(now);
+        let Some(sale) = &mut self.sale else { return };
+        for p in &mut sale.pools {
+            let back = p.stock.saturating_sub(p.confirmed + p.held + p.limbo);
+            let is_back = sale.restock == Restock::Auto && p.sold_out && !p.held_back;
+            let is_back = is_back && back > 0 && back >= sale.restock_batch;
+            if sale.learn_until <= now && (!is_back || p.back_since == UnixMs(0)) {
+                p.back_since = UnixMs(if is_back { now.0 } else { 0 });
+            }
+        }
+    }
+
+    fn latch(&mut self, now: UnixMs) {
         let Some(mut sale) = self.sale.take() else { return };
         for pool in &mut sale.pools {
             pool.held = self.units(&pool.name, &[Admitted, Pending]);
@@ -93,15 +107,6 @@ impl Model {
             let is_learning = sale.learn_until > now;
             pool.sold_out |=
                 !is_learning && pool.held == 0 && pool.confirmed + pool.limbo >= pool.stock;
-        }
-        for at in 0..sale.pools.len() {
-            let p = &sale.pools[at];
-            let back = p.stock.saturating_sub(p.confirmed + p.held + p.limbo);
-            let is_back = sale.restock == Restock::Auto && p.sold_out && !p.held_back;
-            let is_back = is_back && back > 0 && back >= sale.restock_batch;
-            if sale.learn_until <= now && (!is_back || p.back_since == UnixMs(0)) {
-                sale.pools[at].back_since = UnixMs(if is_back { now.0 } else { 0 });
-            }
         }
         if sale.learn_until <= now {
             sale.learn_until = UnixMs(0);

@@ -1,5 +1,6 @@
 use super::*;
-use crate::answer::{Fill, agree};
+use crate::answer::Fill;
+use crate::answer::tests::agree;
 use crate::http::Field;
 use crate::http::head::BodyKind;
 

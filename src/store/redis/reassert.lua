@@ -89,6 +89,8 @@ local function take_newer(k, is_same_epoch)
       new_pools[old.name], new_loaded[#new_loaded + 1], names[#names + 1] = old, old, old.name
     else
       gone[#gone + 1] = old.name
+      -- Nobody finds it any more.
+      fields['stock:' .. old.name] = nil
     end
   end
   for _, new in ipairs(k.pools) do

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::{Answer, Fill};
+use crate::answer::{Answer, Fill};
 
 /// The answer as hyper is given it, after the HTTP/1.1 writer was seen to say the same: status, fields
 /// and body, in every framing.
