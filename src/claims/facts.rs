@@ -14,7 +14,7 @@ use super::memory::{History, Past};
 use crate::clock::{MonoMs, UnixMs};
 use crate::ident::{ClaimId, NodeId, SaleId};
 use crate::journal::Event;
-use crate::ledger::{Assertion, Fence, IDS_MAX, Reassert};
+use crate::ledger::{Assertion, Fence, Reassert};
 use crate::outcome::Verdict;
 use crate::sale::{Mark, SaleState};
 
@@ -43,7 +43,6 @@ struct Facet {
     /// Claims may be made from then on: until then others may not know that this node is there.
     joined: Option<MonoMs>,
     peers: Vec<NodeId>,
-    ids: VecDeque<String>,
 }
 
 /// What a sale was when it was seen last, as it is kept on the disk.
@@ -120,16 +119,6 @@ impl Facts {
             facet.note(claim, past, None, Some(deadline), now);
         }
         is_said
-    }
-
-    /// An operator's command was applied.
-    pub(super) fn note_id(&self, sale: &SaleId, id: &str) {
-        let mut sales = self.lock();
-        let ids = &mut sales.entry(sale.clone()).or_default().ids;
-        ids.push_back(id.to_owned());
-        if ids.len() > IDS_MAX {
-            ids.pop_front();
-        }
     }
 
     /// A ledger said what the sale is. Whether it is news that should be remembered.
@@ -229,7 +218,6 @@ impl Facts {
         let first = Reassert {
             known,
             peers: facet.peers.clone(),
-            ids: facet.ids.iter().cloned().collect(),
             ..Reassert::default()
         };
         (first, facet.claims.values().cloned().collect())

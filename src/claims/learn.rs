@@ -112,7 +112,7 @@ pub(super) async fn report(shared: &Shared, sale: &SaleId) -> Result<(), StoreEr
     let (first, claims) = shared.facts.report(sale, shared.clock.now().ledger);
     let known = first.known.clone();
     let first =
-        Reassert { known: first.known, peers: first.peers, ids: first.ids, ..part(shared, sale) };
+        Reassert { known: first.known, peers: first.peers, ..part(shared, sale) };
     let Some(begun) = tell(shared, sale, first).await? else {
         // Nobody declared it yet, and this node never saw it.
         return Ok(());

@@ -17,7 +17,7 @@ use super::{Limits, Outcome, Parts};
 use crate::clock::{Clock, UnixMs};
 use crate::ident::{ClaimId, NodeId, SaleId, UserKey};
 use crate::journal::{Event, Journal, Line};
-use crate::ledger::{Control, Controlled, Op, OpResult, Record, Reply, Resolved};
+use crate::ledger::{Op, Record, Reply, Resolved};
 use crate::metrics::{Counter, Sink};
 use crate::outcome::Verdict;
 use crate::sale::book::Update;
@@ -147,15 +147,12 @@ impl Shared {
         deadline: Duration,
     ) -> Result<Reply, StoreError> {
         self.sink.inc(Counter::StoreCalls);
-        let (id, heard) = (id_of(&op), self.clock.mono());
+        let heard = self.clock.mono();
         let called = timeout(deadline + CALL_GRACE, self.store.call(sale, op, deadline)).await;
         let result = called.unwrap_or(Err(StoreError::MaybeApplied));
         match &result {
             Ok(reply) => {
                 self.breaker.mend(Some(sale));
-                if let (Some(id), OpResult::Controlled(Controlled::Applied)) = (id, &reply.result) {
-                    self.facts.note_id(sale, &id);
-                }
                 if let Some(state) = &reply.state {
                     self.facts.hear(state, reply.now);
                     if self.store_forgets() && self.facts.reported(sale) != Some(state.mark()) {
@@ -351,14 +348,6 @@ fn clipped(text: String) -> String {
     match text.char_indices().nth(TEXT_CHARS_MAX) {
         Some((at, _)) => text.get(..at).unwrap_or_default().to_owned(),
         None => text,
-    }
-}
-
-/// The id of a command that must not be applied twice.
-fn id_of(op: &Op) -> Option<String> {
-    match op {
-        Op::Control(Control::AddStock { id, .. } | Control::Restock { id, .. }) => Some(id.clone()),
-        _ => None,
     }
 }
 

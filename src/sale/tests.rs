@@ -38,6 +38,7 @@ pub(super) fn state(sale: &str, epoch: u32, version: u64) -> SaleState {
         restock_debounce_ms: 0,
         learn_until: UnixMs(0),
         seq: 0,
+        ids: Vec::new(),
         pools: vec![PoolState::new(name("default"), 10)],
     }
 }
