@@ -215,6 +215,11 @@ impl Claims {
         self.shared.is_open(sale)
     }
 
+    /// How many nodes claim for `sale`, as its ledger says, this one among them.
+    pub fn nodes(&self, sale: &SaleId) -> usize {
+        self.shared.facts.nodes(sale)
+    }
+
     /// What this node knows of `user` in `sale`. Never waits.
     pub fn known(&self, sale: &SaleId, user: &UserKey) -> Option<Known> {
         self.shared.memory.known(sale, user, self.shared.clock.mono())

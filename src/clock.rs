@@ -131,13 +131,8 @@ impl Clock {
     pub fn at(&self, now: Instant) -> Now {
         let wall = wall();
         let mono_us = self.mono_us_at(now);
-        Now {
-            mono: MonoMs(mono_us / 1000),
-            wall,
-            ledger: self.ledger.at(wall, mono_us),
-            ledger_err_ms: u16::try_from(self.ledger.err_ms.load(Ordering::Relaxed))
-                .unwrap_or(u16::MAX),
-        }
+        let (ledger, ledger_err_ms) = self.ledger.at(wall, mono_us);
+        Now { mono: MonoMs(mono_us / 1000), wall, ledger, ledger_err_ms }
     }
 
     /// Monotonic time alone.
@@ -187,17 +182,22 @@ impl Clock {
 }
 
 impl LedgerOffset {
-    /// The ledger's time when the clocks of this machine show `wall` and `mono_us`.
-    fn at(&self, wall: UnixMs, mono_us: u64) -> UnixMs {
+    /// The ledger's time when the clocks of this machine show `wall` and `mono_us`, and how far it may be
+    /// ahead of that.
+    fn at(&self, wall: UnixMs, mono_us: u64) -> (UnixMs, u16) {
         let at_us = self.at_us.load(Ordering::Acquire);
-        let ledger = if at_us == 0 {
-            wall.0.saturating_add_signed(self.offset_ms.load(Ordering::Relaxed))
+        let (ledger, err_ms) = if at_us == 0 {
+            (wall.0.saturating_add_signed(self.offset_ms.load(Ordering::Relaxed)), 0)
         } else {
             let offset_us = self.offset_us.load(Ordering::Relaxed);
-            let lead_us = lead_us(mono_us.saturating_sub(at_us));
-            mono_us.saturating_sub(lead_us).saturating_add_signed(offset_us) / 1000
+            let age_us = mono_us.saturating_sub(at_us);
+            let mono_us = mono_us.saturating_sub(lead_us(age_us));
+            // Twice the lead: that clock may be as much faster as this reading took it to be slower.
+            (mono_us.saturating_add_signed(offset_us) / 1000, age_us / 1_000_000)
         };
-        UnixMs(ledger.max(self.least_ms.load(Ordering::Relaxed)))
+        let err_ms = err_ms.saturating_add(self.err_ms.load(Ordering::Relaxed).into());
+        let ledger = UnixMs(ledger.max(self.least_ms.load(Ordering::Relaxed)));
+        (ledger, u16::try_from(err_ms).unwrap_or(u16::MAX))
     }
 }
 
@@ -219,7 +219,7 @@ mod tests {
     #[test]
     fn a_ledger_that_is_followed_does_not_care_what_the_machines_clock_is_set_to() {
         let clock = Clock::system();
-        let at = |wall, mono_us| clock.ledger.at(UnixMs(wall), mono_us).0;
+        let at = |wall, mono_us| clock.ledger.at(UnixMs(wall), mono_us).0.0;
         clock.set_ledger_offset(-7, 0);
         assert_eq!((at(1_000, 5), at(5_000, 5)), (993, 4_993));
         clock.follow_ledger(Reading { offset_us: 2_000_999, at_us: 1_000_000, err_ms: 1 });
@@ -228,7 +228,9 @@ mod tests {
             assert_eq!(at(wall, 1_000_001), 3_001);
             assert_eq!(at(wall, 1_000_001 + 2_048_000), 3_001 + 2_047, "it may be slower than ours");
         }
-        assert_eq!(clock.now().ledger_err_ms, 1);
+        let err_ms = |mono_us| clock.ledger.at(UnixMs(0), mono_us).1;
+        assert_eq!((err_ms(1_000_000), err_ms(61_000_000)), (1, 61), "unheard it knows less");
+        assert_eq!(err_ms(u64::MAX), u16::MAX);
         let earlier = Reading { offset_us: -10_000_000, at_us: 1, err_ms: 1 };
         clock.follow_ledger(earlier);
         assert_eq!(at(7, 9_000), 0);

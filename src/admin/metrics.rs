@@ -107,6 +107,9 @@ fn sales(context: &Context, page: &mut Page) {
         "Whether purchases can be claimed now: the ledger answers, the journal can be written.",
         &|s| context.claims.is_open(&s.state.id).into(),
     );
+    family("sale_nodes", "Nodes that live, as the ledger says.", &|s| {
+        context.claims.nodes(&s.state.id) as u64
+    });
     family("sale_mirror_age_milliseconds", "Since the store was heard.", &|s| s.at(&now).age_ms);
     page.family("sale_state", "gauge", "1 for the state that the public is told.");
     for sale in &sales {

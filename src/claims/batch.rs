@@ -12,6 +12,7 @@ use super::refusals::Refusals;
 use super::shared::Shared;
 use super::{Ask, Claim, Known};
 use crate::clock::{MonoMs, UnixMs};
+use crate::fault::{self, Point};
 use crate::ident::{ClaimId, Name};
 use crate::journal::Event;
 use crate::ledger::{ClaimBatch, Claimed, Op, OpResult, RecordKind, Reply, Try};
@@ -180,6 +181,7 @@ async fn settle(shared: &Arc<Shared>, desk: &Arc<Desk>, flying: Vec<Flying>, sai
     if admitted.is_empty() {
         return;
     }
+    fault::pass(Point::Admitted);
     let lines = admitted.iter().map(|a| a.past.line(a.flying.claim, now)).collect();
     let written = shared.journal.admit(lines).await;
     for Admission { flying, mut past, deadline } in admitted {

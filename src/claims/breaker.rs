@@ -146,4 +146,4 @@ async fn probe(shared: &Shared, whose: &Whose, turn: usize) {
 }
 
 const PROBE_FIRST: Duration = Duration::from_millis(100);
-const PROBE_LAST: Duration = Duration::from_secs(1);
+const PROBE_LAST: Duration = Duration::from_millis(250);

@@ -23,6 +23,7 @@ use super::say::Said;
 use super::site::SiteGate;
 use crate::claims::{Ask, Claim, Outcome, Permit};
 use crate::clock::{Now, UnixMs};
+use crate::fault::{self, Point};
 use crate::http::{Note, ResponseBody, hop};
 use crate::ident::{AttemptId, ClaimId, Name, RequestId, UserKey};
 use crate::ledger::Claimed;
@@ -173,6 +174,7 @@ async fn send(
     };
     let sent = permit.begin_send();
     let heard = hear(group, request, timeouts, until, inner.shared.answer_bytes_max).await;
+    fault::pass(Point::Answered);
     let settled = settle(inner, &errand, &pool, heard);
     place.tell(settled.reached);
     let outcome = settled.outcome;

@@ -35,6 +35,8 @@ pub struct ServerReport {
     pub connect_errors: u64,
     /// Whether it is passed over because it could not be reached just now.
     pub held: bool,
+    /// Whether nothing is claimed for the group, because the shop does not answer.
+    pub circuit_open: bool,
     /// What went wrong last, connecting or in an exchange.
     pub last_error: Option<String>,
 }
@@ -56,7 +58,8 @@ impl Shared {
     /// How every server is.
     pub fn report(&self) -> Vec<ServerReport> {
         let servers = self.groups.iter().flat_map(|(name, group)| {
-            group.servers.iter().map(|server| server.report(name, &group.settings))
+            let is_open = group.circuit.is_open();
+            group.servers.iter().map(move |one| one.report(name, &group.settings, is_open))
         });
         servers.collect()
     }
@@ -163,7 +166,12 @@ impl Server {
         u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX / 2) + 1
     }
 
-    fn report(&self, group: &Name, settings: &schema::Upstream) -> ServerReport {
+    fn report(
+        &self,
+        group: &Name,
+        settings: &schema::Upstream,
+        circuit_open: bool,
+    ) -> ServerReport {
         let free = u32::try_from(self.open.available_permits()).unwrap_or(u32::MAX);
         ServerReport {
             group: group.clone(),
@@ -173,6 +181,7 @@ impl Server {
             connects: self.connects.load(Ordering::Relaxed),
             connect_errors: self.connect_errors.load(Ordering::Relaxed),
             held: self.is_held(),
+            circuit_open,
             last_error: self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
     }

@@ -12,6 +12,7 @@ mod kill;
 mod life;
 mod limbo;
 mod nodes;
+mod points;
 mod pools;
 mod proxy;
 mod redis;

@@ -8,6 +8,7 @@ pub const MAY_USE: &[(&str, &[&str])] = &[
     ("bloom", &[]),
     ("clock", &[]),
     ("config", &[]),
+    ("fault", &[]),
     ("ident", &[]),
     ("journal", &[]),
     ("limits", &[]),
@@ -47,7 +48,7 @@ pub const MAY_USE: &[(&str, &[&str])] = &[
 
 /// Used by all.
 pub const FOUNDATION: &[&str] = &[
-    "answer", "bloom", "clock", "config", "ident", "journal", "limits", "log", "metrics", "outcome",
+    "answer", "bloom", "clock", "config", "fault", "ident", "journal", "limits", "log", "metrics", "outcome",
 ];
 
 /// Files that may be longer than [`FILE_LINES_MAX`], because they are tables.
