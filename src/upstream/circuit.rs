@@ -4,10 +4,13 @@
 //! It opens when no server of the group could be reached, or when [`SILENT_MAX`] purchases in a row
 //! had no answer: each of those leaves a unit in limbo. Any answer closes it.
 
+mod state;
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use tokio::time::Instant;
+
+use state::State;
 
 use super::Place;
 use crate::ident::Name;
@@ -30,11 +33,7 @@ pub enum Reached {
 #[derive(Debug)]
 pub(super) struct Circuit {
     group: Name,
-    /// 0: closed. [`TRYING`]: a purchase is trying. Else it is open, and the next one may try when the
-    /// circuit's clock shows this, in milliseconds.
-    try_at_ms: AtomicU64,
-    /// Purchases in a row that had no answer.
-    silent: AtomicU32,
+    state: State,
     start: Instant,
 }
 
@@ -48,49 +47,33 @@ pub(super) struct Leave {
 
 impl Circuit {
     pub(super) fn new(group: Name) -> Circuit {
-        let (try_at_ms, silent) = Default::default();
-        Circuit { group, try_at_ms, silent, start: Instant::now() }
+        Circuit { group, state: State::default(), start: Instant::now() }
     }
 
     /// Whether a purchase would get leave now. A forecast: another may come first.
     pub(super) fn lets_through(&self) -> bool {
-        let try_at = self.try_at_ms.load(Ordering::Relaxed);
-        try_at == CLOSED || self.now_ms() >= try_at
+        self.state.lets_through(|| self.now_ms())
     }
 
     /// Whether purchases are refused until one has tried.
     pub(super) fn is_open(&self) -> bool {
-        self.try_at_ms.load(Ordering::Relaxed) != CLOSED
+        self.state.is_open()
     }
 
     /// Leave to claim and send a purchase; `None`: the shop is down.
     pub(super) fn enter(self: &Arc<Self>) -> Option<Leave> {
-        let leave = |is_try| Some(Leave { circuit: self.clone(), is_try });
-        let try_at = self.try_at_ms.load(Ordering::Acquire);
-        if try_at == CLOSED {
-            return leave(false);
-        }
-        if self.now_ms() < try_at {
-            return None;
-        }
-        match self.change(try_at, TRYING) {
-            Ok(_) => leave(true),
-            // Closed meanwhile, or another one tries.
-            Err(now) => (now == CLOSED).then(|| leave(false)).flatten(),
-        }
+        let is_try = self.state.enter(|| self.now_ms())?;
+        Some(Leave { circuit: self.clone(), is_try })
     }
 
     fn answered(&self) {
-        self.silent.store(0, Ordering::Relaxed);
-        if self.is_open() && self.try_at_ms.swap(CLOSED, Ordering::AcqRel) != CLOSED {
+        if self.state.answered() {
             tracing::warn!("{}: the shop answers again: purchases are sent to it", self.group);
         }
     }
 
-    /// The shop did not answer. While it is open already only the one that tries says anything new.
-    fn failed(&self, from: u64, sink: &Sink) {
-        let try_at = self.now_ms() + PAUSE_MS;
-        if self.change(from, try_at).is_ok() && from == CLOSED {
+    fn failed(&self, is_try: bool, sink: &Sink) {
+        if self.state.failed(is_try, self.now_ms() + PAUSE_MS) {
             sink.inc(Counter::UpstreamCircuitOpened);
             tracing::error!(
                 "{}: the shop does not answer: nothing is claimed for it, one purchase every {PAUSE_MS} \
@@ -100,26 +83,20 @@ impl Circuit {
         }
     }
 
-    fn change(&self, from: u64, to: u64) -> Result<u64, u64> {
-        self.try_at_ms.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire)
-    }
-
     fn now_ms(&self) -> u64 {
         // Never 0, which means "closed".
-        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(TRYING / 2) + 1
+        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX / 2) + 1
     }
 }
 
 impl Leave {
     fn tell(mut self, reached: Reached, sink: &Sink) {
-        let from = if self.is_try { TRYING } else { CLOSED };
         match reached {
             Reached::Answered => self.circuit.answered(),
-            Reached::Unreachable => self.circuit.failed(from, sink),
+            Reached::Unreachable => self.circuit.failed(self.is_try, sink),
             Reached::Silent => {
-                let before = self.circuit.silent.fetch_add(1, Ordering::Relaxed);
-                if self.is_try || before.saturating_add(1) >= SILENT_MAX {
-                    self.circuit.failed(from, sink);
+                if self.circuit.state.silent() >= SILENT_MAX || self.is_try {
+                    self.circuit.failed(self.is_try, sink);
                 }
             }
             Reached::Unclear => return,
@@ -131,8 +108,7 @@ impl Leave {
 impl Drop for Leave {
     fn drop(&mut self) {
         if self.is_try {
-            // It may have been closed meanwhile; then it stays closed.
-            let _ = self.circuit.change(TRYING, self.circuit.now_ms());
+            self.circuit.state.gave_up(self.circuit.now_ms());
         }
     }
 }
@@ -145,10 +121,6 @@ impl Place {
         leave.tell(reached, &sink);
     }
 }
-
-const CLOSED: u64 = 0;
-/// Nobody else tries meanwhile, however long it takes.
-const TRYING: u64 = u64::MAX;
 
 /// Purchases in a row without an answer that open the circuit: more than a crowd has by chance of a
 /// shop that loses one in ten, few enough to keep the units.

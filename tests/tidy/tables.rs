@@ -15,6 +15,7 @@ pub const MAY_USE: &[(&str, &[&str])] = &[
     ("log", &[]),
     ("metrics", &[]),
     ("outcome", &[]),
+    ("sync", &[]),
     // the sale and its ledger
     ("sale", &[]),
     ("ledger", &["sale"]),
@@ -49,6 +50,7 @@ pub const MAY_USE: &[(&str, &[&str])] = &[
 /// Used by all.
 pub const FOUNDATION: &[&str] = &[
     "answer", "bloom", "clock", "config", "fault", "ident", "journal", "limits", "log", "metrics", "outcome",
+    "sync",
 ];
 
 /// Files that may be longer than [`FILE_LINES_MAX`], because they are tables.
