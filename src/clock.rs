@@ -173,7 +173,11 @@ mod tests {
         for wall in [0, 1_000, u64::MAX] {
             assert_eq!(at(wall, 1_000_000), 3_000, "rounded down");
             assert_eq!(at(wall, 1_000_001), 3_001);
-            assert_eq!(at(wall, 1_000_001 + 2_048_000), 3_001 + 2_047, "it may be slower than ours");
+            assert_eq!(
+                at(wall, 1_000_001 + 2_048_000),
+                3_001 + 2_047,
+                "it may be slower than ours"
+            );
         }
         let err_ms = |mono_us| clock.ledger.at(UnixMs(0), mono_us).1;
         assert_eq!((err_ms(1_000_000), err_ms(61_000_000)), (1, 61), "unheard it knows less");

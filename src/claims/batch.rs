@@ -114,12 +114,7 @@ fn without_room(
     batch.extract_if(.., |waiting| !has_room(waiting)).collect()
 }
 
-async fn fly(
-    shared: &Arc<Shared>,
-    desk: &Arc<Desk>,
-    flying: Vec<Flying>,
-    refusals: &mut Refusals,
-) {
+async fn fly(shared: &Arc<Shared>, desk: &Arc<Desk>, flying: Vec<Flying>, refusals: &mut Refusals) {
     shared.sink.inc(Counter::ClaimBatches);
     shared.sink.add(Counter::Claims, flying.len() as u64);
     let not_after = shared.clock.now().ledger.plus(NOT_AFTER_MS);

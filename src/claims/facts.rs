@@ -215,11 +215,7 @@ impl Facts {
         let known = self.known(sale, now);
         let sales = self.lock();
         let Some(facet) = sales.get(sale) else { return Default::default() };
-        let first = Reassert {
-            known,
-            peers: facet.peers.clone(),
-            ..Reassert::default()
-        };
+        let first = Reassert { known, peers: facet.peers.clone(), ..Reassert::default() };
         (first, facet.claims.values().cloned().collect())
     }
 

@@ -111,8 +111,7 @@ async fn attend(shared: &Shared, sale: &SaleId, count: u64) -> Result<(), StoreE
 pub(super) async fn report(shared: &Shared, sale: &SaleId) -> Result<(), StoreError> {
     let (first, claims) = shared.facts.report(sale, shared.clock.now().ledger);
     let known = first.known.clone();
-    let first =
-        Reassert { known: first.known, peers: first.peers, ..part(shared, sale) };
+    let first = Reassert { known: first.known, peers: first.peers, ..part(shared, sale) };
     let Some(begun) = tell(shared, sale, first).await? else {
         // Nobody declared it yet, and this node never saw it.
         return Ok(());

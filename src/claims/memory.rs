@@ -265,8 +265,7 @@ impl Memory {
     /// Somebody else settled these claims. Returns how many were remembered.
     pub(super) fn forget<'a>(&self, claims: impl Iterator<Item = &'a ClaimId>) -> usize {
         let mut open = self.lock();
-        let is_waiting =
-            |claim: &&ClaimId| open.get(*claim).is_some_and(|past| past.is_waiting());
+        let is_waiting = |claim: &&ClaimId| open.get(*claim).is_some_and(|past| past.is_waiting());
         let settled: Vec<ClaimId> = claims.filter(is_waiting).copied().collect();
         settled.iter().filter(|claim| open.remove(claim).is_some()).count()
     }

@@ -4,9 +4,9 @@ use std::task::Poll;
 use rig::{Network, Rig, Setup, ask, block_on, declaration, outcome, sale, wait_for, wait_until};
 
 use super::*;
+use crate::ident::{NodeId, Salt};
 use crate::journal::{Event, Line};
-use crate::ident::Salt;
-use crate::ledger::{Control, Controlled, Declare, Declared, OpResult, Resolution};
+use crate::ledger::{Control, Controlled, Declare, Declared, OpResult, Reassert, Resolution};
 use crate::metrics::Counter;
 
 pub(super) mod rig;
@@ -537,4 +537,64 @@ fn resolution(record: &Record, verdict: Verdict) -> Resolution {
         verdict,
         hold_until: None,
     }
+}
+
+#[test]
+fn who_was_there_is_known_to_the_next_run_and_waited_for() {
+    let setup = Setup::new(3);
+    setup.store.forgets.store(true, Ordering::Relaxed);
+    let rig = setup.start();
+    let other = NodeId([7; 8]);
+    let lives = |store: &rig::Faulty| {
+        let reported = store.state(&sale()).map(|state| state.mark());
+        let said = Reassert { node: other, reported, ..Reassert::default() };
+        store.apply(&sale(), &Op::Reassert(Box::new(said)));
+    };
+    lives(&rig.store);
+    wait_until("the file", || {
+        let known = learn::remembered(&rig.sales_file());
+        known.iter().any(|sale| sale.peers.contains(&other))
+    });
+    // The ledger is lost while this node does not run, and the other one is away.
+    let store = rig.store.clone();
+    store.set(Network::Down);
+    store.forget();
+    let rig = rig.restart(());
+    rig.store.set(Network::Well);
+    wait_until("the report", || rig.sink.get(Counter::Reports) > 0);
+    let state = rig.store.state(&sale()).expect("the sale");
+    assert!(state.is_learning_at(rig.clock.now().ledger), "it waits for the other: {state:?}");
+    assert!(!matches!(rig.claim(1), Claim::Admitted(_)));
+    lives(&rig.store);
+    wait_until("an admission", || matches!(rig.claim(1), Claim::Admitted(_)));
+}
+
+#[test]
+fn units_that_were_seen_are_seen_with_the_id_that_added_them() {
+    let setup = Setup::new(3);
+    setup.store.forgets.store(true, Ordering::Relaxed);
+    let rig = setup.start();
+    let id = "monday".to_owned();
+    let pool = ask(1).pool;
+    let add = Op::Control(Control::AddStock { pool, units: 7, id });
+    // It arrives, and its answer does not: what was added is heard by the way.
+    rig.store.apply(&sale(), &add);
+    let stock = |rig: &Rig| rig.store.state(&sale()).map(|state| state.pools[0].stock);
+    let heard =
+        |rig: &Rig| rig.claims.shared.book.sale(&sale()).is_some_and(|s| s.state.ids.len() == 1);
+    wait_until("the news", || heard(&rig));
+    rig.store.forget();
+    wait_until("the sale again", || stock(&rig) == Some(10));
+    let again = block_on(rig.claims.call(&sale(), add.clone())).expect("an answer");
+    assert_eq!(again.result, OpResult::Controlled(Controlled::Unchanged));
+    // The next run knows it from the disk.
+    let store = rig.store.clone();
+    store.set(Network::Down);
+    store.forget();
+    let rig = rig.restart(());
+    rig.store.set(Network::Well);
+    wait_until("the sale again", || stock(&rig) == Some(10));
+    let again = block_on(rig.claims.call(&sale(), add)).expect("an answer");
+    assert_eq!(again.result, OpResult::Controlled(Controlled::Unchanged));
+    assert_eq!(stock(&rig), Some(10));
 }

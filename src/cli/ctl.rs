@@ -88,11 +88,11 @@ fn upstreams(node: &Node, json: bool) -> Result<Exit, Exit> {
             "last_error",
         ]
         .map(|name| match &server[name] {
-                Value::String(text) => text.clone(),
-                Value::Null => "-".to_owned(),
-                Value::Bool(is) => if *is { "yes" } else { "no" }.to_owned(),
-                other => other.to_string(),
-            })
+            Value::String(text) => text.clone(),
+            Value::Null => "-".to_owned(),
+            Value::Bool(is) => if *is { "yes" } else { "no" }.to_owned(),
+            other => other.to_string(),
+        })
     });
     let heading = [
         "GROUP",

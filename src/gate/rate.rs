@@ -62,7 +62,6 @@ const WAYS: usize = 8;
 mod tests {
     use proptest::prelude::*;
 
-    use super::slots::{TAT_MAX, TICKS_PER_MS};
     use super::*;
     use crate::config::units::Rate;
     use crate::sync::atomic::Ordering;

@@ -77,9 +77,18 @@ fn is_over(edge: &Edge, what: &str) -> u64 {
 
 #[test]
 fn killed_at_each_point_an_edge_strands_nothing() {
-    for point in POINTS {
+    // Most of the time they wait for a deadline to pass.
+    for points in POINTS.chunks(4) {
+        std::thread::scope(|scope| {
+            points.iter().for_each(|point| drop(scope.spawn(|| one_edge(point))));
+        });
+    }
+}
+
+fn one_edge(point: &str) {
+    {
         let began = std::time::Instant::now();
-        let stage = Stage::set(plan(String::new()));
+        let stage = Stage::set(plan("[gate]\nclaim_ttl = \"11s\"".to_owned()));
         let mut edge = stage.edge_that_ends(point);
         let (at, over) = (edge.at, AtomicBool::new(false));
         let limbo = std::thread::scope(|scope| {

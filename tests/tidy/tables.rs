@@ -49,8 +49,8 @@ pub const MAY_USE: &[(&str, &[&str])] = &[
 
 /// Used by all.
 pub const FOUNDATION: &[&str] = &[
-    "answer", "bloom", "clock", "config", "fault", "ident", "journal", "limits", "log", "metrics", "outcome",
-    "sync",
+    "answer", "bloom", "clock", "config", "fault", "ident", "journal", "limits", "log", "metrics",
+    "outcome", "sync",
 ];
 
 /// Files that may be longer than [`FILE_LINES_MAX`], because they are tables.

@@ -132,10 +132,7 @@ impl Store for Faulty {
                     return Err(StoreError::Refused("CORRUPT".to_owned()));
                 }
                 Network::Panicking => panic!("a bug, as the test wants it"),
-                Network::Well
-                | Network::OneDown
-                | Network::LateClaims
-                | Network::RefusingOne => {}
+                Network::Well | Network::OneDown | Network::LateClaims | Network::RefusingOne => {}
             }
             Ok(self.apply(sale, &op))
         })
@@ -311,6 +308,11 @@ impl Rig {
             Claim::Admitted(permit) => permit,
             other => panic!("{other:?}"),
         }
+    }
+
+    /// Where what is known of the sales is kept.
+    pub fn sales_file(&self) -> std::path::PathBuf {
+        self.dir.path().join("sales.json")
     }
 
     pub fn drained(&self) {

@@ -64,8 +64,10 @@ mod tests {
     #[test]
     fn the_clock_that_is_furthest_behind_is_taken() {
         let of = |all: &[(i64, u16)]| {
-            let clock = |(ms, err_ms): &(i64, u16)| {
-                Reading { offset_us: ms.saturating_mul(1_000), at_us: 7, err_ms: *err_ms }
+            let clock = |(ms, err_ms): &(i64, u16)| Reading {
+                offset_us: ms.saturating_mul(1_000),
+                at_us: 7,
+                err_ms: *err_ms,
             };
             let slowest = slowest(all.iter().map(clock))?;
             assert_eq!(slowest.at_us, 7);

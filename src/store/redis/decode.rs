@@ -160,7 +160,9 @@ fn sale_state(id: &SaleId, map: &HashMap<String, String>) -> Result<SaleState, F
         restock_debounce_ms: map
             .get("restock_debounce_ms")
             .map_or(Ok(0), |n| parsed(n, "restock_debounce_ms"))?,
-        ids: map.get("ids").map(|ids| ids.split_ascii_whitespace().map(str::to_owned).collect())
+        ids: map
+            .get("ids")
+            .map(|ids| ids.split_ascii_whitespace().map(str::to_owned).collect())
             .unwrap_or_default(),
         pools: pools.map(|name| pool(name, map)).collect::<Result<_, _>>()?,
     })
