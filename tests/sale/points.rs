@@ -85,32 +85,33 @@ fn killed_at_each_point_an_edge_strands_nothing() {
     }
 }
 
+/// Kills an edge at `point`, starts it again, and sells what is left.
 fn one_edge(point: &str) {
-    {
-        let began = std::time::Instant::now();
-        let stage = Stage::set(plan("[gate]\nclaim_ttl = \"11s\"".to_owned()));
-        let mut edge = stage.edge_that_ends(point);
-        let (at, over) = (edge.at, AtomicBool::new(false));
-        let limbo = std::thread::scope(|scope| {
-            let _end = End(&over);
-            buyers(scope, at, "u", &over);
-            edge.ends_killed(point);
-            edge = stage.edge();
-            is_over(&edge, point)
-        });
-        until("the shop is idle", || stage.shop.stats().in_flight == 0);
-        let shop = stage.shop.stats();
-        assert!(shop.orders <= STOCK && shop.users_twice == 0, "{point}: {} orders", shop.orders);
-        assert_eq!(edge.audit(&stage.orders_csv()), Vec::<String>::new(), "{point}");
-        let orders = stage.orders_csv().display().to_string();
-        let settled = edge.verb(&["limbo", "match", SALE, &orders, "--at-rest"]);
-        assert!(settled.status.success(), "{point}");
-        let sale = edge.sale();
-        assert_eq!((&sale["limbo"], sale["confirmed"].as_u64()), (&0.into(), Some(shop.orders)));
-        assert_eq!(edge.audit(&stage.orders_csv()), Vec::<String>::new(), "{point}");
-        let took = began.elapsed();
-        println!("{point}: {} orders, {limbo} were in limbo; {took:?}", shop.orders);
-    }
+    let began = std::time::Instant::now();
+    let stage = Stage::set(plan("[gate]\nclaim_ttl = \"11s\"".to_owned()));
+    let mut edge = stage.edge_that_ends(point);
+    edge.resume();
+    let (at, over) = (edge.at, AtomicBool::new(false));
+    let limbo = std::thread::scope(|scope| {
+        let _end = End(&over);
+        buyers(scope, at, "u", &over);
+        edge.ends_killed(point);
+        edge = stage.edge();
+        edge.resume();
+        is_over(&edge, point)
+    });
+    until("the shop is idle", || stage.shop.stats().in_flight == 0);
+    let shop = stage.shop.stats();
+    assert!(shop.orders <= STOCK && shop.users_twice == 0, "{point}: {} orders", shop.orders);
+    assert_eq!(edge.audit(&stage.orders_csv()), Vec::<String>::new(), "{point}");
+    let orders = stage.orders_csv().display().to_string();
+    let settled = edge.verb(&["limbo", "match", SALE, &orders, "--at-rest"]);
+    assert!(settled.status.success(), "{point}");
+    let sale = edge.sale();
+    assert_eq!((&sale["limbo"], sale["confirmed"].as_u64()), (&0.into(), Some(shop.orders)));
+    assert_eq!(edge.audit(&stage.orders_csv()), Vec::<String>::new(), "{point}");
+    let took = began.elapsed();
+    println!("{point}: {} orders, {limbo} were in limbo; {took:?}", shop.orders);
 }
 
 #[test]
@@ -124,6 +125,7 @@ fn killed_at_each_point_one_edge_of_a_fleet_strands_nothing() {
         let plan = Plan { opens_in_ms: 3_500, ..plan(more) };
         let mut fleet = Fleet::set(plan);
         fleet.edges = vec![fleet.edge_that_ends(0, point), fleet.edge(1)];
+        fleet.edges[1].resume();
         let over = AtomicBool::new(false);
         std::thread::scope(|scope| {
             let _end = End(&over);

@@ -140,6 +140,7 @@ opens_at = {opens_at}
     pub fn opened(&self) -> Edge {
         let edge = self.edge();
         until("T0", || edge.availability()["state"] == "available");
+        edge.resume();
         edge
     }
 
@@ -224,6 +225,13 @@ impl Edge {
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{args:?}: {said}");
         serde_json::from_slice(&output.stdout).expect("JSON")
+    }
+
+    /// On a busy machine T0 may be past before the edge is there: then its sale is paused.
+    pub fn resume(&self) {
+        if self.sale()["paused"] == true {
+            assert!(self.verb(&["sale", "resume", SALE]).status.success());
+        }
     }
 
     pub fn sale(&self) -> Value {
