@@ -1,11 +1,12 @@
-//! A Redis that does not answer holds nobody up, and is asked for nothing that the edges know already.
+//! A Redis or a shop that does not answer holds nobody up, and is asked for nothing that the edges know
+//! already.
 //! Calls are counted where they arrive, by Redis itself.
 
 use std::time::{Duration, Instant};
 
 use crate::nodes::Fleet;
 use crate::redis::Redis;
-use crate::rig::{Edge, Plan, SALE, Stage, boundless, buy, crowd, reason, until};
+use crate::rig::{Edge, Plan, SALE, Stage, boundless, buy, crowd, free, get, reason, start, until};
 
 const LEDGER: &str = "ps:{shop/spring-drop}:L";
 const NODES: &str = "ps:{shop/spring-drop}:N";
@@ -81,6 +82,39 @@ fn a_redis_that_hangs_holds_nobody_up() {
     assert!(said(&edge, "the store answers again") >= 1);
     until("claims are open", || gauge(&edge, "sale_claims_open") == 1.0);
     until("the sale is fresh", || edge.availability()["hint"].is_null());
+}
+
+#[test]
+fn a_shop_that_is_down_costs_no_unit() {
+    let address = free();
+    let plan = Plan { stock: 1_000, shop_at: Some(address), ..Plan::default() };
+    let stage = Stage::set(plan);
+    let edge = stage.opened();
+    let mut users = 0..;
+    let mut next = || {
+        let answer =
+            buy(edge.at, &format!("u{}", users.next().expect("users"))).expect("an answer");
+        reason(&answer).to_owned()
+    };
+    let is_open = || edge.metric("penstock_upstream_circuit_open{upstream=\"shop\"}");
+    assert_eq!((is_open(), next().as_str()), (0.0, "bad_gateway"));
+    for _ in 0..50 {
+        // One that tries now and then is told what it found.
+        assert!(["busy", "bad_gateway"].contains(&next().as_str()));
+    }
+    assert_eq!(is_open(), 1.0);
+    assert_eq!(edge.json(&["ctl", "upstreams", "--json"])["upstreams"][0]["circuit_open"], true);
+    let admitted = edge.metric("penstock_admitted_total");
+    assert!(admitted < 10.0, "nothing is claimed for it: {admitted}");
+    until("what was claimed is free again", || edge.sale()["pools"][0]["room"] == 1_000);
+    assert_eq!(said(&edge, "the shop does not answer"), 1, "a crowd is no news");
+    let shop = start(penstock::shop::Settings { listen: address, ..boundless() });
+    until("the first purchase", || next() == "admitted");
+    assert_eq!(next(), "admitted");
+    assert_eq!((said(&edge, "the shop answers again"), is_open()), (1, 0.0));
+    until("the outcomes are told", || edge.sale()["confirmed"] == shop.stats().orders);
+    let orders = stage.write("other.csv", &get(address, "/_shop/orders.csv").body);
+    assert_eq!(edge.audit(&orders), Vec::<String>::new());
 }
 
 #[test]
