@@ -63,6 +63,7 @@ counters! {
     UpstreamRetries, "upstream_retries", None, "Requests sent again because they were provably unsent.";
     UpstreamInvalid, "upstream_invalid", None, "Responses of upstream servers that were refused as invalid.";
     ForwardingLoops, "forwarding_loops", None, "Proxied requests refused because they came back here again and again.";
+    UpstreamCircuitOpened, "upstream_circuit_opened", None, "Times that nothing was claimed any more because the shop did not answer.";
     UpstreamQueueFull, "upstream_queue_full", None, "Requests refused because a pool and its queue were full.";
     Claims, "claims", None, "Claims sent to the store.";
     ClaimBatches, "claim_batches", None, "Batches of claims sent to the store.";

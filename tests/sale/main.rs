@@ -6,12 +6,14 @@ mod bypass;
 #[allow(dead_code)]
 mod client;
 mod crowd;
+mod dead;
 mod fleet;
 mod forget;
 mod kill;
 mod life;
 mod limbo;
 mod nodes;
+mod points;
 mod pools;
 mod proxy;
 mod redis;

@@ -10,7 +10,7 @@
 //! | `ps:{site/sale}:U` | hash | scripts | user → records |
 //! | `ps:{site/sale}:D` | sorted set | scripts | `user\|claim` by the deadline of open records |
 //! | `ps:{site/sale}:F` | hash | scripts | the public flag, for readers that are not nodes |
-//! | `ps:{site/sale}:I` | hash | scripts | ids of commands that were applied, claims of cancelled and of failed orders |
+//! | `ps:{site/sale}:I` | hash | scripts | ids of commands of `in` that were applied, claims of cancelled and of failed orders |
 //! | `ps:{site/sale}:N` | hash | scripts | node → when it was heard, and what it has re-asserted to |
 //! | `ps:{site/sale}:want` | string | shop | the declaration, JSON |
 //! | `ps:{site/sale}:have` | hash | scripts | what became of it |
