@@ -14,6 +14,7 @@ mod limbo;
 mod nodes;
 mod pools;
 mod proxy;
+mod purge;
 mod redis;
 mod rig;
 mod wire;

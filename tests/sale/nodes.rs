@@ -31,8 +31,13 @@ impl Fleet {
 
     /// The edge with this number, anew or again.
     pub fn edge(&self, i: usize) -> Edge {
+        self.edge_by(&self.plan, i)
+    }
+
+    /// An edge whose plan differs.
+    pub fn edge_by(&self, plan: &Plan, i: usize) -> Edge {
         let (at, name) = (free(), format!("edge-{i}"));
-        let text = self.stage.config(&self.plan, at, &name);
+        let text = self.stage.config(plan, at, &name);
         Edge::start(self.stage.write(&format!("{name}.toml"), &text), at)
     }
 
