@@ -55,6 +55,8 @@ counters! {
     CacheFillErrors, "cache_fill_errors", None, "Fills that failed.";
     CacheCookiesStripped, "cache_cookies_stripped", None, "Set-Cookie fields removed from stored pages.";
     CachePurged, "cache_purged", None, "Entries removed by purges.";
+    NoticesHeard, "notices_heard", None, "Purges that other nodes told.";
+    NoticesMissed, "notices_missed", None, "Times that every page was removed because a purge may have gone unheard.";
     CacheRefused, "cache_refused", None, "Bodies that were too large or not storable.";
     CacheEvictions, "cache_evictions", None, "Entries pushed out by newer ones.";
     UpstreamConnects, "upstream_connects", None, "Connections opened to upstream servers.";

@@ -16,6 +16,7 @@ mod nodes;
 mod points;
 mod pools;
 mod proxy;
+mod purge;
 mod redis;
 mod rig;
 mod wire;
