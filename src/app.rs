@@ -164,6 +164,7 @@ impl App {
             clock: clock.clone(),
             book: book.clone(),
             claims: ledger.claims.clone(),
+            fleet: admin::Fleet::new(ledger.store.clone()),
             cache: kit.cache.clone(),
             view: ArcSwap::from_pointee(view(&settings, &kit, config)),
             orders: order,
@@ -172,6 +173,8 @@ impl App {
             closing: CancellationToken::new(),
             operators: TaskTracker::new(),
         });
+        // Before the mirror reads anything: what is told first is heard.
+        admin::obey(&context);
         let mut tasks = JoinSet::new();
         ledger.keep(&book, &clock, registry.sink(), &mut tasks);
         let operator = operator.serve(&context, &mut tasks).map_err(boot("the admin interface"))?;
