@@ -4,6 +4,7 @@
 //! It runs on the control runtime, so that a saturated edge still obeys. `/livez`, `/readyz` and
 //! `/metrics` follow the usual conventions; everything else stands under `/v1/`.
 
+mod fleet;
 mod guard;
 mod limbo;
 mod metrics;
@@ -31,6 +32,7 @@ use crate::page::Cache;
 use crate::sale::SaleBook;
 use crate::{metrics as counters, upstream};
 
+pub use fleet::{Fleet, obey};
 pub use guard::Token;
 pub use server::{serve_tcp, serve_unix};
 pub use steer::{ConfigState, Order, Refused, Reloaded, Upgraded};
@@ -47,6 +49,8 @@ pub struct Context {
     pub book: Arc<SaleBook>,
     /// The way to the ledger.
     pub claims: Claims,
+    /// The other nodes.
+    pub fleet: Fleet,
     /// The page cache.
     pub cache: Arc<Cache>,
     /// What a reload exchanges.

@@ -149,7 +149,6 @@ impl App {
         let count = workers::count(&settings);
         let plan = workers::bind(&settings, count, &mut inherited)?;
         let operator = Operator::bind(&settings, &mut inherited)?;
-        // What an old process has and nobody wants any more, that one closes.
         if heritage.is_none() {
             warn_of_unused(&inherited);
         }
@@ -167,6 +166,7 @@ impl App {
             clock: clock.clone(),
             book: book.clone(),
             claims: ledger.claims.clone(),
+            fleet: admin::Fleet::new(ledger.store.clone()),
             cache: kit.cache.clone(),
             view: ArcSwap::from_pointee(view(&settings, &kit, config)),
             orders: order,
@@ -175,6 +175,8 @@ impl App {
             closing: CancellationToken::new(),
             operators: TaskTracker::new(),
         });
+        // Before the mirror reads anything: what is told first is heard.
+        admin::obey(&context);
         let mut tasks = JoinSet::new();
         ledger.keep(&book, &clock, registry.sink(), &mut tasks);
         let certificates = Certificates::new(kit.watched(), registry.sink());
@@ -182,8 +184,7 @@ impl App {
         let operator = operator.serve(&context, &mut tasks).map_err(boot("the admin interface"))?;
         ledger.settle(&book).await;
         let (phase, watched) = watch::channel(Phase::Serving);
-        let (caps_, phase_) = (caps.clone(), watched);
-        let start = Start { workers: count, caps: caps_, clock, registry, phase: phase_ };
+        let start = Start { workers: count, caps: caps.clone(), clock, registry, phase: watched };
         let mut workers = Workers::start(start).map_err(boot("cannot start the workers"))?;
         let opened = workers.apply(plan, &kit, &ledger.claims).await;
         opened.map_err(boot("cannot open the listeners"))?;
@@ -305,7 +306,7 @@ fn view(settings: &Settings, kit: &Kit, config: ConfigState) -> View {
     }
 }
 
-/// A socket that nobody accepts from keeps its clients waiting for ever.
+/// A socket that nobody accepts from keeps its clients waiting for ever; an old process closes its own.
 fn warn_of_unused(inherited: &Inherited) {
     if !inherited.is_empty() {
         tracing::error!(

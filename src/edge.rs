@@ -31,7 +31,6 @@ use crate::page::{self, Pages};
 use crate::proxy::Proxy;
 use crate::sale::SaleBook;
 use crate::tls::Front;
-use crate::upstream::Upstreams;
 
 use self::forwarding::Forwarding;
 use self::note::Notes;
@@ -88,13 +87,20 @@ impl Shared {
 #[derive(Debug)]
 pub struct Edge {
     shared: Arc<Shared>,
-    pages: Pages,
-    gate: Gate,
-    proxy: Proxy,
+    ways: Ways,
     notes: Notes,
-    /// Kept for the edge that comes after this one.
-    upstreams: Rc<Upstreams>,
     sink: Sink,
+}
+
+/// Where one worker's requests go.
+#[derive(Debug)]
+pub struct Ways {
+    /// Pages.
+    pub pages: Pages,
+    /// Purchases.
+    pub gate: Gate,
+    /// Everything else.
+    pub proxy: Proxy,
 }
 
 impl Edge {
@@ -108,14 +114,11 @@ impl Edge {
         shared: Arc<Shared>,
         settings: &schema::Log,
         log: AccessLog,
-        pages: Pages,
-        gate: Gate,
-        proxy: Proxy,
-        upstreams: Rc<Upstreams>,
+        ways: Ways,
         sink: Sink,
     ) -> Rc<Edge> {
         let notes = Notes::new(settings, log, shared.trust.clone());
-        Rc::new(Edge { shared, pages, gate, proxy, notes, upstreams, sink })
+        Rc::new(Edge { shared, ways, notes, sink })
     }
 }
 
@@ -133,9 +136,9 @@ impl Entrance {
         Rc::new(Entrance { edge, health, front })
     }
 
-    /// The worker's connections to the shop.
-    pub fn upstreams(&self) -> &Rc<Upstreams> {
-        &self.edge.upstreams
+    /// The worker's proxy, whose connections the entrance after this one goes on with.
+    pub fn proxy(&self) -> &Proxy {
+        &self.edge.ways.proxy
     }
 }
 
@@ -174,7 +177,7 @@ impl Edge {
         match site.find(head) {
             Found::Page { activity, city } => {
                 let site = site.page_of(activity, city, head, exchange);
-                (Route::Page, self.pages.decide(site))
+                (Route::Page, self.ways.pages.decide(site))
             }
             Found::Availability { activity } => {
                 (Route::Availability, self.availability(site, activity, head, exchange))
@@ -182,8 +185,12 @@ impl Edge {
             Found::Purchase { activity } => {
                 (Route::Purchase, self.purchase(site, activity, head, exchange))
             }
-            Found::Preflight => (Route::Purchase, self.gate.preflight(&site.name, head, exchange)),
-            Found::Proxied(route) => (route, self.proxy.decide(&site.name, route, head, exchange)),
+            Found::Preflight => {
+                (Route::Purchase, self.ways.gate.preflight(&site.name, head, exchange))
+            }
+            Found::Proxied(route) => {
+                (route, self.ways.proxy.decide(&site.name, route, head, exchange))
+            }
             Found::Refused(route, refusal) => {
                 (route, shared.refusals.step(head, exchange, refusal, &self.sink))
             }
@@ -214,7 +221,7 @@ impl Edge {
             Some(sale) => {
                 let remember = || self.notes.purchase(head, exchange);
                 let site = &site.name;
-                self.gate.decide(Purchase {
+                self.ways.gate.decide(Purchase {
                     site,
                     head,
                     exchange,
@@ -235,7 +242,7 @@ impl Edge {
     /// An activity without a sale.
     fn unlisted(&self, site: &Site, route: Route, head: &Head<'_>, exchange: &Exchange) -> Step {
         if site.proxies_unlisted {
-            return self.proxy.decide(&site.name, route, head, exchange);
+            return self.ways.proxy.decide(&site.name, route, head, exchange);
         }
         let refusal = Refusal::of(Reason::UnknownActivity);
         self.shared.refusals.step(head, exchange, refusal, &self.sink)

@@ -10,6 +10,7 @@
 //! once, whose reused connection ended before a byte of the answer came.
 
 mod address;
+mod circuit;
 mod conn;
 mod exchange;
 mod places;
@@ -39,8 +40,10 @@ use crate::http::{RequestBody, ResponseBody};
 use crate::ident::Name;
 use crate::metrics::{Counter, Sink};
 
+pub use circuit::Reached;
 pub use shared::{ServerReport, Shared};
 
+use circuit::Leave;
 use conn::Conn;
 use exchange::{Broken, Trace};
 use pool::Wish;
@@ -167,9 +170,12 @@ struct Lane {
     open: Rc<Cell<usize>>,
 }
 
-/// A purchase's place on its way to the shop; given back when dropped.
+/// A purchase's place on its way to the shop; given back when dropped, or with a word about what became
+/// of the purchase.
 #[derive(Debug)]
 pub struct Place {
+    leave: Leave,
+    sink: Sink,
     _taken: places::Taken,
 }
 
@@ -268,23 +274,36 @@ impl Group {
     }
 
     /// A place among the purchases that may be on their way to this group at once (over all workers):
-    /// waits in a bounded queue for at most `purchase_queue_timeout`. `None`: no room, say `busy`.
+    /// waits in a bounded queue for at most `purchase_queue_timeout`. `None`: no room, or the shop does
+    /// not answer: say `busy`.
     pub async fn purchase_place(self: &Rc<Self>) -> Option<Place> {
+        let taken = self.purchase_permit().await?;
+        // Asked last: what is heard while a purchase waits counts for it, too.
+        let leave = self.shared.limits.circuit.enter()?;
+        Some(Place { leave, sink: self.sink.clone(), _taken: taken })
+    }
+
+    async fn purchase_permit(&self) -> Option<places::Taken> {
         let (shared, settings) = (&self.shared, self.settings());
-        if let Some(taken) = shared.limits.purchases.try_take() {
-            return Some(Place { _taken: taken });
+        let limits = &shared.limits;
+        if !limits.circuit.lets_through() {
+            return None;
         }
-        let _counted = shared.limits.purchases_waiting.enter(settings.purchase_queue_max)?;
-        let taken = shared.limits.purchases.clone().take();
-        let taken = timeout(settings.purchase_queue_timeout.duration(), taken).await.ok()??;
-        Some(Place { _taken: taken })
+        if let Some(taken) = limits.purchases.try_take() {
+            return Some(taken);
+        }
+        let _counted = limits.purchases_waiting.enter(settings.purchase_queue_max)?;
+        let taken = limits.purchases.clone().take();
+        timeout(settings.purchase_queue_timeout.duration(), taken).await.ok()?
     }
 
     /// Whether a purchase would get a place now, or one in the queue. A forecast: another may come
     /// first.
     pub fn has_purchase_room(&self) -> bool {
-        let waiting = self.shared.limits.purchases_waiting.get();
-        self.shared.limits.purchases.free() > 0 || waiting < self.settings().purchase_queue_max
+        let limits = &self.shared.limits;
+        let has_place = limits.purchases.free() > 0
+            || limits.purchases_waiting.get() < self.settings().purchase_queue_max;
+        has_place && limits.circuit.lets_through()
     }
 
     fn server(&self, at: usize) -> &Arc<Server> {

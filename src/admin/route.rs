@@ -33,7 +33,7 @@ pub(super) async fn answer(ask: &Ask<'_>, context: &Arc<Context>) -> Result {
             Ok(Reply::ok(&json!({ "upstreams": context.view().upstream.report() })))
         }
         "/v1/config" if get => Ok(steer::config(context)),
-        "/v1/purge" if ask.method == Method::POST => purge::purge(ask, context),
+        "/v1/purge" if ask.method == Method::POST => purge::purge(ask, context).await,
         "/v1/reload" if ask.method == Method::POST => steer::reload(ask, context).await,
         "/v1/upgrade" if ask.method == Method::POST => steer::upgrade(ask, context).await,
         "/livez" | "/readyz" | "/metrics" | "/v1/sales" | "/v1/upstreams" | "/v1/purge"

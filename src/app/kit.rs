@@ -11,7 +11,7 @@ use crate::claims::Claims;
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::config::schema::ListenTls;
-use crate::edge::{self, Edge, Entrance};
+use crate::edge::{self, Edge, Entrance, Ways};
 use crate::gate::{self, Gate};
 use crate::http::Trust;
 use crate::ident::Name;
@@ -126,7 +126,7 @@ impl Kit {
             self;
         let fills = self.fills;
         let upstreams = Rc::new(match old {
-            Some(old) => old.upstreams().next(&upstream, sink.clone()),
+            Some(old) => old.proxy().upstreams().next(&upstream, sink.clone()),
             None => Upstreams::new(&upstream, sink.clone()),
         });
         let (to, counts) = (upstreams.clone(), sink.clone());
@@ -134,8 +134,9 @@ impl Kit {
         let (to, counts) = (upstreams.clone(), sink.clone());
         let hook = Edge::admissions(log.clone());
         let gate = Gate::new(gate, to, claims, purchases, counts).with_hook(hook);
-        let proxy = Proxy::new(&settings, answers, trust, upstreams.clone(), sink.clone());
-        let edge = Edge::new(edge, &settings.log, log, pages, gate, proxy, upstreams, sink.clone());
+        let proxy = Proxy::new(&settings, answers, trust, upstreams, sink.clone());
+        let ways = Ways { pages, gate, proxy };
+        let edge = Edge::new(edge, &settings.log, log, ways, sink.clone());
         let entrance = |(listener, Face { health, front })| {
             (listener, Entrance::new(edge.clone(), health, front))
         };

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::caps::Caps;
 use super::worker::{Dealt, DealtStream, Order};
+use crate::fault::{self, Point};
 use crate::http::Peer;
 use crate::metrics::{Counter, Sink};
 use crate::outcome::CloseReason;
@@ -28,6 +29,7 @@ pub(super) async fn tcp(
     while let Some(accepted) = closed.run_until_cancelled(listener.accept()).await {
         match accepted {
             Ok((stream, from)) => {
+                fault::pass(Point::Accepted);
                 trouble.is_over();
                 take(stream, from);
             }

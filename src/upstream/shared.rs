@@ -8,6 +8,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::address::{Address, ConnectError, Names};
+use super::circuit::Circuit;
 use super::places::Places;
 use crate::config::schema;
 use crate::ident::Name;
@@ -36,6 +37,8 @@ pub struct ServerReport {
     pub connect_errors: u64,
     /// Whether it is passed over because it could not be reached just now.
     pub held: bool,
+    /// Whether nothing is claimed for the group, because the shop does not answer.
+    pub circuit_open: bool,
     /// What went wrong last, connecting or in an exchange.
     pub last_error: Option<String>,
 }
@@ -74,7 +77,7 @@ impl Shared {
                 Some(same) => same.clone(),
                 None => Arc::new(GroupShared {
                     tls: tls(name, settings)?,
-                    ..GroupShared::new(settings.clone(), old)
+                    ..GroupShared::new(name, settings.clone(), old)
                 }),
             };
             groups.insert(name.clone(), group);
@@ -98,12 +101,17 @@ impl Shared {
         }
     }
 
+    /// Of each group, whether purchases are refused because the shop does not answer.
+    pub fn circuits(&self) -> impl Iterator<Item = (&Name, bool)> {
+        self.groups.iter().map(|(name, group)| (name, group.limits.circuit.is_open()))
+    }
+
     /// How every server is.
     pub fn report(&self) -> Vec<ServerReport> {
-        let servers = self
-            .groups
-            .iter()
-            .flat_map(|(name, group)| group.servers.iter().map(|server| server.report(name)));
+        let servers = self.groups.iter().flat_map(|(name, group)| {
+            let is_open = group.limits.circuit.is_open();
+            group.servers.iter().map(move |one| one.report(name, is_open))
+        });
         servers.collect()
     }
 }
@@ -127,12 +135,14 @@ pub(super) struct GroupLimits {
     pub wanted: Notify,
     pub purchases: Arc<Places>,
     pub purchases_waiting: Count,
+    /// Whether purchases may be sent at all.
+    pub circuit: Arc<Circuit>,
     /// Workers that use this group.
     pub workers: AtomicUsize,
 }
 
 impl GroupShared {
-    fn new(settings: schema::Upstream, old: Option<&GroupShared>) -> GroupShared {
+    fn new(name: &Name, settings: schema::Upstream, old: Option<&GroupShared>) -> GroupShared {
         let server = |name: &String| {
             let known = old.and_then(|old| old.servers.iter().find(|one| one.name == *name));
             let new = || Arc::new(Server::new(name, settings.connections_max));
@@ -144,6 +154,7 @@ impl GroupShared {
                 wanted: Notify::new(),
                 purchases: Places::new(settings.purchases_max),
                 purchases_waiting: Count::default(),
+                circuit: Arc::new(Circuit::new(name.clone())),
                 workers: AtomicUsize::new(0),
             })
         };
@@ -227,7 +238,7 @@ impl Server {
         u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX / 2) + 1
     }
 
-    fn report(&self, group: &Name) -> ServerReport {
+    fn report(&self, group: &Name, circuit_open: bool) -> ServerReport {
         ServerReport {
             group: group.clone(),
             server: self.name.clone(),
@@ -236,6 +247,7 @@ impl Server {
             connects: self.connects.load(Ordering::Relaxed),
             connect_errors: self.connect_errors.load(Ordering::Relaxed),
             held: self.is_held(),
+            circuit_open,
             last_error: self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
     }
@@ -269,4 +281,4 @@ impl Drop for Counted<'_> {
 }
 
 /// A server that could not be reached is passed over for so long, and then tried by one request.
-const HOLD_MS: u64 = 500;
+pub(super) const HOLD_MS: u64 = 500;

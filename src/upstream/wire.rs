@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::places::Taken;
 use super::stream::Stream;
 use super::watch::HeadWatch;
+use crate::fault::{self, Point};
 use crate::metrics::{Counter, Sink};
 
 /// A socket and what is known of the exchange on it.
@@ -136,6 +137,9 @@ impl Wire {
             self.was_late.set(true);
             return Poll::Ready(Err(io::Error::from(io::ErrorKind::TimedOut)));
         }
+        if self.is_purchase() && !self.has_written() {
+            fault::pass(Point::Sending);
+        }
         self.wrote(write(Pin::new(&mut socket.stream)))
     }
 
@@ -148,7 +152,16 @@ impl Wire {
             self.was_late.set(true);
             return Poll::Ready(Err(io::Error::from(io::ErrorKind::TimedOut)));
         }
+        if polled.is_ready() && self.is_purchase() && self.has_written() {
+            // hyper has written all that it had.
+            fault::pass(Point::Sent);
+        }
         polled
+    }
+
+    /// Only purchases have a time after which nothing may leave.
+    fn is_purchase(&self) -> bool {
+        self.until.get().is_some()
     }
 
     fn heard(&self, bytes: &[u8]) -> io::Result<()> {
