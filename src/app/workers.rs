@@ -216,7 +216,7 @@ impl Workers {
             let (done, told) = oneshot::channel();
             let change = Change { make, limits, handshakes, open, close: close.clone(), done };
             // A worker that is dead is heard of elsewhere, and the process ends.
-            let sent = worker.orders.send(Order::Change(change));
+            let sent = worker.orders.send(Order::Change(Box::new(change)));
             let _ = tokio::time::timeout_at(deadline, sent).await;
             waits.push(told);
         }

@@ -162,17 +162,15 @@ impl<S: Service> Driver<S> {
 
     /// What has to happen although nobody did anything; it is asked for after everything that was done.
     fn poll_due(&self, cx: &mut Context<'_>, cork: &mut Cork) -> Poll<Due> {
-        loop {
-            let Some((at, due)) = self.due(cork) else { return Poll::Pending };
-            if self.timer.poll(at, cx).is_pending() {
-                return Poll::Pending;
-            }
-            // A frame that HTTP/2 has half written comes first.
-            if matches!(due, Due::GiveUp(_)) && !cork.watch.is_between_writes() {
-                return Poll::Pending;
-            }
-            return Poll::Ready(due);
+        let Some((at, due)) = self.due(cork) else { return Poll::Pending };
+        if self.timer.poll(at, cx).is_pending() {
+            return Poll::Pending;
         }
+        // A frame that HTTP/2 has half written comes first.
+        if matches!(due, Due::GiveUp(_)) && !cork.watch.is_between_writes() {
+            return Poll::Pending;
+        }
+        Poll::Ready(due)
     }
 
     fn due(&self, cork: &mut Cork) -> Option<(Instant, Due)> {

@@ -51,7 +51,7 @@ pub enum Order<S> {
     /// Serve a connection.
     Serve(Dealt),
     /// Exchange services, open and close listeners.
-    Change(Change<S>),
+    Change(Box<Change<S>>),
     /// Say that it is alive.
     Look(oneshot::Sender<()>),
 }
@@ -243,7 +243,7 @@ impl<S: Service> Desk<S> {
             Order::Serve(dealt) => self.room.dealt(dealt),
             // Who asked may have given up.
             Order::Look(seen) => drop(seen.send(())),
-            Order::Change(change) => self.change(change),
+            Order::Change(change) => self.change(*change),
         }
     }
 
@@ -396,7 +396,7 @@ mod tests {
         let handshakes = (1, Duration::from_secs(1));
         let make: Make<Nobody> = Box::new(|_| panic!("on purpose"));
         let change = Change { make, limits: Limits::default(), handshakes, open, close, done };
-        assert!(worker.orders.blocking_send(Order::Change(change)).is_ok());
+        assert!(worker.orders.blocking_send(Order::Change(Box::new(change))).is_ok());
         assert_eq!(dead.blocking_recv(), Some(7));
         assert!(worker.thread.join().is_err());
     }

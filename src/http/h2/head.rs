@@ -50,7 +50,8 @@ fn target<'r>(request: &'r Parts, limits: &Limits) -> Result<(&'r str, Option<&'
         return Err(Refusal::TargetTooLong);
     }
     let is_server = text == "*" && request.method == Method::OPTIONS;
-    if !is_server && !(text.starts_with('/') && text.bytes().all(reader::is_target)) {
+    let is_path = text.starts_with('/') && text.bytes().all(reader::is_target);
+    if !is_server && !is_path {
         return Err(Refusal::Target);
     }
     Ok((target.path(), target.query()))

@@ -151,6 +151,7 @@ fn own<S: Service>(
 }
 
 /// The response of one request, as hyper awaits it.
+#[expect(clippy::large_enum_variant, reason = "the large one is the usual one, and hyper's to box")]
 pub(super) enum Answering<S: Service> {
     Ready(Option<Response<SentBody<S>>>),
     Work(Pin<Box<dyn Future<Output = Response<SentBody<S>>>>>),

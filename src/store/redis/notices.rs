@@ -91,7 +91,7 @@ impl Redis {
         let next = entries.last().map_or(Read::Empty, |(id, _)| Read::Until(id.clone()));
         let heard = news(&read, entries);
         // The place moves only behind what was heard.
-        heard.into_iter().for_each(|notice| ear(notice));
+        heard.into_iter().for_each(ear);
         self.notices.set(next);
         Ok(())
     }
