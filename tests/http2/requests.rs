@@ -7,6 +7,9 @@ use penstock::outcome::CloseReason;
 use super::client::*;
 use super::rig::{BIG, run, settle};
 
+/// What is asked, the status of the answer, the fields.
+type Row<'a> = (&'a str, u16, Vec<(&'a str, &'a str)>);
+
 async fn status(client: &mut Client, stream: u32, fields: &[(&str, &str)]) -> u16 {
     client.send(frame(HEADERS, ES | EH, stream, &block(fields))).await;
     client.response(stream).await.status
@@ -16,7 +19,7 @@ async fn status(client: &mut Client, stream: u32, fields: &[(&str, &str)]) -> u1
 fn heads_that_http1_would_refuse_are_refused() {
     let long = "x".repeat(4_097);
     let [method, scheme, authority, path] = GET;
-    let rows: Vec<(&str, u16, Vec<(&str, &str)>)> = vec![
+    let rows: Vec<Row<'_>> = vec![
         (
             "authority and host differ",
             400,
