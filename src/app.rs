@@ -179,8 +179,7 @@ impl App {
         admin::obey(&context);
         let mut tasks = JoinSet::new();
         ledger.keep(&book, &clock, registry.sink(), &mut tasks);
-        let certificates = Certificates::new(kit.watched(), registry.sink());
-        tasks.spawn(certificates.clone().watch());
+        let certificates = Certificates::keep(kit.watched(), registry.sink(), &mut tasks);
         let operator = operator.serve(&context, &mut tasks).map_err(boot("the admin interface"))?;
         ledger.settle(&book).await;
         let (phase, watched) = watch::channel(Phase::Serving);
