@@ -1,7 +1,7 @@
 //! The operator's door: what is, and what shall be, as JSON over HTTP. A Unix socket that only the
 //! process's own user can open, and by choice a TCP address with a token.
 //!
-//! It runs on the control runtime, so that a saturated edge still obeys. `/livez`, `/readyz` and
+//! It runs on a thread of its own, so that a saturated edge still obeys. `/livez`, `/readyz` and
 //! `/metrics` follow the usual conventions; everything else stands under `/v1/`.
 
 mod guard;
@@ -50,8 +50,20 @@ pub struct Context {
     pub locate: Locate,
     /// Client connections that are open.
     pub connections: Box<dyn Fn() -> usize + Send + Sync>,
+    /// Further numbers of the process, for `/metrics`.
+    pub gauges: Vec<Gauge>,
     /// Whether the process is shutting down.
     pub draining: AtomicBool,
+}
+
+/// A number that is read when it is asked for.
+pub struct Gauge {
+    /// Its name, without the `penstock_` prefix.
+    pub name: &'static str,
+    /// Help text.
+    pub help: &'static str,
+    /// Reads it.
+    pub read: Box<dyn Fn() -> u64 + Send + Sync>,
 }
 
 /// Finds the page that a URL names; an error says why it names none.
@@ -76,6 +88,12 @@ impl Context {
 
     fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Acquire)
+    }
+}
+
+impl std::fmt::Debug for Gauge {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Gauge").field("name", &self.name).finish_non_exhaustive()
     }
 }
 

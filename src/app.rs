@@ -6,18 +6,20 @@
 //! drain    health red → listeners close → connections, purchases, outcomes → end
 //! ```
 //!
-//! The control runtime has threads of its own for the store, claims, the mirror, the admin interface
-//! and logs: a saturated edge still obeys.
+//! The control runtime has threads of its own for the store, claims, the mirror and logs, the admin
+//! interface has one for itself: a saturated edge still obeys.
 
 mod drain;
 mod kit;
 mod ledger;
+mod memory;
 mod operator;
 mod signals;
 mod state_dir;
 mod workers;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
@@ -25,14 +27,14 @@ use tokio::task::JoinSet;
 
 pub use self::kit::Kit;
 use self::ledger::Ledger;
-use self::operator::Operator;
+use self::operator::{Desk, Operator};
 use self::signals::{Signals, Word};
 use self::workers::{Start, Workers};
 use crate::admin::{self, Locate, Located};
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::edge;
-use crate::listener::{Bound, Caps, Phase, UnixSocket, files};
+use crate::listener::{Bound, Caps, Phase, Pressure, UnixSocket, files};
 use crate::log::AccessLog;
 use crate::metrics::Registry;
 use crate::sale::SaleBook;
@@ -57,6 +59,8 @@ struct App {
     workers: Workers,
     /// Tasks of the control runtime that end only with the process.
     tasks: JoinSet<String>,
+    /// The admin interface's thread.
+    _desk: Desk,
     /// The admin socket's file goes when this does.
     _operator: UnixSocket,
 }
@@ -106,6 +110,7 @@ impl App {
         let ledger = Ledger::open(&settings, &book, &clock, &registry).await?;
         let caps = Caps::new(&settings.limits, kit.trust.clone(), clock.clone(), count);
         let open = caps.clone();
+        let memory = Arc::<memory::Seen>::default();
         let context = Arc::new(admin::Context {
             registry: registry.clone(),
             sink: registry.sink(),
@@ -117,6 +122,7 @@ impl App {
             sites: settings.site.keys().cloned().collect(),
             locate: locate(kit.edge.clone()),
             connections: Box::new(move || open.open()),
+            gauges: gauges(&memory),
             draining: false.into(),
         });
         let mut tasks = JoinSet::new();
@@ -128,7 +134,13 @@ impl App {
         ));
         let claims = ledger.claims.clone();
         tasks.spawn(async move { claims.death().await });
-        let socket = operator.serve(&context, &mut tasks).map_err(boot("the admin interface"))?;
+        let desk = Desk::open().map_err(boot("the admin interface"))?;
+        let socket = operator.serve(&context, &desk, &mut tasks);
+        let socket = socket.map_err(boot("the admin interface"))?;
+        let (pressure, pressed) = watch::channel(Pressure::Calm);
+        let (to, cache) = (caps.clone(), kit.cache.clone());
+        let reach = memory::Reach { caps: to, cache, pressure, sink: registry.sink() };
+        tasks.spawn(memory::guard(settings.memory.clone(), reach, memory));
         ledger.settle(&book).await;
         let (phase, watched) = watch::channel(Phase::Serving);
         let workers = Workers::start(Start {
@@ -140,11 +152,12 @@ impl App {
             clock,
             registry,
             phase: watched,
+            pressure: pressed,
         });
         let workers = workers.map_err(boot("cannot start the workers"))?;
         tracing::info!("listening on {said}");
         let node = Node { settings, kit, caps, ledger, context, phase };
-        Ok(App { node, workers, tasks, _operator: socket })
+        Ok(App { node, workers, tasks, _desk: desk, _operator: socket })
     }
 
     /// Until the operator's word, or a death.
@@ -210,6 +223,24 @@ fn check_files(settings: &Settings) {
              limit is {limit}: raise it (ulimit -n, LimitNOFILE=), or lower the caps"
         );
     }
+}
+
+/// What the memory guard saw, for `/metrics`.
+fn gauges(memory: &Arc<memory::Seen>) -> Vec<admin::Gauge> {
+    let gauge = |name, help, read: fn(&memory::Seen) -> &AtomicU64| {
+        let memory = memory.clone();
+        let read = Box::new(move || read(&memory).load(Ordering::Relaxed));
+        admin::Gauge { name, help, read }
+    };
+    vec![
+        gauge("memory_bytes", "Memory taken, as the guard counts it.", |seen| &seen.bytes),
+        gauge("memory_limit_bytes", "What may be taken; 0: no limit.", |seen| &seen.limit),
+        gauge(
+            "memory_level",
+            "0 calm, 1 shedding idle connections, 2 shrinking the cache, 3 refusing new connections.",
+            |seen| &seen.level,
+        ),
+    ]
 }
 
 /// Finds pages by the routes of the edge.

@@ -14,6 +14,7 @@ mod note;
 mod own;
 mod refuse;
 mod router;
+mod upgrade;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -23,9 +24,9 @@ use crate::answers::Answers;
 use crate::availability::Availabilities;
 use crate::config::schema;
 use crate::gate::{Gate, Hook, Purchase};
-use crate::http::{Done, Exchange, Head, Route, Service, Step, Trust};
+use crate::http::{Done, Exchange, Head, ProxyHeader, Route, Service, Step, Trust};
 use crate::log::AccessLog;
-use crate::metrics::Sink;
+use crate::metrics::{Counter, Sink};
 use crate::outcome::Reason;
 use crate::page::{self, Pages};
 use crate::proxy::Proxy;
@@ -118,20 +119,53 @@ impl Edge {
 #[derive(Debug)]
 pub struct Entrance {
     edge: Rc<Edge>,
-    health: Option<String>,
+    front: Front,
+    /// Whether nothing but health is answered.
+    is_for_health: bool,
+}
+
+/// What is special about one listener.
+#[derive(Clone, Debug, Default)]
+pub struct Front {
+    /// Its own path for health checks, beside `/_penstock/health`.
+    pub health: Option<String>,
+    /// What its connections begin with.
+    pub proxy_header: Option<Arc<ProxyHeader>>,
+}
+
+impl Front {
+    /// As `listen.X` says; an error says which setting is wrong.
+    pub fn new(listen: &schema::Listen) -> Result<Front, String> {
+        let proxy_header = listen.proxy_protocol.as_ref().map(ProxyHeader::new).transpose();
+        let proxy_header = proxy_header.map_err(|bad| format!("proxy_protocol.from: {bad}"))?;
+        Ok(Front { health: listen.health.clone(), proxy_header: proxy_header.map(Arc::new) })
+    }
 }
 
 impl Entrance {
-    /// `health` is the listener's own path for health checks, beside `/_penstock/health`.
-    pub fn new(edge: Rc<Edge>, health: Option<String>) -> Rc<Entrance> {
-        Rc::new(Entrance { edge, health })
+    /// An edge behind `front`.
+    pub fn new(edge: Rc<Edge>, front: Front) -> Rc<Entrance> {
+        Rc::new(Entrance { edge, front, is_for_health: false })
     }
 }
 
 impl Service for Entrance {
+    fn proxy_header(&self) -> Option<Arc<ProxyHeader>> {
+        self.front.proxy_header.clone()
+    }
+
+    fn health_only(&self) -> Option<Rc<Entrance>> {
+        let (edge, front) = (self.edge.clone(), self.front.clone());
+        Some(Rc::new(Entrance { edge, front, is_for_health: true }))
+    }
+
     fn decide(&self, head: &Head<'_>, exchange: &Exchange) -> Step {
-        let edge = &*self.edge;
-        let (route, step) = edge.decide(head, exchange, self.health.as_deref());
+        let (edge, health) = (&*self.edge, self.front.health.as_deref());
+        let (route, step) = if self.is_for_health && !Own::is_health(head, health) {
+            edge.lacks_header(head, exchange)
+        } else {
+            edge.decide(head, exchange, health)
+        };
         edge.notes.begun(route, &step, head, exchange, &edge.sink);
         step
     }
@@ -168,11 +202,21 @@ impl Edge {
                 (Route::Purchase, self.purchase(site, activity, head, exchange))
             }
             Found::Preflight => (Route::Purchase, self.gate.preflight(&site.name, head, exchange)),
-            Found::Proxied(route) => (route, self.proxy.decide(&site.name, route, head, exchange)),
+            Found::Proxied(route) => {
+                let upgrade = site.upgrade(route, head);
+                (route, self.proxy.decide(&site.name, route, upgrade, head, exchange))
+            }
             Found::Refused(route, refusal) => {
                 (route, shared.refusals.step(head, exchange, refusal, &self.sink))
             }
         }
+    }
+
+    /// Who may only ask for health asks for something else.
+    fn lacks_header(&self, head: &Head<'_>, exchange: &Exchange) -> (Route, Step) {
+        self.sink.inc(Counter::ProxyHeadersMissing);
+        let refusal = Refusal::closing("a PROXY header must come before requests of clients here");
+        (Route::Own, self.shared.refusals.step(head, exchange, refusal, &self.sink))
     }
 
     fn availability(
@@ -220,7 +264,7 @@ impl Edge {
     /// An activity without a sale.
     fn unlisted(&self, site: &Site, route: Route, head: &Head<'_>, exchange: &Exchange) -> Step {
         if site.proxies_unlisted {
-            return self.proxy.decide(&site.name, route, head, exchange);
+            return self.proxy.decide(&site.name, route, None, head, exchange);
         }
         let refusal = Refusal::of(Reason::UnknownActivity);
         self.shared.refusals.step(head, exchange, refusal, &self.sink)

@@ -14,6 +14,7 @@ pub mod head;
 pub mod hop;
 pub mod limits;
 pub mod note;
+pub mod proxy_header;
 pub mod reader;
 pub mod refusal;
 pub mod walker;
@@ -21,6 +22,8 @@ pub mod walker;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::answer::{Fill, Local};
 use crate::clock::Now;
@@ -28,13 +31,14 @@ use crate::ident::RequestId;
 use crate::outcome::Reason;
 
 pub use crate::ident::authority;
-pub use body::{RequestBody, ResponseBody};
+pub use body::{RequestBody, ResponseBody, Upgraded};
 pub use drain::{DrainSignal, Drainer};
 pub use forwarded::{ClientAddr, Trust};
 pub use h1::{Door, serve};
 pub use head::{Field, Head};
 pub use limits::Limits;
 pub use note::{Asked, Due, Note, Route};
+pub use proxy_header::ProxyHeader;
 
 /// What the drivers need of the edge: one synchronous decision for each request.
 pub trait Service: 'static {
@@ -43,6 +47,16 @@ pub trait Service: 'static {
 
     /// Called once for every exchange, after its answer was written or given up: counters and logs.
     fn finished(&self, exchange: &Exchange, done: &Done);
+
+    /// What connections begin with before their first request, if they have to.
+    fn proxy_header(&self) -> Option<Arc<ProxyHeader>> {
+        None
+    }
+
+    /// The same service for those who may only ask for health.
+    fn health_only(&self) -> Option<Rc<Self>> {
+        None
+    }
 }
 
 /// One request on one connection, as the driver knows it.

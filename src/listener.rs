@@ -12,6 +12,8 @@ mod accept;
 mod addresses;
 mod caps;
 pub mod files;
+mod greet;
+mod pressure;
 mod socket;
 mod worker;
 
@@ -22,6 +24,7 @@ use crate::ident::Name;
 
 pub use accept::deal;
 pub use caps::{Caps, Ticket};
+pub use pressure::{Pressure, Steps};
 pub use socket::UnixSocket;
 pub use worker::{Dealt, Seat, Worker, spawn};
 
@@ -66,8 +69,13 @@ pub struct BindError {
     hint: &'static str,
 }
 
-/// Binds one listener, for so many workers.
-pub fn bind(name: &Name, address: &ListenAddress, workers: usize) -> Result<Bound, BindError> {
+/// Binds one listener, for so many workers; the file of a Unix socket gets `mode`.
+pub fn bind(
+    name: &Name,
+    address: &ListenAddress,
+    mode: Option<u32>,
+    workers: usize,
+) -> Result<Bound, BindError> {
     let fail = |cause: io::Error| BindError {
         name: name.clone(),
         address: address.to_string(),
@@ -82,7 +90,7 @@ pub fn bind(name: &Name, address: &ListenAddress, workers: usize) -> Result<Boun
             (ListenAddress::Tcp(taken), Sockets::Tcp(sockets))
         }
         ListenAddress::Unix(path) => {
-            let socket = UnixSocket::bind(path, PUBLIC_MODE).map_err(fail)?;
+            let socket = UnixSocket::bind(path, mode.unwrap_or(PUBLIC_MODE)).map_err(fail)?;
             (ListenAddress::Unix(path.clone()), Sockets::Unix(socket))
         }
     };
@@ -100,6 +108,6 @@ fn hint(cause: &io::Error) -> &'static str {
     }
 }
 
-/// Mode of a client's Unix socket: who may reach it is decided by its directory, as with other
+/// Mode of a client's Unix socket where none is set: who may reach it is decided by its directory, as with other
 /// servers.
 const PUBLIC_MODE: u32 = 0o666;

@@ -38,6 +38,19 @@ macro_rules! counters {
 counters! {
     Connections, "connections", None, "Client connections accepted.";
     AcceptErrors, "accept_errors", None, "Errors of accept, such as no file descriptors left.";
+    ProxyHeaders, "proxy_headers", None, "Connections whose PROXY header was taken.";
+    ProxyHeadersUnlisted, "proxy_headers_refused", Some(("why", "unlisted")), "Connections refused where a PROXY header is expected.";
+    ProxyHeadersMissing, "proxy_headers_refused", Some(("why", "missing")), "Connections refused where a PROXY header is expected.";
+    ProxyHeadersMalformed, "proxy_headers_refused", Some(("why", "malformed")), "Connections refused where a PROXY header is expected.";
+    ProxyHeadersLate, "proxy_headers_refused", Some(("why", "late")), "Connections refused where a PROXY header is expected.";
+    UpgradesBegun, "upgrades", Some(("event", "begun")), "Requests that may leave HTTP, by what became of them.";
+    UpgradesEnded, "upgrades", Some(("event", "ended")), "Requests that may leave HTTP, by what became of them.";
+    UpgradesRefused, "upgrades", Some(("event", "refused")), "Requests that may leave HTTP, by what became of them.";
+    UpgradesCapped, "upgrades", Some(("event", "capped")), "Requests that may leave HTTP, by what became of them.";
+    UpgradeBytesSent, "upgrade_bytes", Some(("to", "client")), "Bytes relayed on upgraded connections.";
+    UpgradeBytesReceived, "upgrade_bytes", Some(("to", "upstream")), "Bytes relayed on upgraded connections.";
+    MemoryChanges, "memory_level_changes", None, "Times that the memory guard changed its level.";
+    MemoryShrinks, "memory_cache_shrinks", None, "Times that the cache was made smaller because memory was short.";
     RequestsPage, "requests", Some(("route", "page")), "Requests by route.";
     RequestsAvailability, "requests", Some(("route", "availability")), "Requests by route.";
     RequestsPurchase, "requests", Some(("route", "purchase")), "Requests by route.";

@@ -17,6 +17,7 @@ mod sent;
 mod shared;
 mod stream;
 mod tail;
+mod upgrade;
 mod validate;
 mod watch;
 mod wire;
@@ -55,7 +56,8 @@ pub struct Request {
     pub target: String,
     /// `Host`.
     pub host: String,
-    /// Fields without Host, framing and hop-by-hop.
+    /// Fields without Host, framing and hop-by-hop. `Upgrade` alone may be among them: with the one
+    /// protocol to which a 101 may switch. Without it a 101 is invalid.
     pub headers: HeaderMap,
     /// The body.
     pub body: Body,
@@ -340,6 +342,9 @@ fn assemble(request: Request) -> Result<http::Request<SentBody>, UpstreamError> 
     headers.extend(fields);
     headers.remove(header::CONTENT_LENGTH);
     headers.remove(header::TRANSFER_ENCODING);
+    if headers.contains_key(header::UPGRADE) {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    }
     let body = SentBody::new(body);
     match body.length() {
         // RFC 9110 8.6: said where the method has a meaning for content.

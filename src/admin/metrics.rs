@@ -65,6 +65,9 @@ fn gauges(context: &Context, page: &mut Page) {
     page.gauge("cache_bytes", "What they take.", cache.bytes);
     page.gauge("cache_bytes_max", "What they may take.", cache.bytes_max);
     page.gauge("cache_fills_under_way", "Fills under way.", cache.fills);
+    for gauge in &context.gauges {
+        page.gauge(gauge.name, gauge.help, (gauge.read)());
+    }
 }
 
 fn sales(context: &Context, page: &mut Page) {

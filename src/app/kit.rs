@@ -1,5 +1,6 @@
 //! What every worker makes its edge of. Cheap to clone; moves between threads.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -7,14 +8,15 @@ use tokio_util::task::TaskTracker;
 
 use crate::answers::Answers;
 use crate::claims::Claims;
-use crate::config::Settings;
-use crate::edge::{self, Edge, Entrance};
+use crate::config::{Settings, schema};
+use crate::edge::{self, Edge, Entrance, Front};
 use crate::gate::{self, Gate};
 use crate::http::Trust;
+use crate::ident::Name;
 use crate::log::AccessLog;
 use crate::metrics::Sink;
 use crate::page::{Cache, Pages};
-use crate::proxy::Proxy;
+use crate::proxy::{Proxy, Upgrades};
 use crate::sale::SaleBook;
 use crate::upstream::{self, Upstreams};
 
@@ -31,6 +33,8 @@ pub struct Kit {
     pub(super) log: AccessLog,
     answers: Arc<Answers>,
     gate: Arc<gate::Shared>,
+    fronts: BTreeMap<Name, Front>,
+    upgrades: Upgrades,
     /// Fills under way: whoever waits for one is a connection, and those are waited for.
     fills: TaskTracker,
 }
@@ -46,11 +50,17 @@ impl Kit {
             Trust::new(&settings.trust.proxies).map_err(|bad| format!("trust.proxies: {bad}"))?;
         let trust = Arc::new(trust);
         let answers = Arc::new(Answers::new(&settings.answers)?);
+        let front = |(name, listen): (&Name, &schema::Listen)| match Front::new(listen) {
+            Ok(front) => Ok((name.clone(), front)),
+            Err(what) => Err(format!("listen.{name}.{what}")),
+        };
         Ok(Kit {
             edge: edge::Shared::new(settings, book.clone(), answers.clone(), trust.clone())?,
             cache: Cache::new(settings),
             upstream: upstream::Shared::new(&settings.upstream),
             gate: gate::Shared::new(settings, answers.clone(), trust.clone())?,
+            fronts: settings.listen.iter().map(front).collect::<Result<_, _>>()?,
+            upgrades: Upgrades::new(&settings.site),
             settings: settings.clone(),
             trust,
             log,
@@ -60,23 +70,24 @@ impl Kit {
         })
     }
 
-    /// One worker's edge as each listener shows it; `health` has their own paths for health checks.
-    pub fn entrances(
-        self,
-        claims: Claims,
-        health: Vec<Option<String>>,
-        sink: &Sink,
-    ) -> Vec<Rc<Entrance>> {
-        let Kit { settings, trust, edge, cache, upstream, purchases, log, answers, gate, fills } =
+    /// What is special about the listener called `name`.
+    pub(super) fn front(&self, name: &Name) -> Front {
+        self.fronts.get(name).cloned().unwrap_or_default()
+    }
+
+    /// One worker's edge as each listener shows it.
+    pub fn entrances(self, claims: Claims, fronts: Vec<Front>, sink: &Sink) -> Vec<Rc<Entrance>> {
+        let Kit { settings, trust, edge, cache, upstream, purchases, log, answers, gate, .. } =
             self;
+        let (fills, places) = (self.fills, self.upgrades);
         let upstreams = Rc::new(Upstreams::new(&upstream, sink.clone()));
         let (to, counts) = (upstreams.clone(), sink.clone());
         let pages = Pages::new(&settings, cache, answers.clone(), to, fills, counts);
         let (to, counts) = (upstreams.clone(), sink.clone());
         let hook = Edge::admissions(log.clone());
         let gate = Gate::new(gate, to, claims, purchases, counts).with_hook(hook);
-        let proxy = Proxy::new(&settings, answers, trust, upstreams, sink.clone());
+        let proxy = Proxy::new(&settings, answers, trust, upstreams, &places, sink.clone());
         let edge = Edge::new(edge, &settings.log, log, pages, gate, proxy, sink.clone());
-        health.into_iter().map(|path| Entrance::new(edge.clone(), path)).collect()
+        fronts.into_iter().map(|front| Entrance::new(edge.clone(), front)).collect()
     }
 }

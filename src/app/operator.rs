@@ -5,12 +5,34 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
 
+use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
 use super::AppError;
 use crate::admin::{self, Context, Token};
 use crate::config::Settings;
 use crate::listener::UnixSocket;
+
+/// The admin interface's own worker: neither the edge nor the store can keep an operator waiting.
+pub(super) struct Desk(Option<Runtime>);
+
+impl Desk {
+    /// Starts the thread.
+    pub(super) fn open() -> io::Result<Desk> {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        builder.worker_threads(1).max_blocking_threads(1).thread_name("admin").enable_all();
+        builder.build().map(Some).map(Desk)
+    }
+}
+
+impl Drop for Desk {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            // Its tasks are ended by whoever has them; to wait here would block another runtime.
+            runtime.shutdown_background();
+        }
+    }
+}
 
 /// The sockets, bound.
 pub(super) struct Operator {
@@ -37,18 +59,26 @@ impl Operator {
         std::iter::once(unix).chain(tcp)
     }
 
-    /// Serves from now on. What is returned keeps the socket's file.
+    /// Serves from now on, at `desk`. What is returned keeps the socket's file.
     pub(super) fn serve(
         self,
         context: &Arc<Context>,
+        desk: &Desk,
         tasks: &mut JoinSet<String>,
     ) -> io::Result<UnixSocket> {
+        let Some(runtime) = &desk.0 else { return Err(io::ErrorKind::NotConnected.into()) };
         let ended = |ended: io::Result<()>| format!("the admin interface ended: {ended:?}");
         let (listener, to) = (self.unix.listener()?, context.clone());
-        tasks.spawn(async move { ended(admin::serve_unix(listener, to).await) });
+        tasks.spawn_on(
+            async move { ended(admin::serve_unix(listener, to).await) },
+            runtime.handle(),
+        );
         if let Some((listener, _, token)) = self.tcp {
             let to = context.clone();
-            tasks.spawn(async move { ended(admin::serve_tcp(listener, token, to).await) });
+            tasks.spawn_on(
+                async move { ended(admin::serve_tcp(listener, token, to).await) },
+                runtime.handle(),
+            );
         }
         Ok(self.unix)
     }

@@ -10,9 +10,9 @@ use super::kit::Kit;
 use crate::claims::Claims;
 use crate::clock::Clock;
 use crate::config::Settings;
-use crate::config::address::ListenAddress;
+use crate::config::address::{ListenAddress, socket_mode};
 use crate::http::Limits;
-use crate::listener::{self, Bound, Caps, Phase, Seat, Sockets, Worker};
+use crate::listener::{self, Bound, Caps, Phase, Pressure, Seat, Sockets, Worker};
 use crate::metrics::Registry;
 
 /// The workers of a process.
@@ -44,7 +44,9 @@ pub(super) fn bind(settings: &Settings, workers: usize) -> Result<Vec<Bound>, Ap
             .address
             .parse()
             .map_err(|bad| AppError::Config(format!("listen.{name}.address: {bad}")))?;
-        let one = listener::bind(name, &address, workers);
+        let mode = listen.mode.as_deref().map(socket_mode).transpose();
+        let mode = mode.map_err(|bad| AppError::Config(format!("listen.{name}.mode: {bad}")))?;
+        let one = listener::bind(name, &address, mode, workers);
         bound.push(one.map_err(|error| AppError::Boot(error.to_string()))?);
     }
     Ok(bound)
@@ -60,17 +62,16 @@ pub(super) struct Start {
     pub clock: Clock,
     pub registry: Registry,
     pub phase: watch::Receiver<Phase>,
+    pub pressure: watch::Receiver<Pressure>,
 }
 
 impl Workers {
     /// Starts them. Needs the control runtime, on which Unix sockets are accepted.
     pub(super) fn start(start: Start) -> std::io::Result<Workers> {
-        let Start { bound, workers: count, kit, claims, caps, clock, registry, phase } = start;
+        let Start { bound, workers: count, kit, claims, caps, clock, registry, .. } = start;
+        let (phase, pressure) = (start.phase, start.pressure);
         let settings = kit.settings.clone();
-        let health = |bound: &Bound| {
-            settings.listen.get(&bound.name).and_then(|listen| listen.health.clone())
-        };
-        let health: Vec<_> = bound.iter().map(health).collect();
+        let fronts: Vec<_> = bound.iter().map(|bound| kit.front(&bound.name)).collect();
         let mut tcp: Vec<Vec<_>> = (0..count).map(|_| Vec::new()).collect();
         let mut unix = Vec::new();
         for (listener, bound) in bound.into_iter().enumerate() {
@@ -95,10 +96,11 @@ impl Workers {
                 clock: clock.clone(),
                 sink: sink.clone(),
                 phase: phase.clone(),
+                pressure: pressure.clone(),
                 died: dead.clone(),
             };
-            let (kit, claims, health) = (kit.clone(), claims.clone(), health.clone());
-            workers.push(listener::spawn(seat, move || kit.entrances(claims, health, &sink))?);
+            let (kit, claims, fronts) = (kit.clone(), claims.clone(), fronts.clone());
+            workers.push(listener::spawn(seat, move || kit.entrances(claims, fronts, &sink))?);
         }
         let mut acceptors = JoinSet::new();
         for (listener, socket) in unix {

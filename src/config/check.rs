@@ -6,6 +6,7 @@ mod routes;
 mod sale;
 mod site;
 mod store;
+mod upgrade;
 mod upstream;
 
 use super::problem::Path;
@@ -47,6 +48,7 @@ pub fn check(settings: &Settings, found: &mut Findings) {
     store::check(settings, found);
     site::check(settings, found);
     routes::check(settings, found);
+    upgrade::check(settings, found);
     sale::check(settings, found);
     answers::check(settings, found);
 }

@@ -29,6 +29,8 @@ pub struct Settings {
     pub http: Http,
     /// Rates and caps for each client.
     pub limits: Limits,
+    /// What happens before memory runs out.
+    pub memory: Memory,
     /// The shop's servers, by group.
     #[schemars(extend("x-name" = "shop"))]
     pub upstream: BTreeMap<Name, Upstream>,
@@ -76,6 +78,39 @@ pub struct Listen {
     #[serde(default)]
     #[schemars(extend("x-example" = "/healthz"))]
     pub health: Option<String>,
+    /// Who may open a Unix socket: its file mode, in octal. Default: `0666`, so that its directory
+    /// decides.
+    #[serde(default)]
+    #[schemars(extend("x-example" = "0660"))]
+    pub mode: Option<String>,
+    /// Connections begin with a PROXY header (version 1 or 2) that names the client, as balancers of
+    /// layer 4 write it. Others than those listed are refused then.
+    #[serde(default)]
+    pub proxy_protocol: Option<ProxyProtocol>,
+}
+
+/// Who writes PROXY headers.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ProxyProtocol {
+    /// Networks or addresses of the balancers, or `unix` for the peers of a Unix socket. All others are
+    /// refused: they could name any client.
+    #[schemars(extend("x-example" = ["10.0.1.5/32"]))]
+    pub from: Vec<String>,
+    /// Whether those listed may ask for the health of this listener without a header, as many balancers
+    /// do; nothing else is answered then.
+    #[serde(default)]
+    pub health_without: bool,
+    /// From accept to the end of the header.
+    #[serde(default = "ProxyProtocol::timeout_default")]
+    #[schemars(extend("x-min" = "10ms", "x-max" = "1m"))]
+    pub timeout: Span,
+}
+
+impl ProxyProtocol {
+    fn timeout_default() -> Span {
+        Span::from_secs(2)
+    }
 }
 
 /// Whom to believe about the client's address.
@@ -196,6 +231,32 @@ impl Default for Limits {
             prefix: Rate { burst: 0, per_1000s: 0 },
             table_keys: 1 << 20,
         }
+    }
+}
+
+/// What happens before memory runs out, so that the process is never killed for it. Each step ends
+/// again five percent below where it began.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Memory {
+    /// What the process may take. Default: `memory.high` of its control group (version 2), or nine tenths
+    /// of `memory.max`; without either there is no guard.
+    #[schemars(extend("x-example" = "2GiB", "x-min" = "16MiB", "x-max" = "1024GiB"))]
+    pub limit: Option<Size>,
+    /// From here on clients' idle connections are closed after 2 s, and others after their response.
+    #[schemars(range(min = 10, max = 100))]
+    pub shed_at_percent: u32,
+    /// From here on the cache shrinks.
+    #[schemars(range(min = 10, max = 100))]
+    pub shrink_at_percent: u32,
+    /// From here on new connections are refused.
+    #[schemars(range(min = 10, max = 100))]
+    pub refuse_at_percent: u32,
+}
+
+impl Default for Memory {
+    fn default() -> Memory {
+        Memory { limit: None, shed_at_percent: 90, shrink_at_percent: 95, refuse_at_percent: 98 }
     }
 }
 
@@ -521,9 +582,44 @@ pub struct Site {
     /// The upstream of everything that is not answered here.
     #[schemars(extend("x-shown" = true, "x-example" = "shop"))]
     pub upstream: Option<Name>,
+    /// Requests that may leave HTTP: WebSocket and the like. Absent: none.
+    pub upgrade: Option<Upgrade>,
     /// The URLs of activities.
     #[schemars(extend("x-shown" = true))]
     pub activity: Option<Activity>,
+}
+
+/// Requests that may leave HTTP. Bytes are relayed only after the shop's own 101, and never on the
+/// routes of a sale; elsewhere `Upgrade` is ignored.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Upgrade {
+    /// Paths that may: one ending in `/` stands for all below it.
+    #[schemars(extend("x-example" = ["/live", "/socket.io/"]))]
+    pub paths: Vec<String>,
+    /// Protocols that may be switched to.
+    #[serde(default = "Upgrade::protocols_default")]
+    pub protocols: Vec<String>,
+    /// Upgraded connections at once; they do not count among an upstream's `connections_max`.
+    #[serde(default = "Upgrade::connections_max_default")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub connections_max: u32,
+    /// An upgraded connection on which neither side says anything is closed after this.
+    #[serde(default = "Upgrade::idle_timeout_default")]
+    #[schemars(extend("x-min" = "10ms", "x-max" = "1d"))]
+    pub idle_timeout: Span,
+}
+
+impl Upgrade {
+    fn protocols_default() -> Vec<String> {
+        vec!["websocket".to_owned()]
+    }
+    fn connections_max_default() -> u32 {
+        1_024
+    }
+    fn idle_timeout_default() -> Span {
+        Span::from_secs(60)
+    }
 }
 
 /// The URLs of activities and how to read them. `{activity}` stands for the id, `{city}` for the

@@ -27,6 +27,8 @@ pub struct DrainSignal(Rc<Shared>);
 #[derive(Debug)]
 struct Shared {
     since: Cell<Option<Instant>>,
+    /// Whether connections that do nothing are closed soon.
+    sheds: Cell<bool>,
     /// Deadlines count from here.
     start: Instant,
     deadlines: RefCell<Deadlines>,
@@ -45,6 +47,7 @@ impl Drainer {
     pub fn new() -> Drainer {
         Drainer(Rc::new(Shared {
             since: Cell::new(None),
+            sheds: Cell::new(false),
             start: Instant::now(),
             deadlines: RefCell::default(),
             sooner: Notify::new(),
@@ -80,6 +83,13 @@ impl Drainer {
         }
     }
 
+    /// Says whether memory is short: idle connections close soon then, others after their response.
+    pub fn shed(&self, sheds: bool) {
+        if self.0.sheds.replace(sheds) != sheds {
+            self.0.deadlines.borrow().wake_all();
+        }
+    }
+
     /// Begins to drain; there is no way back.
     pub fn begin(&self) {
         self.0.since.set(Some(self.0.since.get().unwrap_or_else(Instant::now)));
@@ -91,6 +101,11 @@ impl DrainSignal {
     /// Whether the drain has begun.
     pub fn is_draining(&self) -> bool {
         self.since().is_some()
+    }
+
+    /// Whether memory is short.
+    pub(super) fn sheds(&self) -> bool {
+        self.0.sheds.get()
     }
 
     /// When the drain began. Whoever has a [`Timer`] that waits is woken when it does.

@@ -18,6 +18,7 @@ mod link;
 mod respond;
 mod scratch;
 mod transfer;
+mod tunnel;
 mod write;
 
 use std::cell::RefCell;
@@ -154,6 +155,9 @@ const ANSWER_COST: usize = 8 * 1024;
 /// gets an answer that says `connection: close`, instead of a reset.
 const DRAIN_IDLE: Duration = Duration::from_secs(1);
 
+/// How long a connection may be idle while memory is short.
+const SHED_IDLE: Duration = Duration::from_secs(2);
+
 impl<IO, S> Conn<IO, S>
 where
     IO: AsyncRead + AsyncWrite + Unpin,
@@ -280,6 +284,9 @@ where
                 (self.since + limits.first_byte_timeout, Err(CloseReason::FirstByteTimeout))
             }
             (Waits::Next, Some(drains)) => (drains + DRAIN_IDLE, Err(CloseReason::Drain)),
+            (Waits::Next, None) if self.door.drain.sheds() => {
+                (self.since + SHED_IDLE.min(limits.keep_alive_timeout), Err(CloseReason::Overload))
+            }
             (Waits::Next, None) => {
                 let due = self.since + limits.keep_alive_timeout;
                 if due <= self.ages_at {
@@ -392,6 +399,8 @@ where
             Some(CloseReason::RequestClose)
         } else if self.door.drain.is_draining() {
             Some(CloseReason::Drain)
+        } else if self.door.drain.sheds() {
+            Some(CloseReason::Overload)
         } else {
             (heard >= self.ages_at).then_some(CloseReason::MaxAge)
         }
@@ -428,6 +437,13 @@ where
             open.done.complete = sent.await.is_ok();
         }
         drop(open);
+        if left.end == End::Answered
+            && let Some(upgraded) = transfer.upgraded.take()
+        {
+            let link = self.link.get_mut();
+            let relay = tunnel::run(link, &self.timer, &door.drain, *upgraded, &door.sink);
+            return Flow::Close(Box::pin(relay).await, false);
+        }
         match after_work(&transfer, &left) {
             Some((reason, lingers)) => Flow::Close(reason, lingers),
             None => self.drain_body(&mut left.walker).await,

@@ -81,12 +81,14 @@ async fn deal_one(
     sink: &Sink,
 ) {
     let worker = caps.idlest();
-    let (Some(ticket), Some(queue)) = (caps.admit(&Peer::Unix, worker), workers.get(worker)) else {
-        sink.close(CloseReason::Refused);
-        return;
-    };
-    // A worker that has ended takes nobody: the process is ending with it.
-    let _ = queue.send(Dealt { stream, listener, ticket }).await;
+    match (caps.admit(&stream, &Peer::Unix, worker), workers.get(worker)) {
+        (Ok(ticket), Some(queue)) => {
+            // A worker that has ended takes nobody: the process is ending with it.
+            let _ = queue.send(Dealt { stream, listener, ticket }).await;
+        }
+        (Err(why), _) => sink.close(why),
+        (Ok(_), None) => sink.close(CloseReason::Refused),
+    }
 }
 
 /// What `accept` says, `None` once the process drains.

@@ -1,12 +1,15 @@
 //! Caps on connections: in all, of one address, and how fast an address may open them.
 
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use super::addresses::{Addresses, Key};
-use crate::clock::Clock;
+use super::files;
+use crate::clock::{Clock, MonoMs};
 use crate::config::schema;
 use crate::http::{Peer, Trust};
+use crate::outcome::CloseReason;
 
 /// The caps of a process. All workers share one.
 #[derive(Debug)]
@@ -18,6 +21,12 @@ pub struct Caps {
     addresses: Addresses,
     trust: Arc<Trust>,
     clock: Clock,
+    /// Descriptors from this number on are for the rest of the process.
+    reserved_from: RawFd,
+    /// Whether memory is too short for anybody new.
+    refuses: AtomicBool,
+    /// When it was told last that descriptors are short; 0: never.
+    told_ms: AtomicU64,
 }
 
 /// One admitted connection; its places are given back when this is dropped.
@@ -47,27 +56,67 @@ impl Caps {
             ),
             trust,
             clock,
+            reserved_from: files::reserved_from(),
+            refuses: AtomicBool::new(false),
+            told_ms: AtomicU64::new(0),
         })
     }
 
-    /// A ticket for a connection of `peer` to `worker`; `None` where a cap refuses it.
-    pub fn admit(self: &Arc<Self>, peer: &Peer, worker: usize) -> Option<Ticket> {
+    /// A ticket for a connection of `peer` to `worker`, or why there is none.
+    pub fn admit(
+        self: &Arc<Self>,
+        socket: &impl AsRawFd,
+        peer: &Peer,
+        worker: usize,
+    ) -> Result<Ticket, CloseReason> {
+        let mut ticket = self.admit_unknown(socket, worker)?;
+        ticket.charge(peer)?;
+        Ok(ticket)
+    }
+
+    /// The same where it is not known yet who the client is: [`Ticket::charge`] follows.
+    pub fn admit_unknown(
+        self: &Arc<Self>,
+        socket: &impl AsRawFd,
+        worker: usize,
+    ) -> Result<Ticket, CloseReason> {
+        if self.refuses.load(Ordering::Relaxed) {
+            return Err(CloseReason::Overload);
+        }
+        if self.lacks_descriptors(socket) {
+            return Err(CloseReason::Descriptors);
+        }
         if self.open.fetch_add(1, Ordering::Relaxed) >= self.open_max {
             self.open.fetch_sub(1, Ordering::Relaxed);
-            return None;
-        }
-        let address = match peer {
-            Peer::Tcp(address) if !self.trust.is_trusted(peer) => Some(Key::of(address.ip())),
-            _ => None,
-        };
-        if address.is_some_and(|key| !self.addresses.open(key, self.clock.mono())) {
-            self.open.fetch_sub(1, Ordering::Relaxed);
-            return None;
+            return Err(CloseReason::Refused);
         }
         if let Some(load) = self.by_worker.get(worker) {
             load.fetch_add(1, Ordering::Relaxed);
         }
-        Some(Ticket { caps: self.clone(), worker, address })
+        Ok(Ticket { caps: self.clone(), worker, address: None })
+    }
+
+    /// Whether nobody new is let in, because memory is short.
+    pub fn refuse(&self, refuses: bool) {
+        self.refuses.store(refuses, Ordering::Relaxed);
+    }
+
+    /// Whether `socket` has one of the last descriptors: a new one is always the lowest that is free.
+    fn lacks_descriptors(&self, socket: &impl AsRawFd) -> bool {
+        let lacks = socket.as_raw_fd() >= self.reserved_from;
+        if lacks {
+            let (now, told) = (self.clock.mono().0.max(1), self.told_ms.load(Ordering::Relaxed));
+            let is_due = told == 0 || now.saturating_sub(told) >= TELL_EVERY_MS;
+            let order = Ordering::Relaxed;
+            if is_due && self.told_ms.compare_exchange(told, now, order, order).is_ok() {
+                tracing::warn!(
+                    connections = self.open(),
+                    "cannot accept connections: file descriptors run out, the last are kept for the \
+                     shop, the operator and the journal; raise the limit (LimitNOFILE=, ulimit -n)"
+                );
+            }
+        }
+        lacks
     }
 
     /// Connections that are open now.
@@ -79,6 +128,30 @@ impl Caps {
     pub fn idlest(&self) -> usize {
         let loads = self.by_worker.iter().map(|load| load.load(Ordering::Relaxed));
         loads.enumerate().min_by_key(|(_, load)| *load).map_or(0, |(worker, _)| worker)
+    }
+}
+
+impl Ticket {
+    /// Counts the connection for the client that is there, unless it has too many or they come too
+    /// fast. Trusted peers speak for many clients and are not counted.
+    pub fn charge(&mut self, peer: &Peer) -> Result<(), CloseReason> {
+        let caps = &self.caps;
+        let key = match peer {
+            Peer::Tcp(address) if !caps.trust.is_trusted(peer) => Key::of(address.ip()),
+            _ => return Ok(()),
+        };
+        if !caps.addresses.open(key, caps.clock.mono()) {
+            return Err(CloseReason::Refused);
+        }
+        if let Some(before) = self.address.replace(key) {
+            caps.addresses.close(before, caps.clock.mono());
+        }
+        Ok(())
+    }
+
+    /// The time.
+    pub(super) fn now(&self) -> MonoMs {
+        self.caps.clock.mono()
     }
 }
 
@@ -95,10 +168,27 @@ impl Drop for Ticket {
     }
 }
 
+const TELL_EVERY_MS: u64 = 10_000;
+
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
     use crate::config::units::Rate;
+
+    /// Only its number counts.
+    struct Socket(RawFd);
+
+    impl AsRawFd for Socket {
+        fn as_raw_fd(&self) -> RawFd {
+            self.0
+        }
+    }
+
+    fn admit(caps: &Arc<Caps>, peer: &Peer, worker: usize) -> Result<Ticket, CloseReason> {
+        caps.admit(&Socket(3), peer, worker)
+    }
 
     fn caps(open_max: u32, each_max: u32) -> Arc<Caps> {
         let limits = schema::Limits {
@@ -112,29 +202,61 @@ mod tests {
     }
 
     fn peer(address: &str) -> Peer {
-        Peer::Tcp(format!("{address}:1").parse().unwrap())
+        Peer::Tcp(SocketAddr::new(address.parse().unwrap(), 1))
     }
 
     #[test]
     fn places_come_back_with_their_tickets() {
         let caps = caps(2, 10);
-        let one = caps.admit(&peer("10.0.0.1"), 0).unwrap();
+        let one = admit(&caps, &peer("10.0.0.1"), 0).unwrap();
         assert_eq!(caps.idlest(), 1);
-        let _two = caps.admit(&Peer::Unix, 1).unwrap();
-        assert!(caps.admit(&peer("10.0.0.2"), 0).is_none());
+        let _two = admit(&caps, &Peer::Unix, 1).unwrap();
+        assert_eq!(admit(&caps, &peer("10.0.0.2"), 0).unwrap_err(), CloseReason::Refused);
         assert_eq!(caps.open(), 2);
         drop(one);
         assert_eq!((caps.open(), caps.idlest()), (1, 0));
-        assert!(caps.admit(&peer("10.0.0.2"), 0).is_some());
+        assert!(admit(&caps, &peer("10.0.0.2"), 0).is_ok());
     }
 
     #[test]
     fn an_address_has_its_cap_unless_it_is_trusted() {
         let caps = caps(100, 1);
-        let _one = caps.admit(&peer("10.0.0.1"), 0).unwrap();
-        assert!(caps.admit(&peer("10.0.0.1"), 0).is_none());
+        let _one = admit(&caps, &peer("10.0.0.1"), 0).unwrap();
+        assert!(admit(&caps, &peer("10.0.0.1"), 0).is_err());
         assert_eq!(caps.open(), 1, "a refusal leaves nothing behind");
-        let trusted: Vec<_> = (0..3).map(|_| caps.admit(&peer("10.9.0.1"), 0)).collect();
-        assert!(trusted.iter().all(Option::is_some));
+        let trusted: Vec<_> = (0..3).map(|_| admit(&caps, &peer("10.9.0.1"), 0)).collect();
+        assert!(trusted.iter().all(Result::is_ok));
+    }
+
+    #[test]
+    fn a_client_that_is_named_later_is_counted_then() {
+        let caps = caps(100, 1);
+        let mut tickets: Vec<_> =
+            (0..3).map(|_| caps.admit_unknown(&Socket(3), 0).unwrap()).collect();
+        assert!(tickets[0].charge(&peer("2001:db8::1")).is_ok());
+        assert!(tickets[1].charge(&peer("2001:db8::2")).is_err(), "a /64 is one client");
+        assert!(tickets[2].charge(&peer("10.0.0.1")).is_ok());
+        tickets.clear();
+        assert_eq!(caps.open(), 0);
+        assert!(admit(&caps, &peer("2001:db8::3"), 0).is_ok(), "its place came back");
+    }
+
+    #[test]
+    fn the_last_descriptors_are_not_for_clients() {
+        let caps = caps(100, 100);
+        let last = Socket(caps.reserved_from);
+        let refused = caps.admit(&last, &peer("10.0.0.1"), 0).unwrap_err();
+        assert_eq!(refused, CloseReason::Descriptors);
+        let before = Socket(caps.reserved_from - 1);
+        assert!(caps.admit(&before, &peer("10.0.0.1"), 0).is_ok());
+    }
+
+    #[test]
+    fn nobody_comes_in_while_memory_is_short() {
+        let caps = caps(100, 100);
+        caps.refuse(true);
+        assert_eq!(admit(&caps, &peer("10.0.0.1"), 0).unwrap_err(), CloseReason::Overload);
+        caps.refuse(false);
+        assert!(admit(&caps, &peer("10.0.0.1"), 0).is_ok());
     }
 }

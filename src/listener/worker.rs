@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::AsyncWrite;
 use tokio::runtime::Builder;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -16,10 +16,11 @@ use tokio_util::task::TaskTracker;
 use super::Phase;
 use super::accept;
 use super::caps::{Caps, Ticket};
+use super::greet::{Peek, greet};
+use super::pressure::Pressure;
 use crate::clock::Clock;
 use crate::http::{Door, Drainer, Limits, Peer, Service, serve};
 use crate::metrics::{Counter, Sink};
-use crate::outcome::CloseReason;
 
 /// What one worker needs besides its services.
 #[derive(Debug)]
@@ -38,6 +39,8 @@ pub struct Seat {
     pub sink: Sink,
     /// How far the process is.
     pub phase: watch::Receiver<Phase>,
+    /// How short memory is.
+    pub pressure: watch::Receiver<Pressure>,
     /// Hears when the thread ends by a panic.
     pub died: mpsc::Sender<usize>,
 }
@@ -116,7 +119,7 @@ where
     S: Service,
     F: FnOnce() -> Vec<Rc<S>>,
 {
-    let mut phase = seat.phase;
+    let (mut phase, mut pressure) = (seat.phase, seat.pressure);
     let drainer = Drainer::new();
     let (limits, clock, sink) = (Rc::new(seat.limits), seat.clock, seat.sink);
     let door =
@@ -148,6 +151,9 @@ where
                     return;
                 }
                 drainer.begin();
+            }
+            Ok(()) = pressure.changed() => {
+                drainer.shed(pressure.borrow_and_update().sheds());
             }
         }
     }
@@ -183,18 +189,34 @@ impl<S: Service> Room<S> {
     fn accepted(&self, stream: tokio::net::TcpStream, from: SocketAddr, listener: usize) {
         self.sink.inc(Counter::Connections);
         let peer = Peer::Tcp(SocketAddr::new(from.ip().to_canonical(), from.port()));
-        match self.caps.admit(&peer, self.index) {
-            Some(ticket) => self.serve(stream, peer, listener, ticket),
-            None => self.sink.close(CloseReason::Refused),
+        let is_greeted = self.doors.get(listener).is_some_and(|door| door.proxy_header().is_some());
+        let admitted = if is_greeted {
+            self.caps.admit_unknown(&stream, self.index)
+        } else {
+            self.caps.admit(&stream, &peer, self.index)
+        };
+        match admitted {
+            Ok(ticket) => self.serve(stream, peer, listener, ticket),
+            Err(why) => self.sink.close(why),
         }
     }
 
-    fn serve<IO>(&self, io: IO, peer: Peer, listener: usize, ticket: Ticket)
+    fn serve<IO>(&self, mut io: IO, peer: Peer, listener: usize, mut ticket: Ticket)
     where
-        IO: AsyncRead + AsyncWrite + Unpin + 'static,
+        IO: Peek + AsyncWrite + 'static,
     {
-        let Some(door) = self.doors.get(listener) else { return };
-        self.connections.spawn_local(serve(io, peer, door.clone(), ticket));
+        let Some(door) = self.doors.get(listener).cloned() else { return };
+        let Some(rules) = door.proxy_header() else {
+            self.connections.spawn_local(serve(io, peer, door, ticket));
+            return;
+        };
+        let sink = self.sink.clone();
+        self.connections.spawn_local(async move {
+            let greeted = greet(&mut io, peer, door, &rules, &mut ticket, &sink).await;
+            if let Some((peer, door)) = greeted {
+                serve(io, peer, door, ticket).await;
+            }
+        });
     }
 }
 
@@ -222,6 +244,7 @@ mod tests {
     fn a_worker_that_panics_is_heard_of() {
         let clock = Clock::system();
         let (_phase, phase) = watch::channel(Phase::Serving);
+        let (_pressure, pressure) = watch::channel(Pressure::Calm);
         let (died, mut dead) = mpsc::channel(1);
         let limits = schema::Limits::default();
         let seat = Seat {
@@ -232,6 +255,7 @@ mod tests {
             clock,
             sink: Sink::detached(),
             phase,
+            pressure,
             died,
         };
         let worker = spawn::<Nobody, _>(seat, || panic!("on purpose")).unwrap();

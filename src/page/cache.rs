@@ -255,6 +255,33 @@ impl Cache {
         self.encoders.acquire().await.ok()
     }
 
+    /// Makes room for an eighth less than there is, and pushes out what does not fit. Says whether
+    /// there was anything to give; below a sixteenth of the set size there is not.
+    pub fn shrink(&self, sink: &Sink) -> bool {
+        let (size, least) = (self.records.weight(), self.settings.size.bytes / 16);
+        let less = (size - size / 8).max(least);
+        if less >= self.records.capacity() {
+            return false;
+        }
+        let before = self.records.len();
+        self.records.set_capacity(less);
+        let evicted = before.saturating_sub(self.records.len()) as u64;
+        self.evictions.fetch_add(evicted, Ordering::Relaxed);
+        sink.add(Counter::CacheEvictions, evicted);
+        true
+    }
+
+    /// After it was made smaller: room for a sixteenth of the set size more, up to that size. Says
+    /// whether there was anything to grow.
+    pub fn grow(&self) -> bool {
+        let (now, set) = (self.records.capacity(), self.settings.size.bytes);
+        let is_small = now < set;
+        if is_small {
+            self.records.set_capacity((now + set / 16).min(set));
+        }
+        is_small
+    }
+
     /// The state of the cache.
     pub fn report(&self) -> Report {
         Report {

@@ -1,17 +1,19 @@
 //! One connection to a server: hyper's sender, the wire under it, and the task that drives it.
 
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
-use tokio::task::{AbortHandle, spawn_local};
-use tokio::time::Instant;
+use tokio::task::{JoinHandle, spawn_local};
+use tokio::time::{Instant, timeout};
 
 use super::sent::SentBody;
 use super::shared::Server;
@@ -24,7 +26,8 @@ use crate::metrics::Sink;
 pub(super) struct Conn {
     sender: SendRequest<SentBody>,
     pub wire: Rc<Wire>,
-    driver: AbortHandle,
+    /// Ends with the connection, or with what hyper had read behind a 101.
+    driver: JoinHandle<Bytes>,
     /// The server's place in its group.
     pub at: usize,
     /// Whether it served an exchange before.
@@ -51,15 +54,21 @@ impl Conn {
             .handshake(TokioIo::new(Tap(wire.clone())))
             .await?;
         let driven = wire.clone();
+        let mut connection = connection;
         let driver = spawn_local(async move {
             // What went wrong, the exchange hears.
-            let _ = connection.await;
+            let ended = poll_fn(|cx| connection.poll_without_shutdown(cx)).await;
+            if ended.is_ok() && driven.has_switched() {
+                // Whether it may is the exchange's to say.
+                return connection.into_parts().read_buf;
+            }
             driven.close();
+            Bytes::new()
         });
         Ok(Conn {
             sender,
             wire,
-            driver: driver.abort_handle(),
+            driver,
             at,
             is_reused: false,
             busy: None,
@@ -92,6 +101,15 @@ impl Conn {
             return Poll::Ready(false);
         }
         self.sender.poll_ready(cx).map(|ready| ready.is_ok())
+    }
+
+    /// The connection leaves HTTP and its pool. What hyper had read behind the 101; `None`: it is
+    /// closed, or hyper does not let go of it.
+    pub(super) async fn leave(&mut self) -> Option<Bytes> {
+        let early = timeout(LETS_GO, &mut self.driver).await.ok()?.ok()?;
+        self.busy = None;
+        self.wire.leave_pool();
+        (!self.wire.is_closed()).then_some(early)
     }
 
     /// Marks the end of an exchange.
@@ -139,5 +157,7 @@ impl Drop for InFlight {
     }
 }
 
+/// hyper lets go at once, in the turn after the one in which it gave the 101.
+const LETS_GO: Duration = Duration::from_secs(1);
 /// hyper's buffer of one connection.
 const BUFFER_BYTES: usize = 64 * 1024;

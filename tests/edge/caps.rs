@@ -79,18 +79,3 @@ fn forwarding_fields_of_strangers_are_counted_and_told_in_bulk() {
     let warnings = node.events().iter().filter(|line| line.contains("trust.proxies")).count();
     assert_eq!(warnings, 1);
 }
-
-#[test]
-fn without_descriptors_it_waits_and_recovers() {
-    let shop = quick_shop();
-    let node = Place::new(shop.address(), &Config::default()).start_with_files(90);
-    assert!(node.said("raise it"), "the caps promise more than there is");
-    let mut first = served(&node);
-    // The kernel takes those that the node cannot.
-    let crowd: Vec<Client> = (0..120).map(|_| node.client()).collect();
-    until("it says so", || node.said("cannot accept connections"));
-    assert_eq!(first.ask(get("/health")).status, 200, "who is there is served");
-    drop(crowd);
-    assert_eq!(served(&node).ask(get("/health")).status, 200);
-    assert!(node.metric("penstock_accept_errors_total") >= 1.0);
-}

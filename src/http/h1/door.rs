@@ -2,6 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use http::{Method, Version};
 use tokio::time::Instant;
@@ -12,7 +13,7 @@ use crate::http::drain::DrainSignal;
 use crate::http::limits::Limits;
 use crate::http::reader::{Request, read_head};
 use crate::http::refusal::Refusal;
-use crate::http::{Done, Exchange, Note, Peer, Service, Step};
+use crate::http::{Done, Exchange, Note, Peer, ProxyHeader, Service, Step};
 use crate::ident::RequestId;
 use crate::metrics::{Counter, Sink};
 
@@ -49,6 +50,18 @@ impl<S: Service> Door<S> {
         drain: DrainSignal,
     ) -> Rc<Door<S>> {
         Rc::new(Door { service, limits, clock, sink, drain })
+    }
+
+    /// What connections have to begin with.
+    pub fn proxy_header(&self) -> Option<Arc<ProxyHeader>> {
+        self.service.proxy_header()
+    }
+
+    /// The same door for those who may only ask for health.
+    pub fn health_only(&self) -> Option<Rc<Door<S>>> {
+        let Door { limits, clock, sink, drain, .. } = self;
+        let service = self.service.health_only()?;
+        Some(Door::new(service, limits.clone(), clock.clone(), sink.clone(), drain.clone()))
     }
 
     pub(super) fn exchange(&self, peer: &Peer, heard: Instant) -> Exchange {

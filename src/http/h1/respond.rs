@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use super::Asked;
 use super::transfer::{ClientBody, SentBody, Transfer};
 use crate::answer::Fill;
-use crate::http::body::{RequestBody, ResponseBody};
+use crate::http::body::{RequestBody, ResponseBody, Upgraded};
 use crate::http::drain::DrainSignal;
 use crate::http::head::BodyKind;
 use crate::http::refusal::Refusal;
@@ -87,7 +87,7 @@ async fn handle(
         Err(_) => None,
     };
     match caught {
-        Some(response) if response.status().is_informational() => {
+        Some(response) if response.status().is_informational() && !is_switch(&response) => {
             own_response(Refusal::Interim, ask)
         }
         Some(response) => response,
@@ -111,6 +111,12 @@ impl Future for Caught {
     }
 }
 
+/// Whether the connection leaves HTTP with this response.
+fn is_switch(response: &Response<ResponseBody>) -> bool {
+    response.status() == StatusCode::SWITCHING_PROTOCOLS
+        && matches!(response.body(), ResponseBody::Upgraded(_))
+}
+
 fn own_response(refusal: Refusal, ask: &Ask) -> Response<ResponseBody> {
     refusal.answer().response(&ask.fill).map(ResponseBody::Full)
 }
@@ -122,6 +128,9 @@ fn prepare(
     transfer: Rc<Transfer>,
 ) -> Response<SentBody> {
     let (mut parts, mut body) = response.into_parts();
+    if let ResponseBody::Upgraded(upgraded) = body {
+        return switch(parts, upgraded, transfer);
+    }
     let asked_to_close = says_close(&parts.headers);
     hop::strip_response(&mut parts.headers);
     frame(&mut parts, &mut body, ask.asked.is_head);
@@ -150,6 +159,25 @@ fn prepare(
     Response::from_parts(parts, SentBody::new(body, transfer))
 }
 
+/// The 101 with which the connection leaves HTTP. What it switches to is hop-by-hop, and said anew.
+fn switch(
+    mut parts: http::response::Parts,
+    upgraded: Box<Upgraded>,
+    transfer: Rc<Transfer>,
+) -> Response<SentBody> {
+    let protocol = parts.headers.get(header::UPGRADE).cloned();
+    hop::strip_response(&mut parts.headers);
+    parts.headers.remove(header::CONTENT_LENGTH);
+    if let Some(protocol) = protocol {
+        parts.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        parts.headers.insert(header::UPGRADE, protocol);
+    }
+    transfer.upgraded.set(Some(upgraded));
+    transfer.status.set(parts.status.as_u16());
+    transfer.response_given.set(true);
+    Response::from_parts(parts, SentBody::new(ResponseBody::Empty, transfer))
+}
+
 /// Why this has to be the last response, if it has to.
 fn close_reason(ask: &Ask, transfer: &Transfer) -> Option<CloseReason> {
     if let Some(failure) = transfer.failure.get() {
@@ -167,6 +195,9 @@ fn close_reason(ask: &Ask, transfer: &Transfer) -> Option<CloseReason> {
     }
     if ask.drain.is_draining() {
         return Some(CloseReason::Drain);
+    }
+    if ask.drain.sheds() {
+        return Some(CloseReason::Overload);
     }
     (Instant::now() >= ask.ages_at).then_some(CloseReason::MaxAge)
 }
