@@ -119,48 +119,48 @@ impl Edge {
 #[derive(Debug)]
 pub struct Entrance {
     edge: Rc<Edge>,
-    front: Front,
+    entry: Entry,
     /// Whether nothing but health is answered.
     is_for_health: bool,
 }
 
 /// What is special about one listener.
 #[derive(Clone, Debug, Default)]
-pub struct Front {
+pub struct Entry {
     /// Its own path for health checks, beside `/_penstock/health`.
     pub health: Option<String>,
     /// What its connections begin with.
     pub proxy_header: Option<Arc<ProxyHeader>>,
 }
 
-impl Front {
+impl Entry {
     /// As `listen.X` says; an error says which setting is wrong.
-    pub fn new(listen: &schema::Listen) -> Result<Front, String> {
+    pub fn new(listen: &schema::Listen) -> Result<Entry, String> {
         let proxy_header = listen.proxy_protocol.as_ref().map(ProxyHeader::new).transpose();
         let proxy_header = proxy_header.map_err(|bad| format!("proxy_protocol.from: {bad}"))?;
-        Ok(Front { health: listen.health.clone(), proxy_header: proxy_header.map(Arc::new) })
+        Ok(Entry { health: listen.health.clone(), proxy_header: proxy_header.map(Arc::new) })
     }
 }
 
 impl Entrance {
-    /// An edge behind `front`.
-    pub fn new(edge: Rc<Edge>, front: Front) -> Rc<Entrance> {
-        Rc::new(Entrance { edge, front, is_for_health: false })
+    /// An edge as `entry` says.
+    pub fn new(edge: Rc<Edge>, entry: Entry) -> Rc<Entrance> {
+        Rc::new(Entrance { edge, entry, is_for_health: false })
     }
 }
 
 impl Service for Entrance {
     fn proxy_header(&self) -> Option<Arc<ProxyHeader>> {
-        self.front.proxy_header.clone()
+        self.entry.proxy_header.clone()
     }
 
     fn health_only(&self) -> Option<Rc<Entrance>> {
-        let (edge, front) = (self.edge.clone(), self.front.clone());
-        Some(Rc::new(Entrance { edge, front, is_for_health: true }))
+        let (edge, entry) = (self.edge.clone(), self.entry.clone());
+        Some(Rc::new(Entrance { edge, entry, is_for_health: true }))
     }
 
     fn decide(&self, head: &Head<'_>, exchange: &Exchange) -> Step {
-        let (edge, health) = (&*self.edge, self.front.health.as_deref());
+        let (edge, health) = (&*self.edge, self.entry.health.as_deref());
         let (route, step) = if self.is_for_health && !Own::is_health(head, health) {
             edge.lacks_header(head, exchange)
         } else {

@@ -119,7 +119,11 @@ impl Node {
     /// One worker's edge and its counters; on the thread that uses it.
     pub fn worker(&self) -> Outcome<(Rc<Entrance>, Sink)> {
         let sink = self.registry.sink();
-        let mut entrances = self.kit.clone().entrances(self.claims.clone(), vec![None], &sink);
+        let mut entrances = self.kit.clone().entrances(
+            self.claims.clone(),
+            vec![penstock::edge::Entry::default()],
+            &sink,
+        );
         Ok((entrances.pop().ok_or("no listener")?, sink))
     }
 }

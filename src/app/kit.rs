@@ -9,7 +9,7 @@ use tokio_util::task::TaskTracker;
 use crate::answers::Answers;
 use crate::claims::Claims;
 use crate::config::{Settings, schema};
-use crate::edge::{self, Edge, Entrance, Front};
+use crate::edge::{self, Edge, Entrance, Entry};
 use crate::gate::{self, Gate};
 use crate::http::Trust;
 use crate::ident::Name;
@@ -33,7 +33,7 @@ pub struct Kit {
     pub(super) log: AccessLog,
     answers: Arc<Answers>,
     gate: Arc<gate::Shared>,
-    fronts: BTreeMap<Name, Front>,
+    entries: BTreeMap<Name, Entry>,
     upgrades: Upgrades,
     /// Fills under way: whoever waits for one is a connection, and those are waited for.
     fills: TaskTracker,
@@ -50,8 +50,8 @@ impl Kit {
             Trust::new(&settings.trust.proxies).map_err(|bad| format!("trust.proxies: {bad}"))?;
         let trust = Arc::new(trust);
         let answers = Arc::new(Answers::new(&settings.answers)?);
-        let front = |(name, listen): (&Name, &schema::Listen)| match Front::new(listen) {
-            Ok(front) => Ok((name.clone(), front)),
+        let entry = |(name, listen): (&Name, &schema::Listen)| match Entry::new(listen) {
+            Ok(entry) => Ok((name.clone(), entry)),
             Err(what) => Err(format!("listen.{name}.{what}")),
         };
         Ok(Kit {
@@ -59,7 +59,7 @@ impl Kit {
             cache: Cache::new(settings),
             upstream: upstream::Shared::new(&settings.upstream),
             gate: gate::Shared::new(settings, answers.clone(), trust.clone())?,
-            fronts: settings.listen.iter().map(front).collect::<Result<_, _>>()?,
+            entries: settings.listen.iter().map(entry).collect::<Result<_, _>>()?,
             upgrades: Upgrades::new(&settings.site),
             settings: settings.clone(),
             trust,
@@ -71,12 +71,12 @@ impl Kit {
     }
 
     /// What is special about the listener called `name`.
-    pub(super) fn front(&self, name: &Name) -> Front {
-        self.fronts.get(name).cloned().unwrap_or_default()
+    pub(super) fn entry(&self, name: &Name) -> Entry {
+        self.entries.get(name).cloned().unwrap_or_default()
     }
 
     /// One worker's edge as each listener shows it.
-    pub fn entrances(self, claims: Claims, fronts: Vec<Front>, sink: &Sink) -> Vec<Rc<Entrance>> {
+    pub fn entrances(self, claims: Claims, entries: Vec<Entry>, sink: &Sink) -> Vec<Rc<Entrance>> {
         let Kit { settings, trust, edge, cache, upstream, purchases, log, answers, gate, .. } =
             self;
         let (fills, places) = (self.fills, self.upgrades);
@@ -88,6 +88,6 @@ impl Kit {
         let gate = Gate::new(gate, to, claims, purchases, counts).with_hook(hook);
         let proxy = Proxy::new(&settings, answers, trust, upstreams, &places, sink.clone());
         let edge = Edge::new(edge, &settings.log, log, pages, gate, proxy, sink.clone());
-        fronts.into_iter().map(|front| Entrance::new(edge.clone(), front)).collect()
+        entries.into_iter().map(|entry| Entrance::new(edge.clone(), entry)).collect()
     }
 }

@@ -72,7 +72,7 @@ pub(super) async fn guard(settings: schema::Memory, reach: Reach, seen: Arc<Seen
         seen.limit.store(taken.limit, Ordering::Relaxed);
         seen.level.store(level as u64, Ordering::Relaxed);
         if moved_at.elapsed() >= (if level == Pressure::Calm { GROW_EVERY } else { SHRINK_EVERY })
-            && reach.fit_cache(level)
+            && reach.fit_cache(level, taken.below(steps.calm_permille()))
         {
             moved_at = Instant::now();
         }
@@ -83,10 +83,10 @@ pub(super) async fn guard(settings: schema::Memory, reach: Reach, seen: Arc<Seen
 
 impl Reach {
     /// Makes the cache smaller while that is called for, and larger again afterwards, little by
-    /// little: it may be what was too much. Says whether it changed.
-    fn fit_cache(&self, level: Pressure) -> bool {
+    /// little and only into what is `free`: it may be what was too much. Says whether it changed.
+    fn fit_cache(&self, level: Pressure, free: u64) -> bool {
         match level {
-            Pressure::Calm => self.cache.grow(),
+            Pressure::Calm => self.cache.grow(free),
             Pressure::Shed => false,
             Pressure::Shrink | Pressure::Refuse => {
                 let shrunk = self.cache.shrink(&self.sink);
@@ -119,6 +119,11 @@ struct Use {
 impl Use {
     fn permille(self) -> u64 {
         self.bytes.saturating_mul(1_000).checked_div(self.limit).unwrap_or(0)
+    }
+
+    /// Bytes that are left until `permille` of the limit are taken.
+    fn below(self, permille: u64) -> u64 {
+        (self.limit / 1_000 * permille).saturating_sub(self.bytes)
     }
 }
 

@@ -71,7 +71,7 @@ impl Workers {
         let Start { bound, workers: count, kit, claims, caps, clock, registry, .. } = start;
         let (phase, pressure) = (start.phase, start.pressure);
         let settings = kit.settings.clone();
-        let fronts: Vec<_> = bound.iter().map(|bound| kit.front(&bound.name)).collect();
+        let entries: Vec<_> = bound.iter().map(|bound| kit.entry(&bound.name)).collect();
         let mut tcp: Vec<Vec<_>> = (0..count).map(|_| Vec::new()).collect();
         let mut unix = Vec::new();
         for (listener, bound) in bound.into_iter().enumerate() {
@@ -99,8 +99,8 @@ impl Workers {
                 pressure: pressure.clone(),
                 died: dead.clone(),
             };
-            let (kit, claims, fronts) = (kit.clone(), claims.clone(), fronts.clone());
-            workers.push(listener::spawn(seat, move || kit.entrances(claims, fronts, &sink))?);
+            let (kit, claims, entries) = (kit.clone(), claims.clone(), entries.clone());
+            workers.push(listener::spawn(seat, move || kit.entrances(claims, entries, &sink))?);
         }
         let mut acceptors = JoinSet::new();
         for (listener, socket) in unix {

@@ -243,13 +243,14 @@ pub struct Memory {
     /// of `memory.max`; without either there is no guard.
     #[schemars(extend("x-example" = "2GiB", "x-min" = "16MiB", "x-max" = "1024GiB"))]
     pub limit: Option<Size>,
-    /// From here on clients' idle connections are closed after 2 s, and others after their response.
+    /// From here on connections that wait 2 s for a request, or for the rest of its head, are closed,
+    /// others after their response.
     #[schemars(range(min = 10, max = 100))]
     pub shed_at_percent: u32,
     /// From here on the cache shrinks.
     #[schemars(range(min = 10, max = 100))]
     pub shrink_at_percent: u32,
-    /// From here on new connections are refused.
+    /// From here on new connections are refused, and those that wait for a request are closed at once.
     #[schemars(range(min = 10, max = 100))]
     pub refuse_at_percent: u32,
 }

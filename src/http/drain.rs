@@ -27,8 +27,8 @@ pub struct DrainSignal(Rc<Shared>);
 #[derive(Debug)]
 struct Shared {
     since: Cell<Option<Instant>>,
-    /// Whether connections that do nothing are closed soon.
-    sheds: Cell<bool>,
+    /// How long connections may wait for a request while memory is short; `None`: it is not.
+    patience: Cell<Option<Duration>>,
     /// Deadlines count from here.
     start: Instant,
     deadlines: RefCell<Deadlines>,
@@ -47,7 +47,7 @@ impl Drainer {
     pub fn new() -> Drainer {
         Drainer(Rc::new(Shared {
             since: Cell::new(None),
-            sheds: Cell::new(false),
+            patience: Cell::new(None),
             start: Instant::now(),
             deadlines: RefCell::default(),
             sooner: Notify::new(),
@@ -83,9 +83,10 @@ impl Drainer {
         }
     }
 
-    /// Says whether memory is short: idle connections close soon then, others after their response.
-    pub fn shed(&self, sheds: bool) {
-        if self.0.sheds.replace(sheds) != sheds {
+    /// Says that memory is short: connections that wait for a request, or for the rest of its head,
+    /// close after so long, others after their response. `None`: it is not.
+    pub fn shed(&self, patience: Option<Duration>) {
+        if self.0.patience.replace(patience) != patience {
             self.0.deadlines.borrow().wake_all();
         }
     }
@@ -103,9 +104,9 @@ impl DrainSignal {
         self.since().is_some()
     }
 
-    /// Whether memory is short.
-    pub(super) fn sheds(&self) -> bool {
-        self.0.sheds.get()
+    /// How long a request may be waited for while memory is short; `None`: it is not.
+    pub(super) fn patience(&self) -> Option<Duration> {
+        self.0.patience.get()
     }
 
     /// When the drain began. Whoever has a [`Timer`] that waits is woken when it does.

@@ -155,9 +155,6 @@ const ANSWER_COST: usize = 8 * 1024;
 /// gets an answer that says `connection: close`, instead of a reset.
 const DRAIN_IDLE: Duration = Duration::from_secs(1);
 
-/// How long a connection may be idle while memory is short.
-const SHED_IDLE: Duration = Duration::from_secs(2);
-
 impl<IO, S> Conn<IO, S>
 where
     IO: AsyncRead + AsyncWrite + Unpin,
@@ -276,20 +273,25 @@ where
         if self.waits != Waits::Head && !self.link.get_mut().input().is_empty() {
             (self.waits, self.since) = (Waits::Head, Instant::now());
         }
+        let shed = self.door.drain.patience();
         let (due, next) = match (self.waits, self.door.drain.since()) {
-            (Waits::Head, _) => (self.since + limits.head_timeout, Ok(Err(Refusal::HeadTimeout))),
+            (Waits::Head, _) => {
+                let longest =
+                    shed.map_or(limits.head_timeout, |shed| shed.min(limits.head_timeout));
+                (self.since + longest, Ok(Err(Refusal::HeadTimeout)))
+            }
             // Not even a drain cuts a connection that has not had its first answer: its request may
             // be on its way.
             (Waits::First, _) => {
                 (self.since + limits.first_byte_timeout, Err(CloseReason::FirstByteTimeout))
             }
             (Waits::Next, Some(drains)) => (drains + DRAIN_IDLE, Err(CloseReason::Drain)),
-            (Waits::Next, None) if self.door.drain.sheds() => {
-                (self.since + SHED_IDLE.min(limits.keep_alive_timeout), Err(CloseReason::Overload))
-            }
             (Waits::Next, None) => {
                 let due = self.since + limits.keep_alive_timeout;
-                if due <= self.ages_at {
+                let shed = shed.map(|shed| self.since + shed).filter(|shed| *shed < due);
+                if let Some(shed) = shed {
+                    (shed, Err(CloseReason::Overload))
+                } else if due <= self.ages_at {
                     (due, Err(CloseReason::IdleTimeout))
                 } else {
                     (self.ages_at, Err(CloseReason::MaxAge))
@@ -399,7 +401,7 @@ where
             Some(CloseReason::RequestClose)
         } else if self.door.drain.is_draining() {
             Some(CloseReason::Drain)
-        } else if self.door.drain.sheds() {
+        } else if self.door.drain.patience().is_some() {
             Some(CloseReason::Overload)
         } else {
             (heard >= self.ages_at).then_some(CloseReason::MaxAge)

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 
 use super::caps::Caps;
 use super::worker::Dealt;
@@ -107,11 +108,13 @@ async fn until_drain<T>(
 struct Trouble {
     sink: Sink,
     pause: Duration,
+    /// When it was told last.
+    told: Option<Instant>,
 }
 
 impl Trouble {
     fn new(sink: Sink) -> Trouble {
-        Trouble { sink, pause: PAUSE_MIN }
+        Trouble { sink, pause: PAUSE_MIN, told: None }
     }
 
     fn is_over(&mut self) {
@@ -123,7 +126,9 @@ impl Trouble {
         if is_of_one_connection(cause) {
             return;
         }
-        if self.pause == PAUSE_MIN {
+        // It may work now and then, each time for one connection.
+        if self.told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
+            self.told = Some(Instant::now());
             tracing::warn!(%cause, "cannot accept connections; trying again until it works");
         }
         tokio::time::sleep(self.pause).await;
@@ -148,3 +153,4 @@ fn is_of_one_connection(cause: &io::Error) -> bool {
 
 const PAUSE_MIN: Duration = Duration::from_millis(5);
 const PAUSE_MAX: Duration = Duration::from_millis(100);
+const TELL_EVERY: Duration = Duration::from_secs(1);

@@ -1,5 +1,7 @@
 //! How short memory is, as one word that everybody understands.
 
+use std::time::Duration;
+
 use crate::config::schema;
 
 /// Each level does what those before it do, and more.
@@ -8,11 +10,11 @@ pub enum Pressure {
     /// There is enough.
     #[default]
     Calm,
-    /// Idle connections are closed soon, others after their response.
+    /// Connections that wait for a request are closed soon, others after their response.
     Shed,
     /// The cache shrinks.
     Shrink,
-    /// New connections are refused.
+    /// New connections are refused, those that wait for a request are closed at once.
     Refuse,
 }
 
@@ -25,6 +27,13 @@ impl Steps {
     pub fn new(settings: &schema::Memory) -> Steps {
         let schema::Memory { shed_at_percent, shrink_at_percent, refuse_at_percent, .. } = settings;
         Steps([*shed_at_percent, *shrink_at_percent, *refuse_at_percent].map(|p| u64::from(p) * 10))
+    }
+}
+
+impl Steps {
+    /// Below this all is calm, whatever was before.
+    pub fn calm_permille(&self) -> u64 {
+        self.0[0].saturating_sub(SLACK_PERMILLE)
     }
 }
 
@@ -45,9 +54,13 @@ impl Pressure {
         level
     }
 
-    /// Whether connections that do nothing are closed.
-    pub fn sheds(self) -> bool {
-        self >= Pressure::Shed
+    /// How long connections may wait for a request; `None`: as long as the settings say.
+    pub fn patience(self) -> Option<Duration> {
+        match self {
+            Pressure::Calm => None,
+            Pressure::Shed | Pressure::Shrink => Some(SHED_IDLE),
+            Pressure::Refuse => Some(Duration::ZERO),
+        }
     }
 
     /// For logs.
@@ -62,6 +75,8 @@ impl Pressure {
 }
 
 const SLACK_PERMILLE: u64 = 50;
+/// Enough for a client that is in the middle of something.
+const SHED_IDLE: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests {

@@ -153,7 +153,7 @@ where
                 drainer.begin();
             }
             Ok(()) = pressure.changed() => {
-                drainer.shed(pressure.borrow_and_update().sheds());
+                drainer.shed(pressure.borrow_and_update().patience());
             }
         }
     }

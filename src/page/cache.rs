@@ -271,15 +271,16 @@ impl Cache {
         true
     }
 
-    /// After it was made smaller: room for a sixteenth of the set size more, up to that size. Says
-    /// whether there was anything to grow.
-    pub fn grow(&self) -> bool {
+    /// After it was made smaller: room for a sixteenth of the set size more, up to that size, if all
+    /// of its room together is at most `free` bytes. Says whether it grew.
+    pub fn grow(&self, free: u64) -> bool {
         let (now, set) = (self.records.capacity(), self.settings.size.bytes);
-        let is_small = now < set;
-        if is_small {
-            self.records.set_capacity((now + set / 16).min(set));
+        let next = (now + set / 16).min(set);
+        let grows = now < set && next.saturating_sub(self.records.weight()) <= free;
+        if grows {
+            self.records.set_capacity(next);
         }
-        is_small
+        grows
     }
 
     /// The state of the cache.

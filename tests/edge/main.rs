@@ -13,5 +13,5 @@ mod origin;
 mod overload;
 mod routes;
 mod sockets;
-mod upgrade;
 mod verbs;
+mod websocket;

@@ -11,26 +11,17 @@ use super::client::PATIENCE;
 /// A connection that a node made.
 pub trait Conn: Read + Write + Send {
     fn patience(&self, how_long: std::time::Duration);
-    fn shut(&self);
 }
 
 impl Conn for TcpStream {
     fn patience(&self, how_long: std::time::Duration) {
         self.set_read_timeout(Some(how_long)).expect("a timeout");
     }
-
-    fn shut(&self) {
-        let _ = self.shutdown(std::net::Shutdown::Write);
-    }
 }
 
 impl Conn for UnixStream {
     fn patience(&self, how_long: std::time::Duration) {
         self.set_read_timeout(Some(how_long)).expect("a timeout");
-    }
-
-    fn shut(&self) {
-        let _ = self.shutdown(std::net::Shutdown::Write);
     }
 }
 

@@ -26,7 +26,7 @@ fn without_descriptors_it_refuses_and_recovers() {
     let mut crowd: Vec<Client> = (0..120).map(|_| node.client()).collect();
     until("it says so", || node.said("cannot accept connections"));
     assert_eq!(first.ask(get("/health")).status, 200, "who is there is served");
-    assert_eq!(first.ask(get("/cart")).status, 200, "and gets to the shop");
+    assert_eq!(first.ask(get("/activity/8848")).status, 200, "and gets to the shop");
     let refused = crowd.iter_mut().filter_map(|client| {
         client.send(get("/health"));
         client.answer().is_none().then_some(())
@@ -118,7 +118,7 @@ fn the_cache_makes_way_before_memory_runs_out() {
     for n in 0..600 {
         client.send(get(&format!("/activity/a{n}")));
         let answer = client.answer().unwrap_or_else(|| {
-            // Closed while it was idle for a moment: said before, or to be tried again.
+            // Closed between two requests, as idle ones are.
             client = node.client();
             client.ask(get(&format!("/activity/a{n}")))
         });
@@ -129,13 +129,16 @@ fn the_cache_makes_way_before_memory_runs_out() {
         most = most.max(resident(&node));
     }
     assert!(most < limit, "{} MiB", most / MIB);
-    assert!(node.said("shrinking the cache"), "{:?}", node.events());
     assert!(node.metric("penstock_memory_cache_shrinks_total") >= 1.0);
     assert!(node.metric("penstock_cache_bytes_max") < 200e6);
-    assert_eq!(node.metric("penstock_memory_limit_bytes"), 96e6 * 1.048576);
+    assert_eq!(node.metric("penstock_memory_limit_bytes"), 96.0 * MIB as f64);
     assert!(idle.is_closed(), "who did nothing was shed");
     assert!(node.metric("penstock_closes_total{reason=\"overload\"}") >= 1.0);
-    assert_eq!(served(&node).ask(get("/activity/a599")).status, 200, "it lives");
+    assert_eq!(node.client().ask(get("/activity/a599")).status, 200, "it lives");
+    // The cache keeps to what there is room for, instead of growing into the limit again and again.
+    let changes = node.events().iter().filter(|line| line.contains("memory is")).count();
+    assert!((2..=8).contains(&changes), "{:?}", node.events());
+    assert_eq!(node.metric("penstock_memory_level_changes_total"), changes as f64);
 }
 
 #[test]
@@ -156,19 +159,25 @@ fn nobody_new_comes_in_while_memory_is_short() {
     };
     let node = text.start();
     let first = served(&node);
-    // Heads that never end, 180 KiB each: a thousand of them are more than twice the limit.
+    // Heads that never end, 180 KiB each: more than there is room for.
     let begun = format!("GET / HTTP/1.1\r\nHost: shop.example\r\nX: {}", "x".repeat(180 << 10));
     let mut held: Vec<TcpStream> = Vec::new();
     let mut most = 0;
-    for _ in 0..1_000 {
+    let mut refused = 0;
+    for _ in 0..10_000 {
+        refused += u32::from(node.said("refusing new connections"));
+        if refused > 200 {
+            break;
+        }
         let Ok(mut stream) = TcpStream::connect(node.address("http")) else { continue };
         if stream.write_all(begun.as_bytes()).is_ok() {
             held.push(stream);
         }
         most = most.max(resident(&node));
     }
-    assert!(most < 64 * MIB, "{} MiB", most / MIB);
-    until("it refuses", || node.said("refusing new connections"));
+    // Of a control group the guard would have this limit where memory.max is a ninth more.
+    assert!(most < 64 * MIB / 9 * 10, "{} MiB", most / MIB);
+    assert!(refused > 200, "it refuses: {:?}", node.events());
     assert!(node.metric("penstock_closes_total{reason=\"overload\"}") >= 100.0);
     assert_eq!(node.metric("penstock_memory_level"), 3.0, "the operator is answered");
     drop(first);
@@ -283,7 +292,7 @@ fn the_limit_of_the_control_group_counts() {
     assert!(!served(&node).ask(get("/health")).closes());
     until("the cache grows again", || node.metric("penstock_cache_bytes_max") > 200e6);
     let told = |text: &str| node.events().iter().filter(|line| line.contains(text)).count();
-    let lines = ["shedding idle", "shrinking the cache", "refusing new"].map(|text| told(text));
+    let lines = ["shedding idle", "shrinking the cache", "refusing new"].map(told);
     assert_eq!((lines, told("less short: calm")), ([1, 1, 1], 1), "{:?}", node.events());
     assert_eq!(node.metric("penstock_memory_level_changes_total"), 4.0);
 }

@@ -196,7 +196,7 @@ fn close_reason(ask: &Ask, transfer: &Transfer) -> Option<CloseReason> {
     if ask.drain.is_draining() {
         return Some(CloseReason::Drain);
     }
-    if ask.drain.sheds() {
+    if ask.drain.patience().is_some() {
         return Some(CloseReason::Overload);
     }
     (Instant::now() >= ask.ages_at).then_some(CloseReason::MaxAge)

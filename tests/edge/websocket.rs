@@ -1,6 +1,5 @@
 //! Leaving HTTP: only where it is allowed, only after the shop's own 101, and bounded in every way.
 
-use std::io::{Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -303,7 +302,7 @@ fn one_side_may_end_before_the_other() {
 fn a_drain_waits_for_a_silence_and_not_for_ever() {
     let origin = echoing();
     let mut node = place(&origin, "", "[drain]\ntimeout = \"60s\"\n").start();
-    let (mut silent, mut busy) = (opened(&node), opened(&node));
+    let (silent, mut busy) = (opened(&node), opened(&node));
     node.signal(Signal::TERM);
     until("it drains", || node.said("draining"));
     let mut rounds = 0;
