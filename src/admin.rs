@@ -2,10 +2,14 @@
 //! process's own user can open, and by choice a TCP address with a token.
 //!
 //! It runs on the control runtime, so that a saturated edge still obeys. `/livez`, `/readyz` and
-//! `/metrics` follow the usual conventions; everything else stands under `/v1/`.
+//! `/metrics` follow the usual conventions, `/` is the dashboard; everything else stands under `/v1/`.
 
+mod alarms;
+mod dashboard;
 mod guard;
 mod limbo;
+mod live;
+mod memory;
 mod metrics;
 mod purge;
 mod ready;
@@ -13,6 +17,8 @@ mod reply;
 mod route;
 mod sales;
 mod server;
+mod stats;
+mod stream;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,6 +32,7 @@ use crate::sale::SaleBook;
 use crate::{metrics as counters, upstream};
 
 pub use guard::Token;
+pub use live::{Live, keep_live};
 pub use server::{serve_tcp, serve_unix};
 
 /// What the operator sees and moves.
@@ -50,6 +57,13 @@ pub struct Context {
     pub locate: Locate,
     /// Client connections that are open.
     pub connections: Box<dyn Fn() -> usize + Send + Sync>,
+    /// The most that there may be.
+    pub connections_max: u64,
+    /// A hash of what the config says about the fleet as a whole: nodes with other ones differ in
+    /// sites, sales, limits or upstreams.
+    pub config: String,
+    /// What the dashboard shows.
+    pub live: Live,
     /// Whether the process is shutting down.
     pub draining: AtomicBool,
 }

@@ -117,6 +117,9 @@ impl App {
             sites: settings.site.keys().cloned().collect(),
             locate: locate(kit.edge.clone()),
             connections: Box::new(move || open.open()),
+            connections_max: settings.limits.connections_max.into(),
+            config: settings.fleet_hash(),
+            live: admin::Live::default(),
             draining: false.into(),
         });
         let mut tasks = JoinSet::new();

@@ -14,7 +14,7 @@ pub mod state;
 pub use book::SaleBook;
 pub use declare::Declaration;
 pub use memo::Memo;
-pub use snapshot::{Availability, Hint, SaleSnapshot, View};
+pub use snapshot::{Availability, Hint, STALE_AFTER_MS, SaleSnapshot, View};
 pub use state::{Mark, PoolState, SaleState};
 
 #[cfg(test)]

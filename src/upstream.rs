@@ -36,9 +36,9 @@ use tokio::time::{Instant, timeout, timeout_at};
 use crate::config::schema;
 use crate::http::{RequestBody, ResponseBody};
 use crate::ident::Name;
-use crate::metrics::{Counter, Sink};
+use crate::metrics::{Counter, Sink, Timing};
 
-pub use shared::{ServerReport, Shared};
+pub use shared::{GroupReport, ServerReport, Shared};
 
 use conn::Conn;
 use exchange::{Broken, Trace};
@@ -209,6 +209,18 @@ impl Group {
     /// Sends a request and waits for the head of its answer. What was provably unsent is tried again
     /// on another connection or server; see the rule above. Dropping the future closes the connection.
     pub async fn send(
+        self: &Rc<Self>,
+        request: Request,
+        timeouts: Timeouts,
+    ) -> Result<Response, UpstreamError> {
+        let began = Instant::now();
+        let result = self.send_until(request, timeouts).await;
+        let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.sink.took(Timing::Upstream, took_ms);
+        result
+    }
+
+    async fn send_until(
         self: &Rc<Self>,
         request: Request,
         timeouts: Timeouts,

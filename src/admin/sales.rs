@@ -52,7 +52,14 @@ pub(super) async fn put(id: &SaleId, ask: &Ask<'_>, context: &Context) -> Result
 }
 
 /// `POST /v1/sales/SITE/SALE/pause` and its like.
-pub(super) async fn control(id: &SaleId, word: Control, context: &Context) -> Result {
+pub(super) async fn control(
+    id: &SaleId,
+    word: Control,
+    ask: &Ask<'_>,
+    context: &Context,
+) -> Result {
+    let verb = ask.path.rsplit('/').next().unwrap_or_default();
+    tracing::info!("sale {id}: {verb}, says {}", ask.who);
     let told: Told = context.claims.call(id, Op::Control(word)).await?;
     match told.result {
         OpResult::Controlled(Controlled::Applied) => Ok(done(id, "applied", context)),
@@ -100,7 +107,7 @@ pub(super) async fn stock(
         None => only_pool(id, context)?,
     };
     let key = said.id.map_or_else(|| AttemptId::random().to_string(), |id| id.to_string());
-    control(id, word(pool, said.units, key), context).await
+    control(id, word(pool, said.units, key), ask, context).await
 }
 
 fn only_pool(id: &SaleId, context: &Context) -> Result<Name> {
@@ -141,7 +148,7 @@ fn synced(context: &Context) -> Result<()> {
 }
 
 /// A sale as an operator sees it: all that the ledger holds, and what the public is told.
-fn describe(sale: &Arc<SaleSnapshot>, now: &Now) -> Value {
+pub(super) fn describe(sale: &Arc<SaleSnapshot>, now: &Now) -> Value {
     let state = &sale.state;
     let view = sale.at(now);
     let total = |of: fn(&PoolState) -> u64| state.pools.iter().map(of).sum::<u64>();

@@ -26,7 +26,7 @@ use crate::clock::{Now, UnixMs};
 use crate::http::{Note, ResponseBody, hop};
 use crate::ident::{AttemptId, ClaimId, Name, RequestId, UserKey};
 use crate::ledger::Claimed;
-use crate::metrics::Counter;
+use crate::metrics::{Counter, Timing};
 use crate::outcome::{Reason, Verdict};
 use crate::sale::SaleSnapshot;
 use crate::upstream::{Body, Group, Request, Stage, Timeouts, UpstreamError, Written};
@@ -172,6 +172,7 @@ async fn send(
     };
     let sent = permit.begin_send();
     let heard = hear(group, request, timeouts, until, inner.shared.answer_bytes_max).await;
+    inner.sink.took(Timing::Purchase, u64::try_from(now.elapsed().as_millis()).unwrap_or(u64::MAX));
     let settled = settle(inner, &errand, &pool, heard);
     let outcome = settled.outcome;
     inner.hook.tell(&Report {

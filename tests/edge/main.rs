@@ -3,8 +3,10 @@
 
 mod admin;
 mod boot;
+mod browser;
 mod caps;
 mod client;
+mod dashboard;
 mod drain;
 mod log;
 mod node;
