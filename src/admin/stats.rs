@@ -196,6 +196,7 @@ fn is_refusal(reason: Reason) -> bool {
         Reason::Admitted
             | Reason::Replayed
             | Reason::Confirmed
+            | Reason::Pending
             | Reason::Alias
             | Reason::NotFound
             | Reason::Method

@@ -108,8 +108,8 @@ fn it_shows_a_sale_that_sells_and_its_buttons_work() {
     browser.wait_text("#units .sold dd", "3");
     browser.wait_text("#light", "5 = 3 + 0 + 0 + 2");
     browser.wait_text("#funnel tbody", "already");
-    let sold = browser.eval("document.querySelector('#bar .sold').getBoundingClientRect().width / document.querySelector('#bar').clientWidth");
-    assert!((sold.as_f64().expect("a share") - 0.6).abs() < 0.05, "{sold}");
+    let share = "document.querySelector('#bar .sold').clientWidth / document.querySelector('#bar').clientWidth";
+    browser.wait("three fifths of the bar are sold", &format!("Math.abs({share} - 0.6) < 0.02"));
     everywhere(&mut browser, "selling");
 
     press(&mut browser, "pause", "no");

@@ -11,5 +11,6 @@ mod drain;
 mod log;
 mod node;
 mod routes;
+mod shop_page;
 mod sockets;
 mod verbs;

@@ -55,10 +55,11 @@ function spark(id, curves) {
   svg.setAttribute("viewBox", "0 0 300 60");
   svg.setAttribute("preserveAspectRatio", "none");
   const all = curves.map(([name]) => last.map((point) => point[name] ?? null));
-  const top = Math.max(1, ...all.flat());
+  const top = Math.max(1, ...all.flat()), step = 300 / (Math.max(60, last.length) - 1);
   const paths = [];
   all.forEach((values, at) => {
-    const to = (value, i) => `${(300 - (values.length - 1 - i)).toFixed(1)},${(58 - value * 56 / top).toFixed(1)}`;
+    const x = (i) => (300 - (values.length - 1 - i) * step).toFixed(1);
+    const to = (value, i) => `${x(i)},${(58 - value * 56 / top).toFixed(1)}`;
     let line = "", pen = "M", first = null, end = null;
     values.forEach((value, i) => {
       if (value === null) { pen = "M"; return; }
@@ -72,7 +73,6 @@ function spark(id, curves) {
       node.setAttribute("class", cls);
       return node;
     };
-    const x = (i) => 300 - (values.length - 1 - i);
     if (!line.slice(1).includes("M")) paths.push(path(`${line}L${x(end)},60L${x(first)},60Z`, `area ${curves[at][1]}`));
     const stroke = path(line, curves[at][1]);
     stroke.setAttribute("fill", "none");
@@ -175,7 +175,7 @@ function hero(sale) {
   for (const button of $("actions").querySelectorAll("button")) {
     const verb = button.dataset.verb;
     button.textContent = `${t(verb === "sold_out" ? "do_sold_out" : verb)} …`;
-    button.hidden = sale.state === "ended" || (verb === "pause" && sale.paused) || (verb === "resume" && !sale.paused) || (verb === "sold_out" && sale.state === "sold_out");
+    button.hidden = sale.state === "ended" || (verb === "pause" && (sale.paused || sale.state === "sold_out")) || (verb === "resume" && !sale.paused) || (verb === "sold_out" && sale.state === "sold_out");
   }
 }
 function others(sales) {
@@ -232,7 +232,7 @@ function funnel() {
   const now = stats.per_s, all = stats.total;
   const rows = [["f_pages", "page", "head"], ["f_polls", "availability", "head"], ["f_attempts", "purchase", "head"], ["f_refused", "refused", "head"]];
   const body = rows.map(([word, name, cls]) => [t(word), now[name], all[name], cls]);
-  const skip = ["admitted", "replayed", "confirmed", "alias", "not_found", "method", "unknown_host", "bad_gateway", "gateway_timeout", "internal"];
+  const skip = ["admitted", "pending", "replayed", "confirmed", "alias", "not_found", "method", "unknown_host", "bad_gateway", "gateway_timeout", "internal"];
   const reasons = Object.entries(all.reasons).filter(([name]) => !skip.includes(name));
   reasons.sort((a, b) => (now.reasons[b[0]] ?? 0) - (now.reasons[a[0]] ?? 0) || b[1] - a[1]);
   for (const [name, count] of reasons.slice(0, 7)) body.push([name, now.reasons[name] ?? 0, count, "reason"]);
@@ -312,7 +312,9 @@ function tick() {
   if (!sale) return;
   const [label, shownTime] = countdown(sale);
   $("count-label").textContent = label;
-  $("count-time").textContent = shownTime;
+  // Days are no hurry.
+  const [, sign, days, rest] = shownTime.match(/^(\D*)(\d+ d )?(.*)$/);
+  $("count-time").replaceChildren(sign, ...(days ? [make("small", "", days)] : []), rest);
   const [state, said] = stateOf(sale);
   $("state").className = state;
   $("state").textContent = said;
