@@ -10,6 +10,7 @@ mod dashboard;
 mod drain;
 mod log;
 mod node;
+mod packaging;
 mod routes;
 mod shop_page;
 mod sockets;

@@ -6,6 +6,7 @@ mod bypass;
 #[allow(dead_code)]
 mod client;
 mod crowd;
+mod examples;
 mod fleet;
 mod forget;
 mod kill;
