@@ -97,3 +97,16 @@ fn dashboard_and_alerts_name_only_metrics_that_there_are() {
     check("variables", &board["templating"].to_string(), &families);
     check("annotations", &board["annotations"].to_string(), &families);
 }
+
+#[test]
+fn the_docs_know_every_reason_as_it_is() {
+    let answers = file("docs/answers.md");
+    for row in REASONS {
+        let begins = format!("| `{}` | ", row.label);
+        let line = answers.lines().find(|line| line.starts_with(&begins));
+        let line = line.unwrap_or_else(|| panic!("docs/answers.md does not tell of {}", row.label));
+        let relays = line.contains("| the shop's | the shop's |");
+        let told = format!("{begins}{} | {} | ", row.status, row.code);
+        assert!(relays && row.code == 0 || line.starts_with(&told), "{line}");
+    }
+}
