@@ -138,9 +138,7 @@ function pace(sale) {
   return rise > 0 ? `${t("pace")} ${span(free * (last.length - 1) * 1000 / rise)}` : null;
 }
 function hero(sale) {
-  const [state, said] = stateOf(sale);
   $("hero").hidden = false;
-  $("hero").className = `card wide ${state}`;
   $("sale").textContent = sale.id;
   const parts = [`${t("activity")} ${sale.activity}`, `${t("opens")} ${date(sale.opens_at_ms)}`];
   if (sale.ends_at_ms) parts.push(`${t("ends")} ${date(sale.ends_at_ms)}`);
@@ -150,8 +148,6 @@ function hero(sale) {
   const speed = pace(sale);
   if (speed) parts.push(speed);
   $("facts").textContent = parts.join(" · ");
-  $("state").className = state;
-  $("state").textContent = said;
   fill($("bar"), sale);
   const units = { sold: sale.confirmed, held: sale.held, limbo: sale.limbo, room: sale.room, stock: sale.stock };
   for (const [name, value] of Object.entries(units)) {
@@ -316,6 +312,7 @@ function tick() {
   const [, sign, days, rest] = shownTime.match(/^(\D*)(\d+ d )?(.*)$/);
   $("count-time").replaceChildren(sign, ...(days ? [make("small", "", days)] : []), rest);
   const [state, said] = stateOf(sale);
+  $("hero").className = `card wide ${state}`;
   $("state").className = state;
   $("state").textContent = said;
   document.title = `${said} ${shownTime} · Penstock`;
