@@ -55,6 +55,7 @@ pub(super) fn purge(ask: &Ask<'_>, context: &Context) -> Result {
         }
     };
     let purged = context.cache.purge(&what, mode, &context.sink);
+    tracing::info!("{purged} pages purged, says {}", ask.who);
     Ok(Reply::ok(&json!({ "purged": purged })))
 }
 

@@ -41,6 +41,7 @@ pub(super) async fn put(id: &SaleId, ask: &Ask<'_>, context: &Context) -> Result
              reverted by an old file",
         ));
     }
+    tracing::info!("sale {id}: a declaration, says {}", ask.who);
     let told = context.claims.declare(id, declaration).await?;
     let result = match told {
         Declared::Applied => "applied",

@@ -72,6 +72,7 @@ fn sales(stats: &Value) -> String {
 
 /// From requests to orders, with every reason that was given.
 fn counts(stats: &Value) -> String {
+    let none = Value::from(0);
     let (now, all) = (&stats["per_s_10s"], &stats["total"]);
     let row = |name: &str, each: &Value, total: &Value| [name.to_owned(), text(each), text(total)];
     let mut rows: Vec<_> = ["page", "availability", "purchase", "proxy", "refused"]
@@ -79,7 +80,8 @@ fn counts(stats: &Value) -> String {
         .map(|name| row(name, &now[name], &all[name]))
         .collect();
     for (reason, total) in all["reasons"].as_object().into_iter().flatten() {
-        rows.push(row(&format!("  {reason}"), &now["reasons"][reason], total));
+        let each = now["reasons"].get(reason).unwrap_or(&none);
+        rows.push(row(&format!("  {reason}"), each, total));
     }
     let ends = ["admitted", "confirmed", "failed", "unknown", "pending"];
     rows.extend(ends.map(|name| row(name, &now[name], &all[name])));

@@ -137,7 +137,7 @@ mod tests {
             times
         };
         assert_eq!(times().below_ms(500), None);
-        (0..98).for_each(|_| cells.add(0));
+        (0..99).for_each(|_| cells.add(0));
         cells.add(7);
         let before = times();
         assert_eq!((before.below_ms(500), before.below_ms(990)), (Some(1), Some(1)));

@@ -22,7 +22,7 @@ const rate = (n) => n >= 100 ? number(Math.round(n)) : number(Math.round(n * 10)
 const millis = (ms) => ms === null || ms === undefined ? "–" : ms >= 1000 ? `${ms / 1000} s` : `${ms} ms`;
 function bytes(n) {
   if (!n) return "–";
-  const unit = n >= 2 ** 30 ? [2 ** 30, "GiB"] : [2 ** 20, "MiB"];
+  const unit = n >= 2 ** 30 ? [2 ** 30, "GiB"] : n >= 2 ** 20 ? [2 ** 20, "MiB"] : [2 ** 10, "KiB"];
   return `${(n / unit[0]).toFixed(n >= 2 ** 30 ? 1 : 0)} ${unit[1]}`;
 }
 function span(ms) {
