@@ -6,6 +6,7 @@
 
 mod alarms;
 mod dashboard;
+mod fleet;
 mod guard;
 mod limbo;
 mod live;
@@ -31,6 +32,7 @@ use crate::page::Cache;
 use crate::sale::SaleBook;
 use crate::{metrics as counters, upstream};
 
+pub use fleet::{Fleet, obey};
 pub use guard::Token;
 pub use live::{Live, keep_live};
 pub use server::{serve_tcp, serve_unix};
@@ -47,6 +49,8 @@ pub struct Context {
     pub book: Arc<SaleBook>,
     /// The way to the ledger.
     pub claims: Claims,
+    /// The other nodes.
+    pub fleet: Fleet,
     /// The page cache.
     pub cache: Arc<Cache>,
     /// The shop's servers.

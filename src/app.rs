@@ -112,6 +112,7 @@ impl App {
             clock: clock.clone(),
             book: book.clone(),
             claims: ledger.claims.clone(),
+            fleet: admin::Fleet::new(ledger.store.clone()),
             cache: kit.cache.clone(),
             upstream: kit.upstream.clone(),
             sites: settings.site.keys().cloned().collect(),
@@ -122,6 +123,8 @@ impl App {
             live: admin::Live::default(),
             draining: false.into(),
         });
+        // Before the mirror reads anything: what is told first is heard.
+        admin::obey(&context);
         let mut tasks = JoinSet::new();
         tasks.spawn(ledger::keep_mirror(
             ledger.store.clone(),

@@ -61,6 +61,8 @@ counters! {
     CacheFillErrors, "cache_fill_errors", None, "Fills that failed.";
     CacheCookiesStripped, "cache_cookies_stripped", None, "Set-Cookie fields removed from stored pages.";
     CachePurged, "cache_purged", None, "Entries removed by purges.";
+    NoticesHeard, "notices_heard", None, "Purges that other nodes told.";
+    NoticesMissed, "notices_missed", None, "Times that every page was removed because a purge may have gone unheard.";
     CacheRefused, "cache_refused", None, "Bodies that were too large or not storable.";
     CacheEvictions, "cache_evictions", None, "Entries pushed out by newer ones.";
     UpstreamConnects, "upstream_connects", None, "Connections opened to upstream servers.";
@@ -69,6 +71,7 @@ counters! {
     UpstreamRetries, "upstream_retries", None, "Requests sent again because they were provably unsent.";
     UpstreamInvalid, "upstream_invalid", None, "Responses of upstream servers that were refused as invalid.";
     ForwardingLoops, "forwarding_loops", None, "Proxied requests refused because they came back here again and again.";
+    UpstreamCircuitOpened, "upstream_circuit_opened", None, "Times that nothing was claimed any more because the shop did not answer.";
     UpstreamQueueFull, "upstream_queue_full", None, "Requests refused because a pool and its queue were full.";
     Claims, "claims", None, "Claims sent to the store.";
     ClaimBatches, "claim_batches", None, "Batches of claims sent to the store.";

@@ -10,6 +10,7 @@
 //! once, whose reused connection ended before a byte of the answer came.
 
 mod address;
+mod circuit;
 mod conn;
 mod exchange;
 mod pool;
@@ -38,8 +39,10 @@ use crate::http::{RequestBody, ResponseBody};
 use crate::ident::Name;
 use crate::metrics::{Counter, Sink, Timing};
 
+pub use circuit::Reached;
 pub use shared::{GroupReport, ServerReport, Shared};
 
+use circuit::Leave;
 use conn::Conn;
 use exchange::{Broken, Trace};
 use pool::Wish;
@@ -166,9 +169,12 @@ struct Lane {
     open: Rc<Cell<usize>>,
 }
 
-/// A purchase's place on its way to the shop; given back when dropped.
+/// A purchase's place on its way to the shop; given back when dropped, or with a word about what became
+/// of the purchase.
 #[derive(Debug)]
 pub struct Place {
+    leave: Leave,
+    sink: Sink,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -271,25 +277,35 @@ impl Group {
     }
 
     /// A place among the purchases that may be on their way to this group at once (over all workers):
-    /// waits in a bounded queue for at most `purchase_queue_timeout`. `None`: no room, say `busy`.
+    /// waits in a bounded queue for at most `purchase_queue_timeout`. `None`: no room, or the shop does
+    /// not answer: say `busy`.
     pub async fn purchase_place(self: &Rc<Self>) -> Option<Place> {
+        let permit = self.purchase_permit().await?;
+        // Asked last: what is heard while a purchase waits counts for it, too.
+        let leave = self.shared.circuit.enter()?;
+        Some(Place { leave, sink: self.sink.clone(), _permit: permit })
+    }
+
+    async fn purchase_permit(&self) -> Option<OwnedSemaphorePermit> {
         let (shared, settings) = (&self.shared, self.settings());
+        if !shared.circuit.lets_through() {
+            return None;
+        }
         if let Ok(permit) = shared.purchases.clone().try_acquire_owned() {
-            return Some(Place { _permit: permit });
+            return Some(permit);
         }
         let _counted = shared.purchases_waiting.enter(settings.purchase_queue_max)?;
         let permit = shared.purchases.clone().acquire_owned();
-        let permit =
-            timeout(settings.purchase_queue_timeout.duration(), permit).await.ok()?.ok()?;
-        Some(Place { _permit: permit })
+        timeout(settings.purchase_queue_timeout.duration(), permit).await.ok()?.ok()
     }
 
     /// Whether a purchase would get a place now, or one in the queue. A forecast: another may come
     /// first.
     pub fn has_purchase_room(&self) -> bool {
         let waiting = self.shared.purchases_waiting.get();
-        self.shared.purchases.available_permits() > 0
-            || waiting < self.settings().purchase_queue_max
+        let has_place = self.shared.purchases.available_permits() > 0
+            || waiting < self.settings().purchase_queue_max;
+        has_place && self.shared.circuit.lets_through()
     }
 
     fn server(&self, at: usize) -> &Arc<Server> {

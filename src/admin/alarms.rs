@@ -9,6 +9,7 @@ use super::memory::Memory;
 use crate::log::events_after;
 use crate::metrics::Counter;
 use crate::sale::{Availability, STALE_AFTER_MS, SaleSnapshot};
+use crate::upstream::GroupReport;
 
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -122,10 +123,19 @@ fn over(sale: &SaleSnapshot) -> Option<Alarm> {
 
 fn upstreams(context: &Context) -> Vec<Alarm> {
     let groups = context.upstream.groups().into_iter();
-    let down = groups.filter(|group| group.servers > 0 && group.held == group.servers);
-    let said = |group: crate::upstream::GroupReport| Alarm {
+    let is_down = |group: &GroupReport| {
+        group.circuit_open || group.servers > 0 && group.held == group.servers
+    };
+    let down = groups.filter(is_down);
+    let said = |group: GroupReport| Alarm {
         command: Some("penstock ctl upstreams".to_owned()),
-        ..alarm("upstream", format!("upstream.{}: no server can be reached", group.group))
+        ..alarm(
+            "upstream",
+            format!(
+                "upstream.{}: the shop does not answer: nothing is claimed for it",
+                group.group
+            ),
+        )
     };
     down.map(said).collect()
 }

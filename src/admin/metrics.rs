@@ -88,13 +88,25 @@ fn gauges(context: &Context, page: &mut Page) {
     page.gauge("alarms", "Things that only a person can mend: the dashboard's red strip.", alarms);
     let connections = (context.connections)();
     page.gauge("connections_open", "Client connections that are open.", connections);
-    let open = u64::from(context.claims.is_open());
-    page.gauge("claims_open", "Whether purchases can be claimed now.", open);
     let under_way = context.claims.under_way();
     page.gauge("purchases_under_way", "Admitted purchases whose outcome is open.", under_way);
     let clock = context.clock.now();
     let offset = i128::from(clock.ledger.0) - i128::from(clock.wall.0);
     page.gauge("ledger_clock_offset_milliseconds", "The ledger's clock less ours.", offset);
+    page.gauge(
+        "ledger_clock_error_milliseconds",
+        "How far the ledger's clock may be ahead of what this node takes it for.",
+        clock.ledger_err_ms,
+    );
+    page.family(
+        "upstream_circuit_open",
+        "gauge",
+        "Whether nothing is claimed for this upstream because the shop does not answer.",
+    );
+    for (group, is_open) in context.upstream.circuits() {
+        let labels = [("upstream", group.as_str())];
+        page.sample("upstream_circuit_open", &labels, u64::from(is_open));
+    }
     let cache = context.cache.report();
     page.gauge("cache_entries", "Entries of the page cache.", cache.entries);
     page.gauge("cache_bytes", "What they take.", cache.bytes);
@@ -164,6 +176,14 @@ fn sales(context: &Context, page: &mut Page) {
         &|s| s.state.fences,
     );
     family("sale_buyable", "Whether a purchase may be tried now.", &|s| s.at(&now).buyable.into());
+    family(
+        "sale_claims_open",
+        "Whether purchases can be claimed now: the ledger answers, the journal can be written.",
+        &|s| context.claims.is_open(&s.state.id).into(),
+    );
+    family("sale_nodes", "Nodes that live, as the ledger says.", &|s| {
+        context.claims.nodes(&s.state.id) as u64
+    });
     family("sale_mirror_age_milliseconds", "Since the store was heard.", &|s| s.at(&now).age_ms);
     page.family("sale_state", "gauge", "1 for the state that the public is told.");
     for sale in &sales {

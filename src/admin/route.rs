@@ -37,7 +37,7 @@ pub(super) async fn answer(ask: &Ask<'_>, context: &Arc<Context>) -> Result {
         "/metrics" if get => Ok(metrics::answer(context)),
         "/v1/sales" if get => sales::list(context),
         "/v1/upstreams" if get => Ok(Reply::ok(&json!({ "upstreams": context.upstream.report() }))),
-        "/v1/purge" if ask.method == Method::POST => purge::purge(ask, context),
+        "/v1/purge" if ask.method == Method::POST => purge::purge(ask, context).await,
         "/" | "/livez" | "/readyz" | "/metrics" | "/v1/sales" | "/v1/upstreams" | "/v1/purge"
         | "/v1/stats" | "/v1/stream" => Err(Reply::method()),
         path => match path.strip_prefix("/v1/sales/") {

@@ -8,7 +8,6 @@ use serde_json::{Value, json};
 use super::Context;
 use super::reply::{Reply, Result};
 use super::route::Ask;
-use crate::clock::Now;
 use crate::ident::{AttemptId, Name, SaleId, UserKey};
 use crate::ledger::{Control, Controlled, Declared, Op, OpResult, Reply as Told};
 use crate::sale::{Declaration, PoolState, SaleSnapshot};
@@ -16,15 +15,14 @@ use crate::sale::{Declaration, PoolState, SaleSnapshot};
 /// `GET /v1/sales`.
 pub(super) fn list(context: &Context) -> Result {
     synced(context)?;
-    let now = context.clock.now();
-    let sales: Vec<Value> = context.book.all().iter().map(|sale| describe(sale, &now)).collect();
+    let sales: Vec<Value> = context.book.all().iter().map(|s| describe(s, context)).collect();
     Ok(Reply::ok(&json!({ "sales": sales })))
 }
 
 /// `GET /v1/sales/SITE/SALE`.
 pub(super) fn show(id: &SaleId, context: &Context) -> Result {
     match context.book.sale(id) {
-        Some(sale) => Ok(Reply::ok(&describe(&sale, &context.clock.now()))),
+        Some(sale) => Ok(Reply::ok(&describe(&sale, context))),
         None => {
             synced(context)?;
             Err(no_sale(id))
@@ -133,7 +131,7 @@ pub(super) async fn records(id: &SaleId, ask: &Ask<'_>, context: &Context) -> Re
 
 /// What was done, and the sale as it is now.
 pub(super) fn done(id: &SaleId, result: &str, context: &Context) -> Reply {
-    let sale = context.book.sale(id).map(|sale| describe(&sale, &context.clock.now()));
+    let sale = context.book.sale(id).map(|sale| describe(&sale, context));
     Reply::ok(&json!({ "result": result, "sale": sale }))
 }
 
@@ -149,9 +147,10 @@ fn synced(context: &Context) -> Result<()> {
 }
 
 /// A sale as an operator sees it: all that the ledger holds, and what the public is told.
-pub(super) fn describe(sale: &Arc<SaleSnapshot>, now: &Now) -> Value {
+pub(super) fn describe(sale: &Arc<SaleSnapshot>, context: &Context) -> Value {
+    let now = context.clock.now();
     let state = &sale.state;
-    let view = sale.at(now);
+    let view = sale.at(&now);
     let total = |of: fn(&PoolState) -> u64| state.pools.iter().map(of).sum::<u64>();
     let pools: Vec<Value> = state
         .pools
@@ -193,6 +192,10 @@ pub(super) fn describe(sale: &Arc<SaleSnapshot>, now: &Now) -> Value {
         "pools": pools,
         "age_ms": view.age_ms,
         "ledger_ms": now.ledger,
+        "ledger_err_ms": now.ledger_err_ms,
+        "claims_open": context.claims.is_open(&state.id),
+        "learning": state.is_learning_at(now.ledger),
+        "nodes": context.claims.nodes(&state.id),
         "fences": state.fences,
         // Who may read this may read the ledger: it ties the shop's orders to admissions in an audit.
         "salt": state.salt,

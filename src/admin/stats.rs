@@ -1,5 +1,7 @@
 //! `GET /v1/stats`: the whole node at a glance, for the dashboard and `penstock stats`.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value, json};
 
 use super::Context;
@@ -9,13 +11,14 @@ use super::memory::Memory;
 use super::{ready, sales};
 use crate::metrics::{Counter, Timing};
 use crate::outcome::{REASONS, Reason};
+use crate::sale::{PoolState, SaleSnapshot};
 
 /// Everything, as one JSON object; `DESIGN` words, units last in names.
 pub(super) fn stats(context: &Context, window: &Window) -> Value {
     let now = context.clock.now();
     let memory = Memory::now();
     let wrong = ready::wrong(context);
-    let sales: Vec<Value> = context.book.all().iter().map(|sale| of_sale(sale, &now)).collect();
+    let sales: Vec<Value> = context.book.all().iter().map(|sale| of_sale(sale, context)).collect();
     json!({
         "t": now.wall,
         "version": env!("CARGO_PKG_VERSION"),
@@ -69,13 +72,14 @@ pub(super) fn point(stats: &Value) -> Value {
     })
 }
 
-fn of_sale(sale: &std::sync::Arc<crate::sale::SaleSnapshot>, now: &crate::clock::Now) -> Value {
-    let mut told = sales::describe(sale, now);
+fn of_sale(sale: &Arc<SaleSnapshot>, context: &Context) -> Value {
+    let now = context.clock.now();
+    let mut told = sales::describe(sale, context);
     if let Some(fields) = told.as_object_mut() {
         // Who looks at the wall need not know the key of the users' hashes.
         fields.shift_remove("salt");
         fields.insert("learning".to_owned(), sale.state.is_learning_at(now.ledger).into());
-        let room = |pool: &crate::sale::PoolState| pool.room(sale.state.overshoot_permille);
+        let room = |pool: &PoolState| pool.room(sale.state.overshoot_permille);
         let room: i64 = sale.state.pools.iter().map(room).sum();
         fields.insert("room".to_owned(), room.into());
     }

@@ -117,7 +117,7 @@ fn prepare(
             return Err(Early::Said(said));
         }
         standing(sale, now)?;
-        passes(inner, sale, &order, &open.keys, now)?;
+        passes(inner, &open.site, sale, &order, &open.keys, now)?;
     }
     Ok((order, attempt, fingerprint))
 }

@@ -8,6 +8,7 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 
 use super::address::{Address, ConnectError, Names};
+use super::circuit::Circuit;
 use crate::config::schema;
 use crate::ident::Name;
 
@@ -34,6 +35,8 @@ pub struct ServerReport {
     pub connect_errors: u64,
     /// Whether it is passed over because it could not be reached just now.
     pub held: bool,
+    /// Whether nothing is claimed for the group, because the shop does not answer.
+    pub circuit_open: bool,
     /// What went wrong last, connecting or in an exchange.
     pub last_error: Option<String>,
 }
@@ -57,21 +60,29 @@ pub struct GroupReport {
     pub servers: usize,
     /// Those that are passed over because they could not be reached just now.
     pub held: usize,
+    /// Whether nothing is claimed for the group because the shop does not answer.
+    pub circuit_open: bool,
 }
 
 impl Shared {
     /// For `[upstream]`.
     pub fn new(settings: &BTreeMap<Name, schema::Upstream>) -> Arc<Shared> {
         let group = |(name, settings): (&Name, &schema::Upstream)| {
-            (name.clone(), Arc::new(GroupShared::new(settings.clone())))
+            (name.clone(), Arc::new(GroupShared::new(name, settings.clone())))
         };
         Arc::new(Shared { groups: settings.iter().map(group).collect() })
+    }
+
+    /// Of each group, whether purchases are refused because the shop does not answer.
+    pub fn circuits(&self) -> impl Iterator<Item = (&Name, bool)> {
+        self.groups.iter().map(|(name, group)| (name, group.circuit.is_open()))
     }
 
     /// How every server is.
     pub fn report(&self) -> Vec<ServerReport> {
         let servers = self.groups.iter().flat_map(|(name, group)| {
-            group.servers.iter().map(|server| server.report(name, &group.settings))
+            let is_open = group.circuit.is_open();
+            group.servers.iter().map(move |one| one.report(name, &group.settings, is_open))
         });
         servers.collect()
     }
@@ -93,12 +104,14 @@ pub(super) struct GroupShared {
     pub wanted: Notify,
     pub purchases: Arc<Semaphore>,
     pub purchases_waiting: Count,
+    /// Whether purchases may be sent at all.
+    pub circuit: Arc<Circuit>,
     /// Workers that use this group.
     pub workers: AtomicUsize,
 }
 
 impl GroupShared {
-    fn new(settings: schema::Upstream) -> GroupShared {
+    fn new(name: &Name, settings: schema::Upstream) -> GroupShared {
         let connections_max = settings.connections_max as usize;
         let server = |name: &String| Arc::new(Server::new(name, connections_max));
         GroupShared {
@@ -107,6 +120,7 @@ impl GroupShared {
             wanted: Notify::new(),
             purchases: Arc::new(Semaphore::new(settings.purchases_max as usize)),
             purchases_waiting: Count::default(),
+            circuit: Arc::new(Circuit::new(name.clone())),
             workers: AtomicUsize::new(0),
             settings,
         }
@@ -124,6 +138,7 @@ impl GroupShared {
             purchases_waiting: self.purchases_waiting.get(),
             servers: self.servers.len(),
             held: self.servers.iter().filter(|server| server.is_held()).count(),
+            circuit_open: self.circuit.is_open(),
         }
     }
 }
@@ -195,7 +210,12 @@ impl Server {
         u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX / 2) + 1
     }
 
-    fn report(&self, group: &Name, settings: &schema::Upstream) -> ServerReport {
+    fn report(
+        &self,
+        group: &Name,
+        settings: &schema::Upstream,
+        circuit_open: bool,
+    ) -> ServerReport {
         let free = u32::try_from(self.open.available_permits()).unwrap_or(u32::MAX);
         ServerReport {
             group: group.clone(),
@@ -205,6 +225,7 @@ impl Server {
             connects: self.connects.load(Ordering::Relaxed),
             connect_errors: self.connect_errors.load(Ordering::Relaxed),
             held: self.is_held(),
+            circuit_open,
             last_error: self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
     }
@@ -238,4 +259,4 @@ impl Drop for Counted<'_> {
 }
 
 /// A server that could not be reached is passed over for so long, and then tried by one request.
-const HOLD_MS: u64 = 500;
+pub(super) const HOLD_MS: u64 = 500;

@@ -6,6 +6,7 @@ mod bypass;
 #[allow(dead_code)]
 mod client;
 mod crowd;
+mod dead;
 mod examples;
 mod fleet;
 mod forget;
@@ -13,8 +14,10 @@ mod kill;
 mod life;
 mod limbo;
 mod nodes;
+mod points;
 mod pools;
 mod proxy;
+mod purge;
 mod redis;
 mod rig;
 mod wire;
