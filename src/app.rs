@@ -118,6 +118,9 @@ impl App {
             sites: settings.site.keys().cloned().collect(),
             locate: locate(kit.edge.clone()),
             connections: Box::new(move || open.open()),
+            connections_max: settings.limits.connections_max.into(),
+            config: settings.fleet_hash(),
+            live: admin::Live::default(),
             draining: false.into(),
         });
         // Before the mirror reads anything: what is told first is heard.

@@ -3,10 +3,16 @@
 //! A component gets a [`Sink`] when it is built. Adding to a counter writes only the sink's own cells,
 //! so that two workers never share a cache line; a scrape sums them.
 
+mod timing;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::outcome::{CLOSES, CloseReason, REASONS, Reason};
+
+pub use timing::{BUCKETS_MS, TIMINGS, Times, Timing, TimingRow};
+
+use timing::Cells;
 
 /// One row of the table of counters.
 #[derive(Clone, Copy, Debug)]
@@ -108,6 +114,7 @@ struct Block {
     counters: [AtomicU64; COUNTERS.len()],
     reasons: [AtomicU64; REASONS.len()],
     closes: [AtomicU64; CLOSES.len()],
+    timings: [Cells; TIMINGS.len()],
 }
 
 impl Block {
@@ -116,6 +123,7 @@ impl Block {
             counters: [const { AtomicU64::new(0) }; COUNTERS.len()],
             reasons: [const { AtomicU64::new(0) }; REASONS.len()],
             closes: [const { AtomicU64::new(0) }; CLOSES.len()],
+            timings: [const { Cells::new() }; TIMINGS.len()],
         }
     }
 }
@@ -147,6 +155,15 @@ impl Registry {
     /// How many connections ended by `close`.
     pub fn close(&self, close: CloseReason) -> u64 {
         self.sum(|b| &b.closes[close as usize])
+    }
+
+    /// How long `timing` took, over all sinks.
+    pub fn times(&self, timing: Timing) -> Times {
+        let mut times = Times::default();
+        for block in self.blocks.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            block.timings[timing as usize].add_to(&mut times);
+        }
+        times
     }
 
     fn sum(&self, cell: impl Fn(&Block) -> &AtomicU64) -> u64 {
@@ -185,6 +202,11 @@ impl Sink {
     /// Counts the end of a connection.
     pub fn close(&self, close: CloseReason) {
         self.block.closes[close as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Notes that `timing` took so many milliseconds.
+    pub fn took(&self, timing: Timing, took_ms: u64) {
+        self.block.timings[timing as usize].add(took_ms);
     }
 
     /// This sink's own count, for tests.

@@ -37,10 +37,10 @@ use tokio::time::{Instant, timeout, timeout_at};
 use crate::config::schema;
 use crate::http::{RequestBody, ResponseBody};
 use crate::ident::Name;
-use crate::metrics::{Counter, Sink};
+use crate::metrics::{Counter, Sink, Timing};
 
 pub use circuit::Reached;
-pub use shared::{ServerReport, Shared};
+pub use shared::{GroupReport, ServerReport, Shared};
 
 use circuit::Leave;
 use conn::Conn;
@@ -215,6 +215,18 @@ impl Group {
     /// Sends a request and waits for the head of its answer. What was provably unsent is tried again
     /// on another connection or server; see the rule above. Dropping the future closes the connection.
     pub async fn send(
+        self: &Rc<Self>,
+        request: Request,
+        timeouts: Timeouts,
+    ) -> Result<Response, UpstreamError> {
+        let began = Instant::now();
+        let result = self.send_until(request, timeouts).await;
+        let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.sink.took(Timing::Upstream, took_ms);
+        result
+    }
+
+    async fn send_until(
         self: &Rc<Self>,
         request: Request,
         timeouts: Timeouts,

@@ -44,6 +44,7 @@ impl Operator {
         tasks: &mut JoinSet<String>,
     ) -> io::Result<UnixSocket> {
         let ended = |ended: io::Result<()>| format!("the admin interface ended: {ended:?}");
+        tasks.spawn(admin::keep_live(context.clone()));
         let (listener, to) = (self.unix.listener()?, context.clone());
         tasks.spawn(async move { ended(admin::serve_unix(listener, to).await) });
         if let Some((listener, _, token)) = self.tcp {

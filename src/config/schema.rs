@@ -1063,10 +1063,10 @@ pub struct Admin {
     /// Unix socket; absent: `STATE_DIR/admin.sock`.
     #[schemars(extend("x-example" = "/run/penstock/admin.sock"))]
     pub socket: Option<String>,
-    /// TCP address, by choice.
+    /// TCP address, by choice; the dashboard is its page `/`.
     #[schemars(extend("x-example" = "127.0.0.1:9901"))]
     pub address: Option<String>,
-    /// File with the token that the TCP address asks for.
+    /// File with the token that the TCP address asks for: as a bearer, or as a browser's password.
     #[schemars(extend("x-example" = "admin.token"))]
     pub token_file: Option<String>,
 }

@@ -9,7 +9,7 @@ use crate::gate::{Hook, Report};
 use crate::http::{Asked, ClientAddr, Done, Due, Exchange, Head, Route, Step, Trust};
 use crate::ident::RequestId;
 use crate::log::{AccessLog, Line, Sampler, Text};
-use crate::metrics::{Counter, Sink};
+use crate::metrics::{Counter, Sink, Timing};
 
 /// One worker's samplers.
 #[derive(Debug)]
@@ -87,9 +87,9 @@ impl Notes {
         if let Some(reason) = done.reason {
             sink.reason(reason);
         }
-        let (Some(asked), Some(route)) = (exchange.note.asked(), exchange.note.route()) else {
-            return;
-        };
+        let Some(route) = exchange.note.route() else { return };
+        sink.took(timing(route), done.took_ms);
+        let Some(asked) = exchange.note.asked() else { return };
         let due = match asked.due.get() {
             // It waited and was refused in the end.
             Due::Known if done.reason.is_some() => due(&self.refusals),
@@ -151,6 +151,16 @@ fn admission(asked: &Asked, report: &Report) -> Line {
         outcome: Some(report.verdict.label()),
         claim: Some(Text::new(report.claim.to_string())),
         ..line(asked, report.request, report.at)
+    }
+}
+
+fn timing(route: Route) -> Timing {
+    match route {
+        Route::Page => Timing::RequestPage,
+        Route::Availability => Timing::RequestAvailability,
+        Route::Purchase => Timing::RequestPurchase,
+        Route::Proxy => Timing::RequestProxy,
+        Route::Own => Timing::RequestOwn,
     }
 }
 

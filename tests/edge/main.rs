@@ -3,11 +3,15 @@
 
 mod admin;
 mod boot;
+mod browser;
 mod caps;
 mod client;
+mod dashboard;
 mod drain;
 mod log;
 mod node;
+mod packaging;
 mod routes;
+mod shop_page;
 mod sockets;
 mod verbs;
