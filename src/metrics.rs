@@ -55,6 +55,8 @@ counters! {
     CacheFillErrors, "cache_fill_errors", None, "Fills that failed.";
     CacheCookiesStripped, "cache_cookies_stripped", None, "Set-Cookie fields removed from stored pages.";
     CachePurged, "cache_purged", None, "Entries removed by purges.";
+    CacheInvalidated, "cache_invalidated", None, "URLs forgotten because an unsafe method changed them.";
+    CacheNewKeysRefused, "cache_new_keys_refused", None, "Requests for unknown pages beyond cache.new_keys.";
     CacheRefused, "cache_refused", None, "Bodies that were too large or not storable.";
     CacheEvictions, "cache_evictions", None, "Entries pushed out by newer ones.";
     UpstreamConnects, "upstream_connects", None, "Connections opened to upstream servers.";

@@ -4,7 +4,7 @@
 //! first and removes entries afterwards, so that a fill that began before a purge can never store
 //! after it: the flight's own identity is the generation.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -16,9 +16,11 @@ use quick_cache::{DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::flight::{Flight, Waiter};
-use super::judge::Kind;
 use super::key::{Key, KeyRef};
-use super::record::Record;
+use super::pace::Pace;
+use super::policy::judge::{Kind, Windows};
+use super::record::{Record, What};
+use super::select::Selector;
 use crate::clock::MonoMs;
 use crate::config::Settings;
 use crate::config::schema;
@@ -37,6 +39,12 @@ pub struct Cache {
     encoders: Semaphore,
     /// Pages that wait for a turn.
     encoder_waits: AtomicUsize,
+    /// How fast keys may come that nothing is known of.
+    new_keys: Pace,
+    /// The next selector's.
+    generation: AtomicU64,
+    /// Purges begun: a fill that moves to another key meanwhile is disowned too.
+    purges: AtomicU64,
 }
 
 /// What a purge is about.
@@ -103,6 +111,8 @@ pub enum Joined {
     Waits(Waiter),
     /// It was stored in the meantime.
     Found(Arc<Record>),
+    /// A fill is under way that is for one client alone.
+    Alone,
     /// A bound was reached: waiters of a fill, or fills.
     Full,
 }
@@ -147,6 +157,9 @@ impl Cache {
             evictions: AtomicU64::new(0),
             encoders: Semaphore::new(ENCODERS),
             encoder_waits: AtomicUsize::new(0),
+            new_keys: Pace::new(settings.new_keys),
+            generation: AtomicU64::new(1),
+            purges: AtomicU64::new(0),
             settings,
         })
     }
@@ -172,6 +185,7 @@ impl Cache {
         let waiters_max = self.settings.waiters_max as usize;
         let kept = seen.map_or_else(|| Arc::new(key.to_key()), |record| record.key().clone());
         match self.flights.entry(kept.clone()) {
+            Place::Occupied(place) if place.get().is_alone() => Joined::Alone,
             Place::Occupied(place) => {
                 place.get().join(waiters_max).map_or(Joined::Full, Joined::Waits)
             }
@@ -182,7 +196,9 @@ impl Cache {
                 if let Some(record) = stored.filter(is_new) {
                     return Joined::Found(record);
                 }
-                let Some(filling) = self.begin(kept, seen.cloned()) else { return Joined::Full };
+                let Some(filling) = self.begin(kept, seen.cloned(), false) else {
+                    return Joined::Full;
+                };
                 let Some(waiter) = filling.flight.join(waiters_max) else {
                     // Unlocks the shard before `filling` is dropped, which locks it.
                     drop(place);
@@ -201,22 +217,60 @@ impl Cache {
             return None;
         }
         match self.flights.entry(record.key().clone()) {
-            Place::Vacant(place) => match self.begin(record.key().clone(), Some(record.clone())) {
-                Some(filling) => {
-                    place.insert(filling.flight.clone());
-                    return Some(filling);
+            Place::Vacant(place) => {
+                match self.begin(record.key().clone(), Some(record.clone()), false) {
+                    Some(filling) => {
+                        place.insert(filling.flight.clone());
+                        return Some(filling);
+                    }
+                    None => drop(place),
                 }
-                None => drop(place),
-            },
+            }
             Place::Occupied(place) => drop(place),
         }
         record.release();
         None
     }
 
+    /// Begins a fill for one client alone, whom nobody joins. If no other is under way it may store.
+    pub fn alone(
+        self: &Arc<Self>,
+        key: KeyRef<'_>,
+        seen: Option<&Arc<Record>>,
+    ) -> Option<(Filling, Waiter)> {
+        let kept = seen.map_or_else(|| Arc::new(key.to_key()), |record| record.key().clone());
+        let filling = self.begin(kept.clone(), seen.cloned(), true)?;
+        let waiter = filling.flight.join(1)?;
+        if let Place::Vacant(place) = self.flights.entry(kept) {
+            place.insert(filling.flight.clone());
+        }
+        Some((filling, waiter))
+    }
+
+    /// Whether a key that nothing is known of may be filled at `now`.
+    pub fn admits_new(&self, now: MonoMs, sink: &Sink) -> bool {
+        let admits = self.new_keys.allows(now);
+        if !admits {
+            sink.inc(Counter::CacheNewKeysRefused);
+        }
+        admits
+    }
+
+    /// Forgets a URL with all that is stored for it, and disowns its fills: the selector goes, and
+    /// without its generation nobody finds a variant again.
+    pub fn invalidate(&self, url: &[u8], sink: &Sink) {
+        self.purges.fetch_add(1, Ordering::SeqCst);
+        self.flights.retain(|key, _| !key.bytes().starts_with(url));
+        if let Some((_, record)) = self.records.remove(&KeyRef::of(url)) {
+            record.retire();
+            sink.inc(Counter::CacheInvalidated);
+        }
+    }
+
     /// Removes entries, or ends their freshness, and disowns the fills under way. Says how many pages
     /// it found.
     pub fn purge(&self, what: &Purge<'_>, mode: Mode, sink: &Sink) -> u64 {
+        self.purges.fetch_add(1, Ordering::SeqCst);
         self.flights.retain(|key, _| !what.matches(key));
         let found = AtomicU64::new(0);
         let hit = |key: &Key, record: &Record| {
@@ -266,13 +320,34 @@ impl Cache {
         }
     }
 
-    fn begin(self: &Arc<Self>, key: Arc<Key>, old: Option<Arc<Record>>) -> Option<Filling> {
+    /// Puts a record in its place.
+    fn put(&self, key: Arc<Key>, record: Arc<Record>, sink: &Sink) {
+        // A key that is replaced keeps its place in the eviction order.
+        let replaced = self.records.peek(&key);
+        replaced.iter().for_each(|record| {
+            record.retire();
+        });
+        let mut evicted = 0;
+        self.records.insert_with_lifecycle(key, record, &mut evicted);
+        if evicted > 0 {
+            self.evictions.fetch_add(evicted, Ordering::Relaxed);
+            sink.add(Counter::CacheEvictions, evicted);
+        }
+    }
+
+    fn begin(
+        self: &Arc<Self>,
+        key: Arc<Key>,
+        old: Option<Arc<Record>>,
+        is_alone: bool,
+    ) -> Option<Filling> {
         let fills_max = self.settings.fills_max as usize;
         if self.fills.fetch_add(1, Ordering::Relaxed) >= fills_max {
             self.fills.fetch_sub(1, Ordering::Relaxed);
             return None;
         }
-        let flight = Flight::new(self.entry_bytes_max.max(WINDOW_BYTES_MIN));
+        let flight = Flight::new(self.entry_bytes_max.max(WINDOW_BYTES_MIN), is_alone);
+        let key = RefCell::new(key);
         Some(Filling { cache: self.clone(), key, flight, old, asks: Cell::new(true) })
     }
 }
@@ -287,7 +362,7 @@ impl fmt::Debug for Cache {
 #[derive(Debug)]
 pub struct Filling {
     cache: Arc<Cache>,
-    key: Arc<Key>,
+    key: RefCell<Arc<Key>>,
     flight: Arc<Flight>,
     /// What is stored under the key, a stale page perhaps.
     old: Option<Arc<Record>>,
@@ -309,13 +384,13 @@ impl Filling {
     }
 
     /// Its flight.
-    pub fn flight(&self) -> &Flight {
+    pub fn flight(&self) -> &Arc<Flight> {
         &self.flight
     }
 
     /// Its key.
-    pub fn key(&self) -> &Arc<Key> {
-        &self.key
+    pub fn key(&self) -> Arc<Key> {
+        self.key.borrow().clone()
     }
 
     /// The cache.
@@ -326,30 +401,73 @@ impl Filling {
     /// Stores `record` unless a purge disowned this fill, and makes room for the next fill of the
     /// key. Says whether it was stored.
     pub fn store(&self, record: Arc<Record>, sink: &Sink) -> bool {
-        let Place::Occupied(place) = self.cache.flights.entry(self.key.clone()) else {
+        let key = self.key();
+        let Place::Occupied(place) = self.cache.flights.entry(key.clone()) else {
             return false;
         };
         if !Arc::ptr_eq(place.get(), &self.flight) {
             return false;
         }
-        // A key that is replaced keeps its place in the eviction order.
-        let replaced = self.cache.records.peek(&self.key);
-        replaced.iter().for_each(|record| {
-            record.retire();
-        });
-        let mut evicted = 0;
-        self.cache.records.insert_with_lifecycle(self.key.clone(), record, &mut evicted);
+        self.cache.put(key, record, sink);
         place.remove();
-        if evicted > 0 {
-            self.cache.evictions.fetch_add(evicted, Ordering::Relaxed);
-            sink.add(Counter::CacheEvictions, evicted);
-        }
         true
+    }
+
+    /// The response says what selects the pages of `url`: notes that, and moves this fill to the key
+    /// of its page, so that who says the same joins it there. A selector that is there and looks at
+    /// more is kept. Does nothing if a purge disowned this fill.
+    pub fn select(
+        &self,
+        url: &[u8],
+        names: &[Box<str>],
+        value: impl Fn(&str) -> Option<Vec<u8>>,
+        variants_max: usize,
+        sink: &Sink,
+    ) {
+        let (cache, old) = (&self.cache, self.key());
+        let purges = cache.purges.load(Ordering::SeqCst);
+        if cache.flights.remove_if(&old, |_, flight| Arc::ptr_eq(flight, &self.flight)).is_none() {
+            return;
+        }
+        let stored = cache.records.peek(&KeyRef::of(url));
+        let known = stored.as_ref().and_then(|record| record.selector());
+        let chosen = match known {
+            Some(selector) if selector.covers(names) => stored.clone(),
+            _ => {
+                let mut all = names.to_vec();
+                all.extend(known.iter().flat_map(|selector| selector.names().iter().cloned()));
+                all.sort_unstable();
+                all.dedup();
+                let generation = cache.generation.fetch_add(1, Ordering::Relaxed);
+                let what = What::Selector(Selector::new(all, generation));
+                let forever = Windows { fresh_ms: u64::MAX, ..Windows::default() };
+                let key = Arc::new(KeyRef::of(url).to_key());
+                let record = Record::new(key.clone(), what, forever, MonoMs(0));
+                cache.put(key, record.clone(), sink);
+                Some(record)
+            }
+        };
+        let Some(selector) = chosen.as_ref().and_then(|record| record.selector()) else { return };
+        let key = Arc::new(KeyRef::of(&selector.key(url, value)).to_key());
+        if let Some(oldest) = selector.note(&key, variants_max)
+            && let Some((_, record)) = cache.records.remove(&oldest)
+        {
+            record.retire();
+            sink.inc(Counter::CacheEvictions);
+        }
+        if let Place::Vacant(place) = cache.flights.entry(key.clone()) {
+            place.insert(self.flight.clone());
+        }
+        *self.key.borrow_mut() = key;
+        // A purge that looked through the table while this fill was in neither place.
+        if cache.purges.load(Ordering::SeqCst) != purges {
+            self.leave();
+        }
     }
 
     /// Makes room for the next fill of the key without storing anything.
     pub fn leave(&self) {
-        self.cache.flights.remove_if(&self.key, |_, flight| Arc::ptr_eq(flight, &self.flight));
+        self.cache.flights.remove_if(&self.key(), |_, flight| Arc::ptr_eq(flight, &self.flight));
     }
 }
 

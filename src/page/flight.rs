@@ -17,6 +17,8 @@ use http::{HeaderMap, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 
 use super::record::Record;
+use super::select::Said;
+use crate::http::Interim;
 use crate::http::body::BodyError;
 use crate::outcome::Reason;
 
@@ -26,11 +28,15 @@ pub struct Flight {
     state: Mutex<State>,
     /// Bytes of the body that are kept once it will not be stored.
     window_bytes: usize,
+    /// It is the errand of one client.
+    is_alone: bool,
 }
 
 #[derive(Debug)]
 struct State {
     landing: Option<Landing>,
+    /// Interim answers that came before it.
+    interims: Vec<(StatusCode, HeaderMap)>,
     /// The body from chunk number `first` on.
     chunks: VecDeque<Bytes>,
     first: usize,
@@ -73,6 +79,21 @@ pub struct Lead {
     pub length: Option<u64>,
     /// Whether it will be stored, as far as the head says.
     pub is_stored: bool,
+    /// Whom else than the client it was fetched for it may be shown to.
+    pub sharing: Sharing,
+}
+
+/// Whom the answer of a fill is for.
+#[derive(Debug)]
+pub enum Sharing {
+    /// For all who wait: the fill carried nothing of any client.
+    All,
+    /// For those who say the same in these fields.
+    Those(Said, Vec<Box<str>>),
+    /// For the client it was fetched for. The others ask for themselves, side by side.
+    One,
+    /// For the client it was fetched for. The shop is failing: the others are told so.
+    OneOfMany,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,11 +103,13 @@ enum End {
 }
 
 impl Flight {
-    /// A fill that has just begun.
-    pub fn new(window_bytes: usize) -> Arc<Flight> {
+    /// A fill that has just begun; `is_alone` says that it is one client's, whom nobody may join.
+    pub fn new(window_bytes: usize, is_alone: bool) -> Arc<Flight> {
         Arc::new(Flight {
+            is_alone,
             state: Mutex::new(State {
                 landing: None,
+                interims: Vec::new(),
                 chunks: VecDeque::new(),
                 first: 0,
                 kept_bytes: 0,
@@ -118,6 +141,20 @@ impl Flight {
         let mut state = self.lock();
         state.landing.get_or_insert(landing);
         wake_all(state);
+    }
+
+    /// Whether nobody may join.
+    pub fn is_alone(&self) -> bool {
+        self.is_alone
+    }
+
+    /// Tells those who wait of an interim answer, which is never stored.
+    pub fn interim(&self, status: StatusCode, headers: &HeaderMap) {
+        let mut state = self.lock();
+        if state.landing.is_none() && state.interims.len() < INTERIMS_MAX {
+            state.interims.push((status, headers.clone()));
+            wake_all(state);
+        }
     }
 
     /// Whether [`Flight::land`] was called.
@@ -213,10 +250,15 @@ pub struct Waiter {
 }
 
 impl Waiter {
-    /// How the fill came down.
-    pub async fn landing(&self) -> Landing {
+    /// How the fill came down. Interim answers until then go to `interim`.
+    pub async fn landing(&self, interim: &Interim) -> Landing {
+        let mut told = 0;
         poll_fn(|cx| {
             let mut state = self.flight.lock();
+            for (status, headers) in &state.interims[told..] {
+                interim.say(*status, headers);
+            }
+            told = state.interims.len();
             if let Some(landing) = &state.landing {
                 return Poll::Ready(landing.clone());
             }
@@ -303,6 +345,9 @@ impl Body for FlightBody {
         self.left.map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }
+
+/// Interim answers of one fill that are relayed.
+const INTERIMS_MAX: usize = 8;
 
 /// Once a body is not stored, the fill reads so many chunks ahead of the fastest waiter.
 const READ_AHEAD_CHUNKS: usize = 2;

@@ -15,7 +15,7 @@ use penstock::clock::{MonoMs, Now, UnixMs};
 use penstock::config::Settings;
 use penstock::http::head::BodyKind;
 use penstock::http::{
-    Done, Exchange, Field, Head, Note, Peer, RequestBody, ResponseBody, Service, Step,
+    Done, Exchange, Field, Head, Interim, Note, Peer, RequestBody, ResponseBody, Service, Step,
 };
 use penstock::ident::{Name, RequestId};
 use penstock::metrics::{Counter, Sink};
@@ -148,7 +148,7 @@ impl Worker {
                 Step::Answer(ready) | Step::Refuse(ready) => {
                     read(ready.answer.response(&ready.fill).map(ResponseBody::Full)).await
                 }
-                Step::Work(work) => read(work(RequestBody::Empty).await).await,
+                Step::Work(work) => read(work(RequestBody::Empty, Interim::default()).await).await,
             }
         }
     }

@@ -3,8 +3,8 @@ use http::{HeaderMap, StatusCode};
 
 use super::super::entry::Source;
 use super::super::flight::Landing;
-use super::super::judge::Windows;
 use super::super::key::Fields;
+use super::super::policy::judge::Windows;
 use super::super::record::What;
 use super::*;
 use crate::config::units::Size;
@@ -22,7 +22,8 @@ fn fields<'a>(activity: &'a str, city: Option<&'a str>) -> Fields<'a> {
 fn page(key: Arc<Key>, body: Vec<u8>) -> Arc<Record> {
     let source =
         Source { status: StatusCode::OK, headers: HeaderMap::new(), body: Bytes::from(body) };
-    let windows = Windows { fresh_ms: 1_000, refill_ms: 1_000, error_ms: 1_000, age_ms: 0 };
+    let windows =
+        Windows { fresh_ms: 1_000, refill_ms: 1_000, error_ms: 1_000, ..Windows::default() };
     Record::new(key, What::Page(Box::new(source.into_entry(600))), windows, MonoMs(0))
 }
 

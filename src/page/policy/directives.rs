@@ -1,22 +1,33 @@
 //! What a response of the shop says about caching: `Cache-Control`, `Expires`, `Age`, `Date`
 //! (RFC 9111 section 5), read strictly and without overflow.
 
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderName, header};
 
+use super::judge::Arrival;
 use crate::clock::UnixMs;
 
 /// Largest number of seconds that is told apart (RFC 9111 1.2.2).
-const SECONDS_MAX: u64 = 1 << 31;
+pub const SECONDS_MAX: u64 = 1 << 31;
 
 /// The directives of a response that a shared cache acts on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Directives {
     /// `no-store`.
     pub no_store: bool,
-    /// `private`, with or without field names.
+    /// `private` without field names.
     pub private: bool,
-    /// `no-cache`, with or without field names.
+    /// `private` with field names (RFC 9111 5.2.2.7).
+    pub private_fields: bool,
+    /// `no-cache` without field names.
     pub no_cache: bool,
+    /// `no-cache` with field names (RFC 9111 5.2.2.4).
+    pub no_cache_fields: bool,
+    /// The fields that either names: they are not for a shared cache to store.
+    pub withheld: Vec<HeaderName>,
+    /// `public`.
+    pub public: bool,
+    /// `must-understand`.
+    pub must_understand: bool,
     /// `must-revalidate` or `proxy-revalidate`.
     pub must_revalidate: bool,
     /// `no-transform`.
@@ -55,8 +66,22 @@ impl Directives {
         };
         match () {
             () if is("no-store") => self.no_store = true,
-            () if is("private") => self.private = true,
-            () if is("no-cache") => self.no_cache = true,
+            () if is("private") => match value {
+                None => self.private = true,
+                Some(names) => {
+                    self.private_fields = true;
+                    self.withhold(names);
+                }
+            },
+            () if is("no-cache") => match value {
+                None => self.no_cache = true,
+                Some(names) => {
+                    self.no_cache_fields = true;
+                    self.withhold(names);
+                }
+            },
+            () if is("public") => self.public = true,
+            () if is("must-understand") => self.must_understand = true,
             () if is("must-revalidate") || is("proxy-revalidate") => self.must_revalidate = true,
             () if is("no-transform") => self.no_transform = true,
             () if is("max-age") => first(&mut self.max_age_s),
@@ -67,13 +92,24 @@ impl Directives {
         }
     }
 
+    /// Notes the fields of `no-cache="a, b"`. Names that are none are nobody's.
+    fn withhold(&mut self, names: &[u8]) {
+        let names = unquoted(names).split(|b| *b == b',').map(<[u8]>::trim_ascii);
+        self.withheld.extend(names.filter_map(|name| HeaderName::from_bytes(name).ok()));
+    }
+
     /// The explicit freshness lifetime in seconds, if the response gives one: `s-maxage`, else
     /// `max-age`, else `Expires` less `Date`. A broken `Expires` is in the past.
     pub fn lifetime_s(&self, headers: &HeaderMap, received: UnixMs) -> Option<u64> {
         if let Some(seconds) = self.s_maxage_s.or(self.max_age_s) {
             return Some(seconds);
         }
-        let expires = headers.get(header::EXPIRES)?;
+        let mut lines = headers.get_all(header::EXPIRES).iter();
+        let expires = lines.next()?;
+        if lines.next().is_some() {
+            // More than one is none that is valid (RFC 9111 4.2.1).
+            return Some(0);
+        }
         let date = headers.get(header::DATE).and_then(|v| date_s(v.as_bytes()));
         let date = date.unwrap_or_else(|| received.secs());
         let expires = date_s(expires.as_bytes()).unwrap_or(0);
@@ -84,8 +120,18 @@ impl Directives {
 /// `Age` in seconds: the first member of the first line; 0 where it is invalid.
 pub fn age_s(headers: &HeaderMap) -> u64 {
     let line = headers.get(header::AGE).map(|v| v.as_bytes()).unwrap_or_default();
-    let first = line.split(|b| *b == b',').next().unwrap_or_default();
-    seconds(first).unwrap_or(0)
+    let first = line.split(|b| *b == b',').next().unwrap_or_default().trim_ascii();
+    let is_number = first.iter().all(u8::is_ascii_digit);
+    if is_number { seconds(first).unwrap_or(0) } else { 0 }
+}
+
+/// The age of a response when it came (RFC 9111 4.2.3), in milliseconds: what `Age` says and the time
+/// since it was asked for, or the time since its `Date` if that is longer.
+pub fn current_age_ms(headers: &HeaderMap, arrival: Arrival) -> u64 {
+    let date = headers.get(header::DATE).and_then(|v| date_s(v.as_bytes()));
+    let apparent_s = date.map_or(0, |date| arrival.wall.secs().saturating_sub(date));
+    let corrected_ms = age_s(headers).saturating_mul(1000).saturating_add(arrival.delay_ms);
+    corrected_ms.max(apparent_s.saturating_mul(1000))
 }
 
 /// An HTTP date in seconds since 1970, in any of the three forms and in none other: what does not
@@ -100,14 +146,17 @@ pub fn date_s(value: &[u8]) -> Option<u64> {
 }
 
 /// Digits, perhaps quoted, as seconds; too many clamp.
-fn seconds(value: &[u8]) -> Option<u64> {
-    let value = value.trim_ascii();
-    let value = value.strip_prefix(b"\"").and_then(|v| v.strip_suffix(b"\"")).unwrap_or(value);
+pub fn seconds(value: &[u8]) -> Option<u64> {
+    let value = unquoted(value.trim_ascii());
     if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
         return None;
     }
     let digit = |sum: u64, b: &u8| sum.saturating_mul(10).saturating_add(u64::from(b - b'0'));
     Some(value.iter().fold(0, digit).min(SECONDS_MAX))
+}
+
+fn unquoted(value: &[u8]) -> &[u8] {
+    value.strip_prefix(b"\"").and_then(|v| v.strip_suffix(b"\"")).unwrap_or(value)
 }
 
 /// Splits a list at the commas outside quotes.
@@ -145,7 +194,9 @@ mod tests {
     #[test]
     fn cache_control_is_read_as_the_rfc_says() {
         assert!(control("No-StOrE").no_store);
-        assert!(control("private=\"set-cookie\"").private);
+        let named = control("private=\"set-cookie\", no-cache=\"a, B\", max-age=1");
+        assert!(named.private_fields && named.no_cache_fields && !named.private && !named.no_cache);
+        assert_eq!(named.withheld, ["set-cookie", "a", "b"]);
         assert_eq!(control("max-age=3600, foo=\"max-age=1\"").max_age_s, Some(3600));
         assert_eq!(control("foo=\"a\\\", max-age=1\", max-age=7").max_age_s, Some(7));
         assert_eq!(control("max-age=\"60\"").max_age_s, Some(60));
