@@ -191,7 +191,7 @@ impl Edge {
             }
         }
         let step = self.proxy.decide(name, route, head, exchange);
-        self.pages.watch(name, host, head, step)
+        self.pages.watch(name, host, head, exchange, step)
     }
 
     fn availability(

@@ -21,6 +21,7 @@ mod pace;
 pub mod parts;
 pub mod plan;
 pub mod policy;
+mod posted;
 pub mod record;
 mod reply;
 pub mod route;
@@ -199,8 +200,7 @@ impl Pages {
                 }
                 (waiter, true)
             }
-            // Nobody asks for a page alone.
-            Joined::Alone | Joined::Full => {
+            Joined::Busy | Joined::Full => {
                 let stand_in = found.filter(|old| old.stands_in(ask.exchange.now.mono));
                 return Ok(match stand_in {
                     Some(old) => self.serve(ask, old, Why::HeldByError),

@@ -32,6 +32,8 @@ pub struct Cache {
     entry_bytes_max: usize,
     records: QuickCache<Arc<Key>, Arc<Record>, ByWeight, DefaultHashBuilder, CountEvictions>,
     flights: DashMap<Arc<Key>, Arc<Flight>>,
+    /// Keys of the fills that are one client's and that nobody joins, by their numbers.
+    alone: DashMap<u64, Arc<Key>>,
     /// Fills under way, those that a purge took out of the table too.
     fills: AtomicUsize,
     evictions: AtomicU64,
@@ -111,9 +113,9 @@ pub enum Joined {
     Waits(Waiter),
     /// It was stored in the meantime.
     Found(Arc<Record>),
-    /// A fill is under way that is for one client alone.
-    Alone,
-    /// A bound was reached: waiters of a fill, or fills.
+    /// There are as many fills as there may be.
+    Busy,
+    /// The fill has as many waiters as it may have.
     Full,
 }
 
@@ -153,6 +155,7 @@ impl Cache {
             entry_bytes_max,
             records,
             flights: DashMap::new(),
+            alone: DashMap::new(),
             fills: AtomicUsize::new(0),
             evictions: AtomicU64::new(0),
             encoders: Semaphore::new(ENCODERS),
@@ -185,7 +188,6 @@ impl Cache {
         let waiters_max = self.settings.waiters_max as usize;
         let kept = seen.map_or_else(|| Arc::new(key.to_key()), |record| record.key().clone());
         match self.flights.entry(kept.clone()) {
-            Place::Occupied(place) if place.get().is_alone() => Joined::Alone,
             Place::Occupied(place) => {
                 place.get().join(waiters_max).map_or(Joined::Full, Joined::Waits)
             }
@@ -196,9 +198,7 @@ impl Cache {
                 if let Some(record) = stored.filter(is_new) {
                     return Joined::Found(record);
                 }
-                let Some(filling) = self.begin(kept, seen.cloned(), false) else {
-                    return Joined::Full;
-                };
+                let Some(filling) = self.begin(kept, seen.cloned()) else { return Joined::Busy };
                 let Some(waiter) = filling.flight.join(waiters_max) else {
                     // Unlocks the shard before `filling` is dropped, which locks it.
                     drop(place);
@@ -217,33 +217,35 @@ impl Cache {
             return None;
         }
         match self.flights.entry(record.key().clone()) {
-            Place::Vacant(place) => {
-                match self.begin(record.key().clone(), Some(record.clone()), false) {
-                    Some(filling) => {
-                        place.insert(filling.flight.clone());
-                        return Some(filling);
-                    }
-                    None => drop(place),
+            Place::Vacant(place) => match self.begin(record.key().clone(), Some(record.clone())) {
+                Some(filling) => {
+                    place.insert(filling.flight.clone());
+                    return Some(filling);
                 }
-            }
+                None => drop(place),
+            },
             Place::Occupied(place) => drop(place),
         }
         record.release();
         None
     }
 
-    /// Begins a fill for one client alone, whom nobody joins. If no other is under way it may store.
+    /// Begins a fill for one client alone, whom nobody joins. Where there are as many fills as there
+    /// may be, it stores nothing: it is not slower than the proxy then, and takes no more memory.
     pub fn alone(
         self: &Arc<Self>,
         key: KeyRef<'_>,
         seen: Option<&Arc<Record>>,
     ) -> Option<(Filling, Waiter)> {
-        let kept = seen.map_or_else(|| Arc::new(key.to_key()), |record| record.key().clone());
-        let filling = self.begin(kept.clone(), seen.cloned(), true)?;
-        let waiter = filling.flight.join(1)?;
-        if let Place::Vacant(place) = self.flights.entry(kept) {
-            place.insert(filling.flight.clone());
+        let key = seen.map_or_else(|| Arc::new(key.to_key()), |record| record.key().clone());
+        let counted = self.count_fill();
+        let mut filling = self.filling(key.clone(), seen.cloned(), counted);
+        let number = self.generation.fetch_add(1, Ordering::Relaxed);
+        filling.alone = Some(number);
+        if counted {
+            self.alone.insert(number, key);
         }
+        let waiter = filling.flight.join(1)?;
         Some((filling, waiter))
     }
 
@@ -261,6 +263,7 @@ impl Cache {
     pub fn invalidate(&self, url: &[u8], sink: &Sink) {
         self.purges.fetch_add(1, Ordering::SeqCst);
         self.flights.retain(|key, _| !key.bytes().starts_with(url));
+        self.alone.retain(|_, key| !key.bytes().starts_with(url));
         if let Some((_, record)) = self.records.remove(&KeyRef::of(url)) {
             record.retire();
             sink.inc(Counter::CacheInvalidated);
@@ -272,6 +275,7 @@ impl Cache {
     pub fn purge(&self, what: &Purge<'_>, mode: Mode, sink: &Sink) -> u64 {
         self.purges.fetch_add(1, Ordering::SeqCst);
         self.flights.retain(|key, _| !what.matches(key));
+        self.alone.retain(|_, key| !what.matches(key));
         let found = AtomicU64::new(0);
         let hit = |key: &Key, record: &Record| {
             let is_hit = what.matches(key);
@@ -335,20 +339,31 @@ impl Cache {
         }
     }
 
-    fn begin(
-        self: &Arc<Self>,
-        key: Arc<Key>,
-        old: Option<Arc<Record>>,
-        is_alone: bool,
-    ) -> Option<Filling> {
+    fn begin(self: &Arc<Self>, key: Arc<Key>, old: Option<Arc<Record>>) -> Option<Filling> {
+        self.count_fill().then(|| self.filling(key, old, true))
+    }
+
+    fn count_fill(&self) -> bool {
         let fills_max = self.settings.fills_max as usize;
-        if self.fills.fetch_add(1, Ordering::Relaxed) >= fills_max {
+        let has_room = self.fills.fetch_add(1, Ordering::Relaxed) < fills_max;
+        if !has_room {
             self.fills.fetch_sub(1, Ordering::Relaxed);
-            return None;
         }
-        let flight = Flight::new(self.entry_bytes_max.max(WINDOW_BYTES_MIN), is_alone);
-        let key = RefCell::new(key);
-        Some(Filling { cache: self.clone(), key, flight, old, asks: Cell::new(true) })
+        has_room
+    }
+
+    fn filling(self: &Arc<Self>, key: Arc<Key>, old: Option<Arc<Record>>, asks: bool) -> Filling {
+        let flight = Flight::new(self.entry_bytes_max.max(WINDOW_BYTES_MIN));
+        let (key, asks) = (RefCell::new(key), Cell::new(asks));
+        Filling {
+            cache: self.clone(),
+            key,
+            flight,
+            old,
+            asks,
+            alone: None,
+            alias: RefCell::default(),
+        }
     }
 }
 
@@ -368,6 +383,10 @@ pub struct Filling {
     old: Option<Arc<Record>>,
     /// Whether it counts as a fill under way.
     asks: Cell<bool>,
+    /// Its number, where it is one client's alone.
+    alone: Option<u64>,
+    /// The other key of its page, by its language.
+    alias: RefCell<Option<Arc<Key>>>,
 }
 
 impl Filling {
@@ -375,6 +394,19 @@ impl Filling {
     pub fn answered(&self) {
         if self.asks.replace(false) {
             self.cache.fills.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether it is one client's, whom nobody joins.
+    pub fn is_alone(&self) -> bool {
+        self.alone.is_some()
+    }
+
+    /// Whether it may still store.
+    pub fn may_store(&self) -> bool {
+        match self.alone {
+            Some(number) => self.cache.alone.contains_key(&number),
+            None => true,
         }
     }
 
@@ -402,15 +434,29 @@ impl Filling {
     /// key. Says whether it was stored.
     pub fn store(&self, record: Arc<Record>, sink: &Sink) -> bool {
         let key = self.key();
+        if let Some(number) = self.alone {
+            let is_owned = self.cache.alone.remove(&number).is_some();
+            if is_owned {
+                self.put(key, record, sink);
+            }
+            return is_owned;
+        }
         let Place::Occupied(place) = self.cache.flights.entry(key.clone()) else {
             return false;
         };
         if !Arc::ptr_eq(place.get(), &self.flight) {
             return false;
         }
-        self.cache.put(key, record, sink);
+        self.put(key, record, sink);
         place.remove();
         true
+    }
+
+    fn put(&self, key: Arc<Key>, record: Arc<Record>, sink: &Sink) {
+        if let Some(alias) = self.alias.take() {
+            self.cache.put(alias, record.clone(), sink);
+        }
+        self.cache.put(key, record, sink);
     }
 
     /// The response says what selects the pages of `url`: notes that, and moves this fill to the key
@@ -420,13 +466,21 @@ impl Filling {
         &self,
         url: &[u8],
         names: &[Box<str>],
+        language: Option<&[u8]>,
         value: impl Fn(&str) -> Option<Vec<u8>>,
         variants_max: usize,
         sink: &Sink,
     ) {
         let (cache, old) = (&self.cache, self.key());
         let purges = cache.purges.load(Ordering::SeqCst);
-        if cache.flights.remove_if(&old, |_, flight| Arc::ptr_eq(flight, &self.flight)).is_none() {
+        let is_owned = match self.alone {
+            Some(number) => cache.alone.remove(&number).is_some(),
+            None => {
+                let is_it = |_: &Arc<Key>, flight: &Arc<Flight>| Arc::ptr_eq(flight, &self.flight);
+                cache.flights.remove_if(&old, is_it).is_some()
+            }
+        };
+        if !is_owned {
             return;
         }
         let stored = cache.records.peek(&KeyRef::of(url));
@@ -448,15 +502,27 @@ impl Filling {
             }
         };
         let Some(selector) = chosen.as_ref().and_then(|record| record.selector()) else { return };
-        let key = Arc::new(KeyRef::of(&selector.key(url, value)).to_key());
-        if let Some(oldest) = selector.note(&key, variants_max)
-            && let Some((_, record)) = cache.records.remove(&oldest)
-        {
-            record.retire();
-            sink.inc(Counter::CacheEvictions);
+        let key = Arc::new(KeyRef::of(&selector.key(url, &value)).to_key());
+        let alias = language.and_then(|language| selector.key_in(url, language, &value));
+        let alias = alias.map(|bytes| Arc::new(KeyRef::of(&bytes).to_key()));
+        for noted in [Some(&key), alias.as_ref()].into_iter().flatten() {
+            if let Some(oldest) = selector.note(noted, variants_max)
+                && let Some((_, record)) = cache.records.remove(&oldest)
+            {
+                record.retire();
+                sink.inc(Counter::CacheEvictions);
+            }
         }
-        if let Place::Vacant(place) = cache.flights.entry(key.clone()) {
-            place.insert(self.flight.clone());
+        *self.alias.borrow_mut() = alias;
+        match self.alone {
+            Some(number) => {
+                cache.alone.insert(number, key.clone());
+            }
+            None => {
+                if let Place::Vacant(place) = cache.flights.entry(key.clone()) {
+                    place.insert(self.flight.clone());
+                }
+            }
         }
         *self.key.borrow_mut() = key;
         // A purge that looked through the table while this fill was in neither place.
@@ -467,6 +533,10 @@ impl Filling {
 
     /// Makes room for the next fill of the key without storing anything.
     pub fn leave(&self) {
+        if let Some(number) = self.alone {
+            self.cache.alone.remove(&number);
+            return;
+        }
         self.cache.flights.remove_if(&self.key(), |_, flight| Arc::ptr_eq(flight, &self.flight));
     }
 }

@@ -20,6 +20,7 @@ use super::plan::{Ordinary, Plan};
 use super::policy::head::{Effect, effect};
 use super::policy::judge::{Arrival, Keep, Refusal, Windows};
 use super::policy::update::updated;
+use super::policy::vary;
 use super::record::{Record, What};
 use super::site::Site;
 use crate::clock::Now;
@@ -40,6 +41,11 @@ impl Ticks {
     /// Goes on from `now`.
     pub fn from(now: Now) -> Ticks {
         Ticks { at: now, since: Instant::now() }
+    }
+
+    /// When it began.
+    pub fn began(&self) -> crate::clock::MonoMs {
+        self.at.mono
     }
 
     /// The clocks now.
@@ -78,8 +84,12 @@ impl Fill {
         let hints: Hints = Arc::new(move |status, headers| flight.interim(status, headers));
         let request = self.plan.request(&self.filling.key(), self.old_page(), hints);
         let asked_at = self.ticks.now();
-        let sending = self.group.send(request, timeouts(&self.group, fill_timeout));
-        match timeout_at(deadline, sending).await {
+        let sending = self.group.send(request, self.timeouts(fill_timeout));
+        let sent = match self.plan.ordinary() {
+            Some(_) => Ok(sending.await),
+            None => timeout_at(deadline, sending).await,
+        };
+        match sent {
             Err(_) => self.fail(Reason::GatewayTimeout, "it took too long"),
             Ok(Err(error)) => self.fail(reason_of(&error), &error.cause),
             Ok(Ok(response)) => {
@@ -87,6 +97,14 @@ impl Fill {
                 let arrival = Arrival { wall: now.wall, delay_ms: now.mono.since(asked_at.mono) };
                 self.take(response, arrival, deadline).await;
             }
+        }
+    }
+
+    /// On an ordinary route the shop has the time that the proxy gives it.
+    fn timeouts(&self, fill_timeout: Duration) -> Timeouts {
+        match self.plan.ordinary() {
+            Some(_) => timeouts(&self.group, self.group.settings().first_byte_timeout.duration()),
+            None => timeouts(&self.group, fill_timeout),
         }
     }
 
@@ -138,6 +156,8 @@ impl Fill {
                 keep = Keep::Not(Refusal::Undelimited);
             } else if length.is_some_and(|l| l > entry_bytes_max as u64) {
                 keep = Keep::Not(Refusal::TooLarge);
+            } else if !self.filling.may_store() {
+                return Ok(None);
             }
         }
         match keep {
@@ -189,7 +209,10 @@ impl Fill {
             return;
         }
         let value = |name: &str| plan.said.value(name);
-        self.filling.select(&plan.url, &names, value, plan.route.variants_max, &self.sink);
+        let language = vary::language_of(headers);
+        let variants_max = plan.route.variants_max;
+        let language = language.as_deref();
+        self.filling.select(&plan.url, &names, language, value, variants_max, &self.sink);
     }
 
     /// An answer to HEAD: nothing to store, but perhaps news of what is (RFC 9111 4.3.5).
@@ -277,6 +300,13 @@ impl Fill {
             let item = if windows.is_some() {
                 match timeout_at(deadline, next(&mut body)).await {
                     Ok(item) => item,
+                    Err(_) if self.plan.ordinary().is_some() => {
+                        // Too slow to be kept in memory, but its clients go on.
+                        windows = None;
+                        self.filling.leave();
+                        flight.stop_keeping();
+                        continue;
+                    }
                     Err(_) => return self.cut("the body took too long", true),
                 }
             } else {
@@ -404,6 +434,8 @@ impl Fill {
                 self.filling.leave();
                 flight.land(Landing::Record(old.clone()));
             }
+            // One client's errand says little about the others'.
+            None if self.filling.is_alone() => flight.land(Landing::Failed(reason)),
             None => {
                 self.remark(What::Failed(reason), hold_ms);
                 flight.land(Landing::Failed(reason));

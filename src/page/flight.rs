@@ -28,8 +28,6 @@ pub struct Flight {
     state: Mutex<State>,
     /// Bytes of the body that are kept once it will not be stored.
     window_bytes: usize,
-    /// It is the errand of one client.
-    is_alone: bool,
 }
 
 #[derive(Debug)]
@@ -103,10 +101,9 @@ enum End {
 }
 
 impl Flight {
-    /// A fill that has just begun; `is_alone` says that it is one client's, whom nobody may join.
-    pub fn new(window_bytes: usize, is_alone: bool) -> Arc<Flight> {
+    /// A fill that has just begun.
+    pub fn new(window_bytes: usize) -> Arc<Flight> {
         Arc::new(Flight {
-            is_alone,
             state: Mutex::new(State {
                 landing: None,
                 interims: Vec::new(),
@@ -141,11 +138,6 @@ impl Flight {
         let mut state = self.lock();
         state.landing.get_or_insert(landing);
         wake_all(state);
-    }
-
-    /// Whether nobody may join.
-    pub fn is_alone(&self) -> bool {
-        self.is_alone
     }
 
     /// Tells those who wait of an interim answer, which is never stored.

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use http::{HeaderValue, Method, Response, header};
 
+use super::Pages;
 use super::cache::{Cache, Filling, Joined};
 use super::entry::Wanted;
 use super::fill::{Fill, Ticks};
@@ -22,12 +23,11 @@ use super::key::{KeyRef, Url};
 use super::plan::{Ordinary, Plan};
 use super::policy::judge::{Decision, Life, Why, judge_for};
 use super::policy::request::Demand;
-use super::policy::store;
+use super::policy::{store, vary};
 use super::record::{Record, What};
 use super::reply::{Client, Reply};
 use super::route::Route;
-use super::select::{Said, in_head, is_in_head};
-use super::Pages;
+use super::select::{LANGUAGE, Said, in_head, is_in_head};
 use crate::clock::MonoMs;
 use crate::http::head::BodyKind;
 use crate::http::{Exchange, Head, Interim, Ready, ResponseBody, Step};
@@ -193,8 +193,12 @@ fn find(
     match first.as_ref().and_then(|record| record.selector()) {
         None => Found { key: None, record: first },
         Some(selector) => {
-            let key = selector.key(url, value);
-            let record = get(&key);
+            let key = selector.key(url, &value);
+            let by_language = || {
+                let said = value(LANGUAGE)?;
+                get(&selector.key_in(url, vary::first_language(&said)?, &value)?)
+            };
+            let record = get(&key).or_else(by_language);
             Found { key: Some(key), record }
         }
     }
@@ -371,7 +375,7 @@ impl Errand {
                 self.begin(filling);
                 Way::Together(waiter, true)
             }
-            Joined::Alone => self.go_alone(found),
+            Joined::Busy => self.go_alone(found),
             Joined::Full => Way::Full,
         }
     }

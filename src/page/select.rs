@@ -52,6 +52,21 @@ impl Selector {
         key::variant(url, self.generation, values.iter().map(|v| v.as_deref()))
     }
 
+    /// The key under which a page in `language` is found by who likes that most, whatever else they
+    /// like: it says the same in all other fields.
+    pub fn key_in(
+        &self,
+        url: &[u8],
+        language: &[u8],
+        value: impl Fn(&str) -> Option<Vec<u8>>,
+    ) -> Option<Vec<u8>> {
+        self.names.iter().any(|name| **name == *LANGUAGE).then(|| {
+            // No value of a request begins so.
+            let only = || Some([b",=", language].concat());
+            self.key(url, |name| if name == LANGUAGE { only() } else { value(name) })
+        })
+    }
+
     /// Notes a page. Where there are more than `variants_max`, that is the oldest's key.
     pub fn note(&self, key: &Arc<Key>, variants_max: usize) -> Option<Arc<Key>> {
         let mut variants = self.variants.lock().unwrap_or_else(PoisonError::into_inner);
@@ -105,6 +120,9 @@ pub fn in_head(head: &Head<'_>, name: &str) -> Option<Vec<u8>> {
 pub fn is_in_head(name: &str) -> bool {
     !name.starts_with("x-forwarded-") && name != "via"
 }
+
+/// The field that languages are chosen by.
+pub const LANGUAGE: &str = "accept-language";
 
 /// What the name of a cookie begins with; no header has a colon.
 pub const COOKIE: &str = "cookie:";

@@ -151,7 +151,8 @@ fn prepare(
     }
     transfer.status.set(parts.status.as_u16());
     transfer.reason.set(reason(&parts.headers));
-    transfer.cache.set(parts.headers.get("cache-status").cloned());
+    // The last is the nearest: ours, where we are the cache (RFC 9211 2).
+    transfer.cache.set(parts.headers.get_all("cache-status").iter().next_back().cloned());
     transfer.response_given.set(true);
     Response::from_parts(parts, SentBody::new(body, transfer))
 }

@@ -43,7 +43,7 @@ fn stream() -> Landing {
 
 #[test]
 fn everybody_reads_the_whole_body_whenever_they_come() {
-    let flight = Flight::new(1 << 20, false);
+    let flight = Flight::new(1 << 20);
     let early = flight.join(9).expect("room");
     assert!(poll(early.landing(&Interim::default())).is_none());
     flight.land(stream());
@@ -64,7 +64,7 @@ fn everybody_reads_the_whole_body_whenever_they_come() {
 
 #[test]
 fn a_cut_is_told_to_all_and_the_first_word_counts() {
-    let flight = Flight::new(1 << 20, false);
+    let flight = Flight::new(1 << 20);
     let (one, two) = (flight.join(2).expect("room"), flight.join(2).expect("room"));
     assert!(flight.join(2).is_none());
     flight.land(Landing::Failed(Reason::BadGateway));
@@ -83,7 +83,7 @@ fn a_cut_is_told_to_all_and_the_first_word_counts() {
 
 #[test]
 fn what_is_not_stored_goes_at_the_pace_of_the_fastest_within_a_window() {
-    let flight = Flight::new(8, false);
+    let flight = Flight::new(8);
     let mut fast = flight.join(9).expect("room").into_body(None);
     let mut slow = flight.join(9).expect("room").into_body(None);
     flight.land(stream());
@@ -109,7 +109,7 @@ fn what_is_not_stored_goes_at_the_pace_of_the_fastest_within_a_window() {
 
 #[test]
 fn the_stated_length_is_told_and_counted_down() {
-    let flight = Flight::new(1 << 20, false);
+    let flight = Flight::new(1 << 20);
     let mut body = flight.join(9).expect("room").into_body(Some(5));
     assert_eq!(body.size_hint().exact(), Some(5));
     flight.push("abc".into());
@@ -120,7 +120,7 @@ fn the_stated_length_is_told_and_counted_down() {
 /// Waiters on other threads are woken, all of them, while others leave.
 #[test]
 fn wakers_cross_threads() {
-    let flight = Flight::new(1 << 20, false);
+    let flight = Flight::new(1 << 20);
     let threads: Vec<_> = (0..4)
         .map(|_| {
             let flight = flight.clone();
@@ -163,7 +163,7 @@ fn wakers_cross_threads() {
 
 #[test]
 fn what_is_stored_keeps_no_larger_buffer_alive() {
-    let flight = Flight::new(1_000, false);
+    let flight = Flight::new(1_000);
     let buffer = Bytes::from(vec![b'a'; 64_000]);
     flight.push(buffer.slice(..10));
     assert_eq!(flight.body(), "aaaaaaaaaa");

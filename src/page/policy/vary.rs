@@ -50,6 +50,29 @@ pub fn normalised<'a>(name: &str, lines: impl Iterator<Item = &'a [u8]>) -> Opti
     Some(members.join(&b","[..]))
 }
 
+/// The one language that a normalised `Accept-Language` likes more than every other: a shop that has
+/// it gives it, whatever else is asked for.
+pub fn first_language(normalised: &[u8]) -> Option<&[u8]> {
+    let mut members = normalised.split(|b| *b == b',').map(|member| {
+        let mut parts = member.splitn(2, |b| *b == b';');
+        (parts.next().unwrap_or_default(), parts.next())
+    });
+    let (first, weight) = members.next()?;
+    let is_refused = weight == Some(b"q=0");
+    let is_named = !first.is_empty() && first != b"*" && !is_refused;
+    // Members are sorted: the second one is as welcome only if it weighs the same.
+    let is_alone = members.next().is_none_or(|(_, second)| second != weight);
+    (is_named && is_alone).then_some(first)
+}
+
+/// The one language of a response, in lower case.
+pub fn language_of(headers: &HeaderMap) -> Option<Vec<u8>> {
+    let mut lines = headers.get_all(header::CONTENT_LANGUAGE).iter();
+    let language = lines.next()?.as_bytes().trim_ascii().to_ascii_lowercase();
+    let is_one = lines.next().is_none() && !language.is_empty() && !language.contains(&b',');
+    is_one.then_some(language)
+}
+
 /// A member in lower case without white space, and its weight in thousandths.
 fn weigh(member: &[u8]) -> (u16, Vec<u8>) {
     let mut weight = 1000;
@@ -99,6 +122,24 @@ mod tests {
         }
         assert!(!is_all(&vary(&["Foo", "Bar"])));
         assert_eq!(*names(&vary(&["Foo, bar", "BAR,"])), ["bar".into(), "foo".into()]);
+    }
+
+    #[test]
+    fn the_language_that_is_liked_most() {
+        let first = |line: &str| {
+            let said = said("accept-language", &[line])?;
+            first_language(said.as_bytes()).map(|l| String::from_utf8_lossy(l).into_owned())
+        };
+        assert_eq!(first("fr;q=0.5, DE;q=1.0").as_deref(), Some("de"));
+        assert_eq!(first("en;q=0.1").as_deref(), Some("en"));
+        for none in ["en, de", "*", "de;q=0", "", "fr;q=0.5, de;q=0.5"] {
+            assert_eq!(first(none), None, "{none}");
+        }
+        let mut headers = HeaderMap::new();
+        headers.append("content-language", "De".parse().expect("valid"));
+        assert_eq!(language_of(&headers).as_deref(), Some(&b"de"[..]));
+        headers.append("content-language", "en".parse().expect("valid"));
+        assert_eq!(language_of(&headers), None);
     }
 
     #[test]
