@@ -149,14 +149,19 @@ impl Source {
             && is_compressible(kind)
     }
 
-    /// Whether the body is as long as its fields say: a part that is not is not stored.
+    /// The part that the body is, if it is one. One shorter than `Content-Range` says was cut by its
+    /// sender, and what there is of it begins where it says (RFC 9111 3.3); one that is longer is
+    /// nothing we know.
+    fn part(&self) -> Option<(Span, u64)> {
+        let (said, total) = parts::of(&self.headers)?;
+        let length = self.body.len() as u64;
+        let last = said.first + length.checked_sub(1)?;
+        (length <= said.length()).then_some((Span { first: said.first, last }, total))
+    }
+
+    /// Whether it can be stored: a part has to be one.
     pub fn is_consistent(&self) -> bool {
-        match parts::of(&self.headers) {
-            Some((span, _)) if self.status == StatusCode::PARTIAL_CONTENT => {
-                span.length() == self.body.len() as u64
-            }
-            _ => true,
-        }
+        self.status != StatusCode::PARTIAL_CONTENT || self.part().is_some()
     }
 
     /// Makes the entry: all codings, tags and answers.
@@ -177,7 +182,7 @@ impl Source {
             }
         }
         let part = match self.status {
-            StatusCode::PARTIAL_CONTENT => parts::of(&self.headers),
+            StatusCode::PARTIAL_CONTENT => self.part(),
             _ => None,
         };
         Entry::new(self.status, self.headers, bodies, has_our_tag, part)

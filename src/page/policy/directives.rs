@@ -135,14 +135,54 @@ pub fn current_age_ms(headers: &HeaderMap, arrival: Arrival) -> u64 {
 }
 
 /// An HTTP date in seconds since 1970, in any of the three forms and in none other: what does not
-/// read back as it was written is invalid.
+/// read back as it was written is invalid. The case of its letters does not matter to a cache
+/// (RFC 9111 4.2).
 pub fn date_s(value: &[u8]) -> Option<u64> {
     let text = std::str::from_utf8(value).ok()?;
-    let time = httpdate::parse_http_date(text).ok()?;
+    let mut canonical = String::new();
+    let text = match httpdate::parse_http_date(text) {
+        Ok(_) => text,
+        Err(_) => {
+            canonical = in_proper_case(text);
+            &canonical
+        }
+    };
+    let time = httpdate::parse_http_date(text).ok().or_else(|| on_another_day(text))?;
     let seconds = time.duration_since(std::time::UNIX_EPOCH).ok()?.as_secs();
     // The obsolete forms carry no zone or a two-digit year; the preferred one must be exact.
     let is_imf = text.as_bytes().get(3) == Some(&b',');
     (!is_imf || httpdate::fmt_http_date(time) == text).then_some(seconds)
+}
+
+/// A date in the form of asctime that is right but for the name of its day, which adds nothing to it.
+fn on_another_day(text: &str) -> Option<std::time::SystemTime> {
+    let (named, rest) = text.split_at_checked(3)?;
+    let is_asctime = DAYS.contains(&named) && rest.starts_with(' ');
+    let mut days = DAYS.iter().filter(|_| is_asctime);
+    days.find_map(|day| httpdate::parse_http_date(&format!("{day}{rest}")).ok())
+}
+
+const DAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
+
+/// `SUN, 06 nov 1994 08:49:37 gmt` as `Sun, 06 Nov 1994 08:49:37 GMT`.
+fn in_proper_case(text: &str) -> String {
+    let mut is_in_word = false;
+    let mut proper: String = text
+        .chars()
+        .map(|c| match c.is_ascii_alphabetic() {
+            true if std::mem::replace(&mut is_in_word, true) => c.to_ascii_lowercase(),
+            true => c.to_ascii_uppercase(),
+            false => {
+                is_in_word = false;
+                c
+            }
+        })
+        .collect();
+    if proper.ends_with("Gmt") {
+        proper.truncate(proper.len() - 3);
+        proper.push_str("GMT");
+    }
+    proper
 }
 
 /// Digits, perhaps quoted, as seconds; too many clamp.
@@ -224,6 +264,19 @@ mod tests {
         assert_eq!(lifetime(&[]), None);
         for broken in ["0", "Sun, 06 Nov 2094 08:50:37 UTC", "Sun, 6 Nov 2094 08:50:37 GMT", ""] {
             assert_eq!(lifetime(&[("expires", broken), date]), Some(0), "{broken}");
+        }
+    }
+
+    /// RFC 9111 4.2.
+    #[test]
+    fn the_case_of_a_date_does_not_matter() {
+        for date in [
+            "SUN, 06 NOV 1994 08:49:37 gMt",
+            "sunday, 06-nov-94 08:49:37 gmt",
+            "sun nov  6 08:49:37 1994",
+            "Thu Nov  6 08:49:37 1994",
+        ] {
+            assert_eq!(date_s(date.as_bytes()), Some(784_111_777), "{date}");
         }
     }
 

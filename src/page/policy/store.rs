@@ -66,7 +66,11 @@ pub fn keep(
         Some(seconds) => (true, seconds * 1000),
         None => (false, implicit_ms(status, headers, &said, rules, arrival)),
     };
-    let windows = windows(&said, lifetime_ms, age_ms, rules);
+    let mut windows = windows(&said, lifetime_ms, age_ms, rules);
+    if status.is_server_error() {
+        // An error does not stand in for the next one.
+        (windows.refill_ms, windows.error_ms) = (0, 0);
+    }
     let fresh_ms = windows.fresh_ms;
     let has_validator =
         headers.contains_key(header::ETAG) || headers.contains_key(header::LAST_MODIFIED);

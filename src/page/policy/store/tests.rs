@@ -168,6 +168,14 @@ fn section_4_2_4_stale() {
     }
 }
 
+/// RFC 5861 4: what stands in for an error is no error.
+#[test]
+fn an_error_never_stands_in() {
+    let lines = [("cache-control", "max-age=2, stale-if-error=9"), ("etag", "\"a\"")];
+    let Keep::Page(windows) = kept(503, &lines, Asked::default()) else { panic!("not stored") };
+    assert_eq!((windows.fresh_ms, windows.refill_ms, windows.error_ms), (2_000, 0, 0));
+}
+
 /// RFC 9111 5.2.2.3: `must-understand`.
 #[test]
 fn section_5_2_2_3_must_understand() {
