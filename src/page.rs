@@ -158,9 +158,6 @@ impl Pages {
                         _ => self.refuse(&ask, Reason::BadGateway),
                     };
                 }
-                _ if why == Why::Absent && !self.cache.admits_new(now, &self.sink) => {
-                    return self.refuse(&ask, Reason::Overloaded);
-                }
                 _ => match self.join(site, key, found.as_ref(), &ask, why) {
                     Ok(step) => return step,
                     Err(newer) => found = Some(newer),
@@ -191,7 +188,7 @@ impl Pages {
         ask: &Ask<'_>,
         why: Why,
     ) -> Result<Step, Arc<Record>> {
-        let (waiter, is_first) = match self.cache.join(key, found) {
+        let (waiter, is_first) = match self.cache.join(key, found, ask.exchange.now.mono) {
             Joined::Found(record) => return Err(record),
             Joined::Waits(waiter) => (waiter, false),
             Joined::Began(filling, waiter) => {
@@ -199,6 +196,10 @@ impl Pages {
                     return Ok(self.refuse(ask, Reason::BadGateway));
                 }
                 (waiter, true)
+            }
+            Joined::TooNew => {
+                self.sink.inc(Counter::CacheNewKeysRefused);
+                return Ok(self.refuse(ask, Reason::Overloaded));
             }
             Joined::Busy | Joined::Full => {
                 let stand_in = found.filter(|old| old.stands_in(ask.exchange.now.mono));

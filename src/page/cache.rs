@@ -4,6 +4,8 @@
 //! first and removes entries afterwards, so that a fill that began before a purge can never store
 //! after it: the flight's own identity is the generation.
 
+mod filling;
+
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::sync::Arc;
@@ -18,13 +20,14 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use super::flight::{Flight, Waiter};
 use super::key::{Key, KeyRef};
 use super::pace::Pace;
-use super::policy::judge::{Kind, Windows};
-use super::record::{Record, What};
-use super::select::Selector;
+use super::policy::judge::Kind;
+use super::record::Record;
 use crate::clock::MonoMs;
 use crate::config::Settings;
 use crate::config::schema;
 use crate::metrics::{Counter, Sink};
+
+pub use filling::Filling;
 
 /// The cache, shared by all workers.
 pub struct Cache {
@@ -113,6 +116,8 @@ pub enum Joined {
     Waits(Waiter),
     /// It was stored in the meantime.
     Found(Arc<Record>),
+    /// Nothing is known of the key, and such keys come faster than they may.
+    TooNew,
     /// There are as many fills as there may be.
     Busy,
     /// The fill has as many waiters as it may have.
@@ -184,7 +189,12 @@ impl Cache {
 
     /// Joins the fill of `key` or begins it. `seen` is what the caller found stored: if something
     /// else is there by now, that is returned.
-    pub fn join(self: &Arc<Self>, key: KeyRef<'_>, seen: Option<&Arc<Record>>) -> Joined {
+    pub fn join(
+        self: &Arc<Self>,
+        key: KeyRef<'_>,
+        seen: Option<&Arc<Record>>,
+        now: MonoMs,
+    ) -> Joined {
         let waiters_max = self.settings.waiters_max as usize;
         let kept = seen.map_or_else(|| Arc::new(key.to_key()), |record| record.key().clone());
         match self.flights.entry(kept.clone()) {
@@ -197,6 +207,9 @@ impl Cache {
                 let is_new = |record: &Arc<Record>| seen.is_none_or(|s| !Arc::ptr_eq(s, record));
                 if let Some(record) = stored.filter(is_new) {
                     return Joined::Found(record);
+                }
+                if seen.is_none() && !self.new_keys.allows(now) {
+                    return Joined::TooNew;
                 }
                 let Some(filling) = self.begin(kept, seen.cloned()) else { return Joined::Busy };
                 let Some(waiter) = filling.flight.join(waiters_max) else {
@@ -231,31 +244,25 @@ impl Cache {
     }
 
     /// Begins a fill for one client alone, whom nobody joins. Where there are as many fills as there
-    /// may be, it stores nothing: it is not slower than the proxy then, and takes no more memory.
+    /// may be, or where unknown keys come too fast, it stores nothing: it is not slower than the proxy
+    /// then, and takes no more memory.
     pub fn alone(
         self: &Arc<Self>,
         key: KeyRef<'_>,
         seen: Option<&Arc<Record>>,
+        now: MonoMs,
     ) -> Option<(Filling, Waiter)> {
+        let is_allowed = seen.is_some() || self.new_keys.allows(now);
         let key = seen.map_or_else(|| Arc::new(key.to_key()), |record| record.key().clone());
         let counted = self.count_fill();
         let mut filling = self.filling(key.clone(), seen.cloned(), counted);
         let number = self.generation.fetch_add(1, Ordering::Relaxed);
         filling.alone = Some(number);
-        if counted {
+        if counted && is_allowed {
             self.alone.insert(number, key);
         }
         let waiter = filling.flight.join(1)?;
         Some((filling, waiter))
-    }
-
-    /// Whether a key that nothing is known of may be filled at `now`.
-    pub fn admits_new(&self, now: MonoMs, sink: &Sink) -> bool {
-        let admits = self.new_keys.allows(now);
-        if !admits {
-            sink.inc(Counter::CacheNewKeysRefused);
-        }
-        admits
     }
 
     /// Forgets a URL with all that is stored for it, and disowns its fills: the selector goes, and
@@ -370,184 +377,6 @@ impl Cache {
 impl fmt::Debug for Cache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Cache").field("report", &self.report()).finish_non_exhaustive()
-    }
-}
-
-/// The right to fill a key. Dropping it ends the flight: who still waits is told.
-#[derive(Debug)]
-pub struct Filling {
-    cache: Arc<Cache>,
-    key: RefCell<Arc<Key>>,
-    flight: Arc<Flight>,
-    /// What is stored under the key, a stale page perhaps.
-    old: Option<Arc<Record>>,
-    /// Whether it counts as a fill under way.
-    asks: Cell<bool>,
-    /// Its number, where it is one client's alone.
-    alone: Option<u64>,
-    /// The other key of its page, by its language.
-    alias: RefCell<Option<Arc<Key>>>,
-}
-
-impl Filling {
-    /// The shop has answered whole: what is left to do is ours, and another fill may begin.
-    pub fn answered(&self) {
-        if self.asks.replace(false) {
-            self.cache.fills.fetch_sub(1, Ordering::Relaxed);
-        }
-    }
-
-    /// Whether it is one client's, whom nobody joins.
-    pub fn is_alone(&self) -> bool {
-        self.alone.is_some()
-    }
-
-    /// Whether it may still store.
-    pub fn may_store(&self) -> bool {
-        match self.alone {
-            Some(number) => self.cache.alone.contains_key(&number),
-            None => true,
-        }
-    }
-
-    /// What was stored when it began.
-    pub fn old(&self) -> Option<&Arc<Record>> {
-        self.old.as_ref()
-    }
-
-    /// Its flight.
-    pub fn flight(&self) -> &Arc<Flight> {
-        &self.flight
-    }
-
-    /// Its key.
-    pub fn key(&self) -> Arc<Key> {
-        self.key.borrow().clone()
-    }
-
-    /// The cache.
-    pub fn cache(&self) -> &Arc<Cache> {
-        &self.cache
-    }
-
-    /// Stores `record` unless a purge disowned this fill, and makes room for the next fill of the
-    /// key. Says whether it was stored.
-    pub fn store(&self, record: Arc<Record>, sink: &Sink) -> bool {
-        let key = self.key();
-        if let Some(number) = self.alone {
-            let is_owned = self.cache.alone.remove(&number).is_some();
-            if is_owned {
-                self.put(key, record, sink);
-            }
-            return is_owned;
-        }
-        let Place::Occupied(place) = self.cache.flights.entry(key.clone()) else {
-            return false;
-        };
-        if !Arc::ptr_eq(place.get(), &self.flight) {
-            return false;
-        }
-        self.put(key, record, sink);
-        place.remove();
-        true
-    }
-
-    fn put(&self, key: Arc<Key>, record: Arc<Record>, sink: &Sink) {
-        if let Some(alias) = self.alias.take() {
-            self.cache.put(alias, record.clone(), sink);
-        }
-        self.cache.put(key, record, sink);
-    }
-
-    /// The response says what selects the pages of `url`: notes that, and moves this fill to the key
-    /// of its page, so that who says the same joins it there. A selector that is there and looks at
-    /// more is kept. Does nothing if a purge disowned this fill.
-    pub fn select(
-        &self,
-        url: &[u8],
-        names: &[Box<str>],
-        language: Option<&[u8]>,
-        value: impl Fn(&str) -> Option<Vec<u8>>,
-        variants_max: usize,
-        sink: &Sink,
-    ) {
-        let (cache, old) = (&self.cache, self.key());
-        let purges = cache.purges.load(Ordering::SeqCst);
-        let is_owned = match self.alone {
-            Some(number) => cache.alone.remove(&number).is_some(),
-            None => {
-                let is_it = |_: &Arc<Key>, flight: &Arc<Flight>| Arc::ptr_eq(flight, &self.flight);
-                cache.flights.remove_if(&old, is_it).is_some()
-            }
-        };
-        if !is_owned {
-            return;
-        }
-        let stored = cache.records.peek(&KeyRef::of(url));
-        let known = stored.as_ref().and_then(|record| record.selector());
-        let chosen = match known {
-            Some(selector) if selector.covers(names) => stored.clone(),
-            _ => {
-                let mut all = names.to_vec();
-                all.extend(known.iter().flat_map(|selector| selector.names().iter().cloned()));
-                all.sort_unstable();
-                all.dedup();
-                let generation = cache.generation.fetch_add(1, Ordering::Relaxed);
-                let what = What::Selector(Selector::new(all, generation));
-                let forever = Windows { fresh_ms: u64::MAX, ..Windows::default() };
-                let key = Arc::new(KeyRef::of(url).to_key());
-                let record = Record::new(key.clone(), what, forever, MonoMs(0));
-                cache.put(key, record.clone(), sink);
-                Some(record)
-            }
-        };
-        let Some(selector) = chosen.as_ref().and_then(|record| record.selector()) else { return };
-        let key = Arc::new(KeyRef::of(&selector.key(url, &value)).to_key());
-        let alias = language.and_then(|language| selector.key_in(url, language, &value));
-        let alias = alias.map(|bytes| Arc::new(KeyRef::of(&bytes).to_key()));
-        for noted in [Some(&key), alias.as_ref()].into_iter().flatten() {
-            if let Some(oldest) = selector.note(noted, variants_max)
-                && let Some((_, record)) = cache.records.remove(&oldest)
-            {
-                record.retire();
-                sink.inc(Counter::CacheEvictions);
-            }
-        }
-        *self.alias.borrow_mut() = alias;
-        match self.alone {
-            Some(number) => {
-                cache.alone.insert(number, key.clone());
-            }
-            None => {
-                if let Place::Vacant(place) = cache.flights.entry(key.clone()) {
-                    place.insert(self.flight.clone());
-                }
-            }
-        }
-        *self.key.borrow_mut() = key;
-        // A purge that looked through the table while this fill was in neither place.
-        if cache.purges.load(Ordering::SeqCst) != purges {
-            self.leave();
-        }
-    }
-
-    /// Makes room for the next fill of the key without storing anything.
-    pub fn leave(&self) {
-        if let Some(number) = self.alone {
-            self.cache.alone.remove(&number);
-            return;
-        }
-        self.cache.flights.remove_if(&self.key(), |_, flight| Arc::ptr_eq(flight, &self.flight));
-    }
-}
-
-impl Drop for Filling {
-    fn drop(&mut self) {
-        self.leave();
-        self.old.iter().for_each(|record| record.release());
-        self.flight.land(super::flight::Landing::Failed(crate::outcome::Reason::Internal));
-        self.flight.end(false);
-        self.answered();
     }
 }
 

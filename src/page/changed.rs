@@ -123,7 +123,7 @@ impl Watch {
         let (directives, _) = store::directives(headers, &rules);
         let mut buffer = Vec::new();
         let key = KeyRef::of(self.url(&self.path, self.query.as_deref(), &mut buffer)?);
-        let (filling, _) = self.cache.alone(key, None).filter(|(f, _)| f.may_store())?;
+        let (filling, _) = self.cache.alone(key, None, now.mono).filter(|(f, _)| f.may_store())?;
         Some(Keeper {
             filling,
             windows,

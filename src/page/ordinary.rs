@@ -101,11 +101,6 @@ impl Pages {
             self.sink.inc(Counter::CacheHits);
             return Some(self.refuse_as(ask.head, ask.exchange, *reason));
         }
-        let is_new = why == Why::Absent || why == Why::NoVariant;
-        if is_new && !self.cache.admits_new(now, &self.sink) {
-            self.sink.inc(Counter::CachePasses);
-            return None;
-        }
         let errand = self.errand(&route, url, ask, &demand, wanted)?;
         Some(Step::Work(Box::new(move |_, interim| Box::pin(errand.run(interim)))))
     }
@@ -368,12 +363,16 @@ impl Errand {
 
     fn go_together(&self, found: &Found) -> Way {
         let key = KeyRef::of(found.key.as_deref().unwrap_or(&self.plan.url));
-        match self.cache.join(key, found.record.as_ref()) {
+        match self.cache.join(key, found.record.as_ref(), self.client.ticks.now().mono) {
             Joined::Found(_) => Way::Again,
             Joined::Waits(waiter) => Way::Together(waiter, false),
             Joined::Began(filling, waiter) => {
                 self.begin(filling);
                 Way::Together(waiter, true)
+            }
+            Joined::TooNew => {
+                self.sink.inc(Counter::CacheNewKeysRefused);
+                self.go_alone(found)
             }
             Joined::Busy => self.go_alone(found),
             Joined::Full => Way::Full,
@@ -382,7 +381,7 @@ impl Errand {
 
     fn go_alone(&self, found: &Found) -> Way {
         let key = KeyRef::of(found.key.as_deref().unwrap_or(&self.plan.url));
-        match self.cache.alone(key, found.record.as_ref()) {
+        match self.cache.alone(key, found.record.as_ref(), self.client.ticks.now().mono) {
             Some((filling, waiter)) => {
                 self.begin(filling);
                 Way::Alone(waiter)

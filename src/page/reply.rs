@@ -134,7 +134,8 @@ impl Client {
     fn stored(&self, record: &Record) -> Response<ResponseBody> {
         match record.ready_in_part(&self.wanted, &self.exchange, self.ticks.now()) {
             Some(ready) => written(&ready),
-            None => self.apology(Reason::Internal),
+            // Only a part of it is stored, and not the one that is asked for.
+            None => self.apology(Reason::BadGateway),
         }
     }
 

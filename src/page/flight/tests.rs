@@ -38,6 +38,7 @@ fn stream() -> Landing {
         headers: HeaderMap::new(),
         length: None,
         is_stored: true,
+        sharing: Sharing::All,
     }))
 }
 

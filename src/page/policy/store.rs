@@ -170,6 +170,3 @@ const HEURISTIC: [u16; 12] = [200, 203, 204, 206, 300, 301, 308, 404, 405, 410, 
 
 #[cfg(test)]
 mod tests;
-
-#[cfg(test)]
-mod oracle;

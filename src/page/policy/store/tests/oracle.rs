@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 use http_cache_semantics::{CacheOptions, CachePolicy};
 use proptest::prelude::*;
 
-use super::*;
+use super::super::*;
 use crate::clock::UnixMs;
 
 const NOW_S: u64 = 784_111_777;
