@@ -120,13 +120,17 @@ async fn an_old_master_that_is_demoted_is_left_and_nothing_is_unknown_for_it() {
     let mut operator = pair.sentinels[0].shop_with("operator:op@");
     operator.run(&["SENTINEL", "FAILOVER", "drop"]);
     until("the replica is master", async || {
-        let info: String = pair.replica.shop().ask(&["INFO", "replication"]);
-        info.contains("role:master")
+        let info = pair.replica.heard::<String>(&["INFO", "replication"]);
+        info.is_some_and(|info| info.contains("role:master"))
     })
     .await;
-    let known: usize = pair.replica.shop().ask(&["HLEN", &crate::rig::key("U")]);
+    let known = std::cell::Cell::new(None);
     until("it admits", async || {
-        pair.replica.shop().ask::<usize>(&["HLEN", &crate::rig::key("U")]) > known + 20
+        let now = pair.replica.heard::<usize>(&["HLEN", &crate::rig::key("U")]);
+        if known.get().is_none() {
+            known.set(now);
+        }
+        now.zip(known.get()).is_some_and(|(now, before)| now > before + 20)
     })
     .await;
     let tally = load.stop().await;

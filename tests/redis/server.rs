@@ -42,10 +42,11 @@ impl Server {
         let is_tls = self.options.iter().any(|option| option == "--tls-port");
         let plain = if is_tls { "0" } else { &port };
         let usual = ["--port", plain, "--bind", "127.0.0.1", "--save", "", "--dir", &dir];
+        let log = std::fs::File::options().create(true).append(true).open(self.log());
         let child = Command::new("redis-server")
             .args(self.options.iter().map(own))
             .args(usual.iter().filter(|_| !is_sentinel))
-            .stdout(Stdio::null())
+            .stdout(log.expect("a log"))
             .stderr(Stdio::null())
             .spawn();
         let child = child.unwrap_or_else(|e| {
@@ -61,7 +62,7 @@ impl Server {
             .child
             .as_mut()
             .is_some_and(|child| child.try_wait().is_ok_and(|end| end.is_some()));
-        assert!(!has_ended, "redis-server ended at once: is {} taken?", self.port);
+        assert!(!has_ended, "redis-server ended at once: {}", self.said());
     }
 
     /// kill -9.
@@ -150,7 +151,24 @@ impl Server {
     pub fn shop_with(&self, login: &str) -> Shop {
         let url = format!("redis://{login}127.0.0.1:{}", self.port);
         let client = redis::Client::open(url).expect("a URL");
-        Shop(client.get_connection().expect("a connection"))
+        let connection = client.get_connection();
+        Shop(connection.unwrap_or_else(|e| panic!("no connection ({e}): {}", self.said())))
+    }
+
+    /// What it answers, if it does: a Sentinel cuts all connections to a server whose part it changes.
+    pub fn heard<T: redis::FromRedisValue>(&self, words: &[&str]) -> Option<T> {
+        let client = redis::Client::open(format!("redis://127.0.0.1:{}", self.port)).ok()?;
+        let (verb, args) = words.split_first().expect("a command");
+        redis::cmd(verb).arg(args).query(&mut client.get_connection().ok()?).ok()
+    }
+
+    fn log(&self) -> std::path::PathBuf {
+        self.dir.path().join("server.log")
+    }
+
+    /// What the server wrote to its log.
+    fn said(&self) -> String {
+        std::fs::read_to_string(self.log()).unwrap_or_default()
     }
 }
 
