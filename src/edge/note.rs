@@ -137,6 +137,7 @@ impl Notes {
             client: ClientAddr::of(head, &exchange.peer, &self.trust),
             user_agent: head.field("user-agent").map(<[u8]>::to_vec),
             referer: head.field("referer").map(<[u8]>::to_vec),
+            is_hit: Cell::new(false),
             due: Cell::new(Due::Finished),
         }
     }

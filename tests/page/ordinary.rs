@@ -130,7 +130,7 @@ fn each_variant_has_a_fill_and_a_place_of_its_own() {
         }
         worker.quiet().await;
         assert_eq!(shop.asked(), 2, "one fill for each language");
-        let mut ask = async |language: &'static str| {
+        let ask = async |language: &'static str| {
             let got = worker.ask(Method::GET, URL, &[("accept-language", language)], 9).await;
             worker.quiet().await;
             assert_eq!(got.body, language);

@@ -139,14 +139,11 @@ pub fn current_age_ms(headers: &HeaderMap, arrival: Arrival) -> u64 {
 /// (RFC 9111 4.2).
 pub fn date_s(value: &[u8]) -> Option<u64> {
     let text = std::str::from_utf8(value).ok()?;
-    let mut canonical = String::new();
     let text = match httpdate::parse_http_date(text) {
-        Ok(_) => text,
-        Err(_) => {
-            canonical = in_proper_case(text);
-            &canonical
-        }
+        Ok(_) => text.into(),
+        Err(_) => std::borrow::Cow::Owned(in_proper_case(text)),
     };
+    let text = &*text;
     let time = httpdate::parse_http_date(text).ok().or_else(|| on_another_day(text))?;
     let seconds = time.duration_since(std::time::UNIX_EPOCH).ok()?.as_secs();
     // The obsolete forms carry no zone or a two-digit year; the preferred one must be exact.

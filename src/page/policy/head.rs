@@ -37,7 +37,7 @@ mod tests {
 
     #[test]
     fn an_answer_to_head_updates_or_invalidates() {
-        let headers = |lines: &[(&'static str, &str)]| {
+        let headers = |lines: &[(&'static str, &str)]| -> HeaderMap {
             lines
                 .iter()
                 .map(|(n, v)| (n.parse().expect("name"), v.parse().expect("value")))

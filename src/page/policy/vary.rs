@@ -121,7 +121,7 @@ mod tests {
             assert!(is_all(&vary(lines)), "{lines:?}");
         }
         assert!(!is_all(&vary(&["Foo", "Bar"])));
-        assert_eq!(*names(&vary(&["Foo, bar", "BAR,"])), ["bar".into(), "foo".into()]);
+        assert_eq!(names(&vary(&["Foo, bar", "BAR,"])).join(" "), "bar foo");
     }
 
     #[test]
