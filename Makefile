@@ -1,13 +1,14 @@
 # Everything a person or CI calls. `make demo` needs a Rust toolchain with a C compiler and nothing else;
-# `make test` needs redis-server, valgrind and a headless Chromium too, `make bench` the peers; all install them where they may.
+# `make test` needs redis-server, valgrind, node and a headless Chromium too, `make bench` the peers; all install them
+# where they may.
 CARGO ?= cargo
 # How long each fuzz target runs, in seconds.
 SECONDS_EACH ?= 60
 # How many lives of a fleet are simulated.
 SEEDS ?= 5000
 
-.PHONY: demo test test-long sim lint doc instructions bench bench-quick bench-pieces bench-two fuzz \
-	redis valgrind browser headless-shell peers help
+.PHONY: demo test test-long sim conformance lint doc instructions bench bench-quick bench-pieces bench-two fuzz \
+	redis valgrind node browser headless-shell peers help
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -19,6 +20,7 @@ demo: ## a whole flash sale on this machine
 
 test: redis browser lint doc ## everything that CI runs
 	$(CARGO) test --profile ci
+	$(MAKE) --no-print-directory conformance
 	$(MAKE) --no-print-directory instructions
 
 test-long: redis browser ## the same tests with many more generated cases, and bodies of 1 GiB
@@ -26,6 +28,10 @@ test-long: redis browser ## the same tests with many more generated cases, and b
 
 sim: ## SEEDS lives of a fleet through failures, simulated
 	SEEDS=$(SEEDS) $(CARGO) test --profile ci --test sim runs:: -- --nocapture
+
+conformance: node ## the public conformance suite for HTTP caches, held to its floor
+	$(CARGO) build --profile ci --bin penstock
+	tests/conformance/run
 
 lint: ## formatting and clippy, warnings are errors
 	$(CARGO) fmt --check
@@ -75,6 +81,10 @@ browser:
 
 headless-shell:
 	$(call installed,chromium-headless-shell,chromium-headless-shell, (macOS: put Chrome on the PATH as google-chrome))
+# The suite is written in JavaScript. Debian's npm is a package of its own.
+node:
+	$(call installed,node,nodejs npm, (macOS: brew install node))
+	$(call installed,npm,npm)
 
 # Only Linux has it for all processors we build for; elsewhere nothing is counted.
 valgrind:

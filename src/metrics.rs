@@ -63,6 +63,8 @@ counters! {
     CachePurged, "cache_purged", None, "Entries removed by purges.";
     NoticesHeard, "notices_heard", None, "Purges that other nodes told.";
     NoticesMissed, "notices_missed", None, "Times that every page was removed because a purge may have gone unheard.";
+    CacheInvalidated, "cache_invalidated", None, "URLs forgotten because an unsafe method changed them.";
+    CacheNewKeysRefused, "cache_new_keys_refused", None, "Requests for unknown pages beyond cache.new_keys.";
     CacheRefused, "cache_refused", None, "Bodies that were too large or not storable.";
     CacheEvictions, "cache_evictions", None, "Entries pushed out by newer ones.";
     UpstreamConnects, "upstream_connects", None, "Connections opened to upstream servers.";

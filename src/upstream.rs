@@ -62,7 +62,12 @@ pub struct Request {
     pub headers: HeaderMap,
     /// The body.
     pub body: Body,
+    /// Who hears of interim answers (1xx).
+    pub interim: Option<Hints>,
 }
+
+/// Who hears of interim answers (1xx) to a request.
+pub type Hints = Arc<dyn Fn(StatusCode, &HeaderMap) + Send + Sync>;
 
 /// The body of a request to the shop.
 pub enum Body {
@@ -326,6 +331,7 @@ struct Spare {
     host: String,
     headers: HeaderMap,
     body: Bytes,
+    interim: Option<Hints>,
 }
 
 impl Spare {
@@ -342,6 +348,7 @@ impl Spare {
             host: request.host.clone(),
             headers: request.headers.clone(),
             body,
+            interim: request.interim.clone(),
         })
     }
 
@@ -352,6 +359,7 @@ impl Spare {
             host: self.host.clone(),
             headers: self.headers.clone(),
             body: Body::Full(self.body.clone()),
+            interim: self.interim.clone(),
         };
         assemble(request).ok()
     }
@@ -359,7 +367,7 @@ impl Spare {
 
 /// The request as hyper takes it. Its framing is written here and nowhere else.
 fn assemble(request: Request) -> Result<http::Request<SentBody>, UpstreamError> {
-    let Request { method, target, host, headers: fields, body } = request;
+    let Request { method, target, host, headers: fields, body, interim } = request;
     let bad = |what| UpstreamError::unsent(Stage::Send, false, what);
     let uri = Uri::try_from(target).map_err(|_| bad("the target is not one of HTTP"))?;
     let host = HeaderValue::try_from(host).map_err(|_| bad("the Host is not one of HTTP"))?;
@@ -384,5 +392,10 @@ fn assemble(request: Request) -> Result<http::Request<SentBody>, UpstreamError> 
     *assembled.method_mut() = method;
     *assembled.uri_mut() = uri;
     *assembled.headers_mut() = headers;
+    if let Some(hears) = interim {
+        hyper::ext::on_informational(&mut assembled, move |said| {
+            hears(said.status(), said.headers());
+        });
+    }
     Ok(assembled)
 }

@@ -78,7 +78,11 @@ impl Notes {
         match asked {
             Some(asked) => asked.due.set(due),
             None if due == Due::Never => {}
-            None => exchange.note.keep(self.asked(head, exchange)),
+            None => {
+                let asked = self.asked(head, exchange);
+                asked.is_hit.set(!refused && !waits);
+                exchange.note.keep(asked);
+            }
         }
     }
 
@@ -99,7 +103,14 @@ impl Notes {
             return;
         }
         // Of a proxied answer it is what caches behind us say.
-        let is_cached = route == Route::Page && done.reason.is_none();
+        let is_ours =
+            done.cache.as_ref().is_some_and(|said| said.as_bytes().starts_with(b"penstock;"));
+        let is_cached = done.reason.is_none()
+            && match route {
+                Route::Page => true,
+                Route::Proxy => is_ours || asked.is_hit.get(),
+                _ => false,
+            };
         let cache = is_cached.then(|| done.cache.as_ref().map_or(Text::new("hit"), Text::new));
         self.log.write(Line {
             route: route.label(),
@@ -126,6 +137,7 @@ impl Notes {
             client: ClientAddr::of(head, &exchange.peer, &self.trust),
             user_agent: head.field("user-agent").map(<[u8]>::to_vec),
             referer: head.field("referer").map(<[u8]>::to_vec),
+            is_hit: Cell::new(false),
             due: Cell::new(Due::Finished),
         }
     }

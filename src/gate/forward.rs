@@ -363,6 +363,7 @@ impl Errand {
             headers,
             // A POST without a body says `Content-Length: 0`.
             body: Body::Full(body),
+            interim: None,
         }
     }
 }
