@@ -2,10 +2,15 @@
 //! process's own user can open, and by choice a TCP address with a token.
 //!
 //! It runs on a thread of its own, so that a saturated edge still obeys. `/livez`, `/readyz` and
-//! `/metrics` follow the usual conventions; everything else stands under `/v1/`.
+//! `/metrics` follow the usual conventions, `/` is the dashboard; everything else stands under `/v1/`.
 
+mod alarms;
+mod dashboard;
+mod fleet;
 mod guard;
 mod limbo;
+mod live;
+mod memory;
 mod metrics;
 mod purge;
 mod ready;
@@ -13,6 +18,8 @@ mod reply;
 mod route;
 mod sales;
 mod server;
+mod stats;
+mod stream;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,7 +32,9 @@ use crate::page::Cache;
 use crate::sale::SaleBook;
 use crate::{metrics as counters, upstream};
 
+pub use fleet::{Fleet, obey};
 pub use guard::Token;
+pub use live::{Live, keep_live};
 pub use server::{serve_tcp, serve_unix};
 
 /// What the operator sees and moves.
@@ -40,6 +49,8 @@ pub struct Context {
     pub book: Arc<SaleBook>,
     /// The way to the ledger.
     pub claims: Claims,
+    /// The other nodes.
+    pub fleet: Fleet,
     /// The page cache.
     pub cache: Arc<Cache>,
     /// The shop's servers.
@@ -52,6 +63,13 @@ pub struct Context {
     pub connections: Box<dyn Fn() -> usize + Send + Sync>,
     /// Further numbers of the process, for `/metrics`.
     pub gauges: Vec<Gauge>,
+    /// The most that there may be.
+    pub connections_max: u64,
+    /// A hash of what the config says about the fleet as a whole: nodes with other ones differ in
+    /// sites, sales, limits or upstreams.
+    pub config: String,
+    /// What the dashboard shows.
+    pub live: Live,
     /// Whether the process is shutting down.
     pub draining: AtomicBool,
 }

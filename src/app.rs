@@ -117,14 +117,20 @@ impl App {
             clock: clock.clone(),
             book: book.clone(),
             claims: ledger.claims.clone(),
+            fleet: admin::Fleet::new(ledger.store.clone()),
             cache: kit.cache.clone(),
             upstream: kit.upstream.clone(),
             sites: settings.site.keys().cloned().collect(),
             locate: locate(kit.edge.clone()),
             connections: Box::new(move || open.open()),
             gauges: gauges(&memory),
+            connections_max: settings.limits.connections_max.into(),
+            config: settings.fleet_hash(),
+            live: admin::Live::default(),
             draining: false.into(),
         });
+        // Before the mirror reads anything: what is told first is heard.
+        admin::obey(&context);
         let mut tasks = JoinSet::new();
         tasks.spawn(ledger::keep_mirror(
             ledger.store.clone(),
@@ -233,8 +239,8 @@ fn gauges(memory: &Arc<memory::Seen>) -> Vec<admin::Gauge> {
         admin::Gauge { name, help, read }
     };
     vec![
-        gauge("memory_bytes", "Memory taken, as the guard counts it.", |seen| &seen.bytes),
-        gauge("memory_limit_bytes", "What may be taken; 0: no limit.", |seen| &seen.limit),
+        gauge("memory_guard_bytes", "Memory taken, as the guard counts it.", |seen| &seen.bytes),
+        gauge("memory_guard_limit_bytes", "What may be taken; 0: no limit.", |seen| &seen.limit),
         gauge(
             "memory_level",
             "0 calm, 1 shedding idle connections, 2 shrinking the cache, 3 refusing new connections.",

@@ -138,7 +138,7 @@ impl Availabilities {
     /// its worst.
     fn cache_s(&self, site: &Name, view: &View, exchange: &Exchange) -> u32 {
         let Some(&cache_s) = self.cache_s.get(site) else { return 0 };
-        let now = exchange.now.ledger.plus(exchange.now.ledger_err_ms.into());
+        let now = exchange.now.ledger_latest();
         match view.next_edge {
             Some(edge) if edge.since(now) < u64::from(cache_s) * 1000 => 0,
             _ => cache_s,

@@ -9,20 +9,24 @@
 //! Everything here runs on the control runtime; callers may be on any thread. `batch` claims,
 //! `resolve` delivers outcomes, `reap` sends what nobody resolved to limbo, `recover` finishes
 //! what an earlier run of this node began, [`declare`] applies the config's sales, [`limbo`] settles
-//! what nobody knows, `learn` tells a ledger that forgot what this node knows (`facts`), `breaker` refuses at once while the store is down, `memory` is what this node
-//! remembers of its claims.
+//! what nobody knows, `learn` tells a ledger that forgot what this node knows (`facts`), `breaker`
+//! refuses at once while the store is down, `pace` bounds the calls of a fleet, `memory` is what this node
+//! remembers of its claims and `forget` what it need not.
 
 mod batch;
 mod breaker;
 pub mod declare;
 mod desk;
 mod facts;
+mod forget;
 mod learn;
 pub mod limbo;
 mod memory;
+mod pace;
 mod permit;
 mod reap;
 mod recover;
+mod refusals;
 mod resolve;
 mod shared;
 
@@ -182,9 +186,10 @@ impl Claims {
         let declarations = std::mem::take(&mut parts.declarations);
         let file = parts.sales_file.take();
         let remembered = file.as_deref().map(learn::remembered).unwrap_or_default();
-        let shared = Shared::new(parts, &history, remembered);
-        shared.task("the watch over the store", breaker::watch(shared.clone()));
+        let (shared, opened) = Shared::new(parts, &history, remembered);
+        shared.task("the watch over the store", breaker::watch(shared.clone(), opened));
         shared.task("the reaper", reap::run(shared.clone()));
+        shared.task("forgetting what others settled", forget::run(shared.clone()));
         recover::start(&shared, history);
         shared.task("the re-assertion", learn::run(shared.clone(), file));
         shared.task("declarations", declare::run(shared.clone(), declarations));
@@ -194,7 +199,7 @@ impl Claims {
     /// Claims what `ask` says. It may be dropped at any time: an admission that nobody waits for is
     /// undone.
     pub async fn claim(&self, ask: Ask) -> Claim {
-        if !self.is_open() {
+        if !self.is_open(&ask.sale) {
             return Claim::Unavailable;
         }
         let desk = self.shared.desk(&ask.sale);
@@ -205,9 +210,14 @@ impl Claims {
         claim.await.unwrap_or(Claim::Unavailable)
     }
 
-    /// Whether claims can be tried at all now: the store answers and the journal can be written.
-    pub fn is_open(&self) -> bool {
-        self.shared.is_open()
+    /// Whether claims of `sale` can be tried now: its ledger answers and the journal can be written.
+    pub fn is_open(&self, sale: &SaleId) -> bool {
+        self.shared.is_open(sale)
+    }
+
+    /// How many nodes claim for `sale`, as its ledger says, this one among them.
+    pub fn nodes(&self, sale: &SaleId) -> usize {
+        self.shared.facts.nodes(sale)
     }
 
     /// What this node knows of `user` in `sale`. Never waits.

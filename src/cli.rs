@@ -15,6 +15,7 @@ pub mod purge;
 pub mod run;
 pub mod sale;
 pub mod shop;
+pub mod stats;
 pub mod table;
 
 use std::io::Write;
@@ -78,6 +79,7 @@ enum Verb {
     Run(run::Args),
     Sale(Box<sale::Args>),
     Shop(shop::Args),
+    Stats(stats::Args),
 }
 
 /// Parses the command line and runs the verb.
@@ -109,6 +111,7 @@ fn dispatch(verb: Verb) -> Exit {
         Verb::Run(args) => run::run(args),
         Verb::Sale(args) => sale::run(*args),
         Verb::Shop(args) => shop::run(args),
+        Verb::Stats(args) => stats::run(&args),
     }
 }
 

@@ -202,10 +202,7 @@ impl Edge {
                 (Route::Purchase, self.purchase(site, activity, head, exchange))
             }
             Found::Preflight => (Route::Purchase, self.gate.preflight(&site.name, head, exchange)),
-            Found::Proxied(route) => {
-                let upgrade = site.upgrade(route, head);
-                (route, self.proxy.decide(&site.name, route, upgrade, head, exchange))
-            }
+            Found::Proxied(route) => (route, self.proxied(site, route, head, exchange)),
             Found::Refused(route, refusal) => {
                 (route, shared.refusals.step(head, exchange, refusal, &self.sink))
             }
@@ -217,6 +214,30 @@ impl Edge {
         self.sink.inc(Counter::ProxyHeadersMissing);
         let refusal = Refusal::closing("a PROXY header must come before requests of clients here");
         (Route::Own, self.shared.refusals.step(head, exchange, refusal, &self.sink))
+    }
+
+    /// Everything that is no sale's: cached where the site says so, and what changes things watched.
+    fn proxied(&self, site: &Site, route: Route, head: &Head<'_>, exchange: &Exchange) -> Step {
+        let name = &site.name;
+        let upgrade = site.upgrade(route, head);
+        if upgrade.is_some() {
+            // No answer to it is anybody else's.
+            return self.proxy.decide(name, route, upgrade, head, exchange);
+        }
+        // The shop is asked for the client's own Host: another one's is another page.
+        let host = match (&*head.host, &site.canonical) {
+            ("", Some(canonical)) => canonical,
+            (host, _) => host,
+        };
+        if route == Route::Proxy && self.pages.caches(name, head) {
+            let forward = || self.proxy.forward(name, head, exchange);
+            let ask = page::OrdinaryAsk { site: name, head, exchange, host, forward: &forward };
+            if let Some(step) = self.pages.ordinary(&ask) {
+                return step;
+            }
+        }
+        let step = self.proxy.decide(name, route, None, head, exchange);
+        self.pages.watch(name, host, head, exchange, step)
     }
 
     fn availability(

@@ -12,6 +12,7 @@ pub mod forwarded;
 pub mod h1;
 pub mod head;
 pub mod hop;
+mod interim;
 pub mod limits;
 pub mod note;
 pub mod proxy_header;
@@ -36,6 +37,7 @@ pub use drain::{DrainSignal, Drainer};
 pub use forwarded::{ClientAddr, Trust};
 pub use h1::{Door, serve};
 pub use head::{Field, Head};
+pub use interim::Interim;
 pub use limits::Limits;
 pub use note::{Asked, Due, Note, Route};
 pub use proxy_header::ProxyHeader;
@@ -119,8 +121,9 @@ pub struct Ready {
     pub reason: Option<Reason>,
 }
 
-/// The cold path of one request: given the body, produces the response. It runs on the worker's
+/// The cold path of one request: given the body and the way for interim answers, produces the response. It runs on the worker's
 /// thread and is dropped when the client leaves, so what must not be cancelled runs in a task of its
 /// own (a fill, an admitted purchase).
-pub type Work =
-    Box<dyn FnOnce(RequestBody) -> Pin<Box<dyn Future<Output = http::Response<ResponseBody>>>>>;
+pub type Work = Box<
+    dyn FnOnce(RequestBody, Interim) -> Pin<Box<dyn Future<Output = http::Response<ResponseBody>>>>,
+>;

@@ -6,9 +6,8 @@
 //!
 //! # What a sale holds
 //!
-//! The [`SaleState`]; for each user a list of [`Record`]s in the order in which they were made; an
-//! index of the deadlines of all records A and P, in the order (deadline, user, claim); the last
-//! [`IDS_MAX`] ids of applied `AddStock` and `Restock`; the claims whose records a V took, and those
+//! The [`SaleState`], with the last [`IDS_MAX`] ids of applied `AddStock` and `Restock`; for each user a list of [`Record`]s in the order in which they were made; an
+//! index of the deadlines of all records A and P, in the order (deadline, user, claim); the claims whose records a V took, and those
 //! that a node re-asserted as F; the nodes, and what each of them has re-asserted. The counters of a
 //! pool are always the sums of the units of its records: `held` of A and P, `limbo` of L, `confirmed`
 //! of C.
@@ -19,8 +18,8 @@
 //!    learning: what it knows is not whole yet. With an overshoot above 1.0 it does so although there
 //!    is room, on purpose. Where the learning is over, `learn_until` becomes 0.
 //! 2. The sale is `sold_out` exactly where all its pools are.
-//! 3. If anything differs from before, apart from `confirmed`, `held`, `limbo`, `revision`, `applied`
-//!    and `seq`, then `version` rises by one.
+//! 3. If anything differs from before, apart from `confirmed`, `held`, `limbo`, `revision`, `applied`,
+//!    `ids` and `seq`, then `version` rises by one.
 //! 4. If a user's records were written, `seq` rises by one.
 //!
 //! A latch is only cleared by `Restock`, which begins an epoch. `version` never starts again.
@@ -171,7 +170,7 @@ pub fn apply<S: Shard>(shard: &mut S, op: &Op, now: UnixMs) -> Result<Reply, S::
         Op::Resolve(outcomes) => OpResult::Resolved(resolve::resolve(&mut turn, outcomes)?),
         Op::Reap { max } => OpResult::Reaped(reap::reap(&mut turn, *max)?),
         Op::Declare(declare) => OpResult::Declared(declare::change(&mut turn, declare)),
-        Op::Control(control) => OpResult::Controlled(control::control(&mut turn, control)?),
+        Op::Control(control) => OpResult::Controlled(control::control(&mut turn, control)),
         Op::Reassert(said) => {
             let (resolved, nodes) = reassert::reassert(&mut turn, said)?;
             OpResult::Reasserted { resolved, nodes }

@@ -6,7 +6,7 @@
 //!                        edge → page | availability | gate | proxy → claims, upstream
 //! claims {batch, journal, reap} → store {embedded, redis, sim} → ledger (pure)
 //! page | availability | gate | store → sale {snapshot, book, declare}
-//! foundation, used by all: config ident clock limits bloom answer outcome metrics log journal orders
+//! foundation, used by all: config fault ident sync clock limits bloom answer outcome metrics log journal orders
 //! tools, which use only public HTTP, the admin API and files: demo drill audit shop
 //! ```
 //!
@@ -18,12 +18,14 @@ pub mod answer;
 pub mod bloom;
 pub mod clock;
 pub mod config;
+pub mod fault;
 pub mod ident;
 pub mod journal;
 pub mod log;
 pub mod metrics;
 pub mod orders;
 pub mod outcome;
+mod sync;
 
 // the sale and its ledger
 pub mod claims;

@@ -3,10 +3,16 @@
 //! A component gets a [`Sink`] when it is built. Adding to a counter writes only the sink's own cells,
 //! so that two workers never share a cache line; a scrape sums them.
 
+mod timing;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::outcome::{CLOSES, CloseReason, REASONS, Reason};
+
+pub use timing::{BUCKETS_MS, TIMINGS, Times, Timing, TimingRow};
+
+use timing::Cells;
 
 /// One row of the table of counters.
 #[derive(Clone, Copy, Debug)]
@@ -68,6 +74,10 @@ counters! {
     CacheFillErrors, "cache_fill_errors", None, "Fills that failed.";
     CacheCookiesStripped, "cache_cookies_stripped", None, "Set-Cookie fields removed from stored pages.";
     CachePurged, "cache_purged", None, "Entries removed by purges.";
+    NoticesHeard, "notices_heard", None, "Purges that other nodes told.";
+    NoticesMissed, "notices_missed", None, "Times that every page was removed because a purge may have gone unheard.";
+    CacheInvalidated, "cache_invalidated", None, "URLs forgotten because an unsafe method changed them.";
+    CacheNewKeysRefused, "cache_new_keys_refused", None, "Requests for unknown pages beyond cache.new_keys.";
     CacheRefused, "cache_refused", None, "Bodies that were too large or not storable.";
     CacheEvictions, "cache_evictions", None, "Entries pushed out by newer ones.";
     UpstreamConnects, "upstream_connects", None, "Connections opened to upstream servers.";
@@ -76,6 +86,7 @@ counters! {
     UpstreamRetries, "upstream_retries", None, "Requests sent again because they were provably unsent.";
     UpstreamInvalid, "upstream_invalid", None, "Responses of upstream servers that were refused as invalid.";
     ForwardingLoops, "forwarding_loops", None, "Proxied requests refused because they came back here again and again.";
+    UpstreamCircuitOpened, "upstream_circuit_opened", None, "Times that nothing was claimed any more because the shop did not answer.";
     UpstreamQueueFull, "upstream_queue_full", None, "Requests refused because a pool and its queue were full.";
     Claims, "claims", None, "Claims sent to the store.";
     ClaimBatches, "claim_batches", None, "Batches of claims sent to the store.";
@@ -118,6 +129,7 @@ struct Block {
     counters: [AtomicU64; COUNTERS.len()],
     reasons: [AtomicU64; REASONS.len()],
     closes: [AtomicU64; CLOSES.len()],
+    timings: [Cells; TIMINGS.len()],
 }
 
 impl Block {
@@ -126,6 +138,7 @@ impl Block {
             counters: [const { AtomicU64::new(0) }; COUNTERS.len()],
             reasons: [const { AtomicU64::new(0) }; REASONS.len()],
             closes: [const { AtomicU64::new(0) }; CLOSES.len()],
+            timings: [const { Cells::new() }; TIMINGS.len()],
         }
     }
 }
@@ -157,6 +170,15 @@ impl Registry {
     /// How many connections ended by `close`.
     pub fn close(&self, close: CloseReason) -> u64 {
         self.sum(|b| &b.closes[close as usize])
+    }
+
+    /// How long `timing` took, over all sinks.
+    pub fn times(&self, timing: Timing) -> Times {
+        let mut times = Times::default();
+        for block in self.blocks.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            block.timings[timing as usize].add_to(&mut times);
+        }
+        times
     }
 
     fn sum(&self, cell: impl Fn(&Block) -> &AtomicU64) -> u64 {
@@ -195,6 +217,11 @@ impl Sink {
     /// Counts the end of a connection.
     pub fn close(&self, close: CloseReason) {
         self.block.closes[close as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Notes that `timing` took so many milliseconds.
+    pub fn took(&self, timing: Timing, took_ms: u64) {
+        self.block.timings[timing as usize].add(took_ms);
     }
 
     /// This sink's own count, for tests.

@@ -18,7 +18,9 @@ use tokio::sync::OwnedSemaphorePermit;
 use crate::answers::{Answers, Facts, Form};
 use crate::config::Settings;
 use crate::http::head::BodyKind;
-use crate::http::{Exchange, Head, RequestBody, ResponseBody, Route, Step, Trust, forwarded, hop};
+use crate::http::{
+    Exchange, Head, Interim, RequestBody, ResponseBody, Route, Step, Trust, forwarded, hop,
+};
 use crate::ident::Name;
 use crate::metrics::{Counter, Sink};
 use crate::outcome::Reason;
@@ -107,15 +109,36 @@ impl Proxy {
         }
         let apology = Apology { answers: self.answers.clone(), form, exchange: exchange.clone() };
         let group = group.clone();
-        Step::Work(Box::new(move |body| {
+        Step::Work(Box::new(move |body, interim| {
             Box::pin(async move {
-                let response = relay(group, request.with(body), apology).await;
+                let response = relay(group, request.with(body, interim), apology).await;
                 match switch {
                     Some(switch) => switch.after(response),
                     None => response,
                 }
             })
         }))
+    }
+
+    /// The servers and the request that [`Proxy::decide`] would send, for a GET or HEAD that a cache
+    /// may answer. `None` where there is no server, or where the request goes round in circles.
+    pub fn forward(
+        &self,
+        site: &Name,
+        head: &Head<'_>,
+        exchange: &Exchange,
+    ) -> Option<(Rc<Group>, Request)> {
+        let site = self.sites.get(site)?;
+        let group = site.group.as_ref().filter(|_| !has_looped(head))?;
+        let request = Request {
+            method: head.method.clone(),
+            target: target(head),
+            host: host_for(head, group, &site.host),
+            headers: self.headers(head, exchange),
+            body: Body::Empty,
+            interim: None,
+        };
+        Some((group.clone(), request))
     }
 
     fn refuse(&self, form: Form, reason: Reason, detail: &str, exchange: &Exchange) -> Step {
@@ -175,13 +198,14 @@ struct Outgoing {
 }
 
 impl Outgoing {
-    fn with(self, body: RequestBody) -> Request {
+    fn with(self, body: RequestBody, interim: Interim) -> Request {
         let Outgoing { method, target, host, headers, body: kind } = self;
         let body = match kind {
             BodyKind::None => Body::Empty,
             BodyKind::Sized(_) | BodyKind::Chunked => Body::Stream(body),
         };
-        Request { method, target, host, headers, body }
+        let hears = move |status, headers: &HeaderMap| interim.say(status, headers);
+        Request { method, target, host, headers, body, interim: Some(Arc::new(hears)) }
     }
 }
 

@@ -61,6 +61,23 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// what the store's clock shows.
     fn mirror(self: Arc<Self>, book: Arc<SaleBook>, clock: Clock) -> BoxFuture<'static, ()>;
 
+    /// Tells every other node `words`, which may be told twice where the answer is lost. A store of one
+    /// node has nobody to tell.
+    fn tell<'a>(
+        &'a self,
+        words: &'a str,
+        deadline: Duration,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        let _ = (words, deadline);
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    /// From now on, while the mirror is kept, `ear` hears what nodes tell: this one too. It is called
+    /// between two reads of the store and must not wait.
+    fn listen(&self, ear: Ear) {
+        let _ = ear;
+    }
+
     /// Whether the store may lose what it acknowledged, such as a server that fails over. What it knows
     /// is re-asserted then.
     fn forgets(&self) -> bool {
@@ -70,6 +87,19 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// Whether the store can be used now; the text says what is wrong.
     fn health(&self) -> Result<(), String>;
 }
+
+/// What a node hears of the others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// What one of them told, in an order that is the same for all.
+    Said(String),
+    /// Something may have been told that this node did not hear: before it listened, or while it was
+    /// cut off for longer than notices are kept.
+    Missed,
+}
+
+/// Hears notices.
+pub type Ear = Box<dyn Fn(Notice) + Send + Sync>;
 
 /// A boxed future that may move between threads.
 pub type BoxFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>;

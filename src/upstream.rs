@@ -10,6 +10,7 @@
 //! once, whose reused connection ended before a byte of the answer came.
 
 mod address;
+mod circuit;
 mod conn;
 mod exchange;
 mod pool;
@@ -37,10 +38,12 @@ use tokio::time::{Instant, timeout, timeout_at};
 use crate::config::schema;
 use crate::http::{RequestBody, ResponseBody};
 use crate::ident::Name;
-use crate::metrics::{Counter, Sink};
+use crate::metrics::{Counter, Sink, Timing};
 
-pub use shared::{ServerReport, Shared};
+pub use circuit::Reached;
+pub use shared::{GroupReport, ServerReport, Shared};
 
+use circuit::Leave;
 use conn::Conn;
 use exchange::{Broken, Trace};
 use pool::Wish;
@@ -61,7 +64,12 @@ pub struct Request {
     pub headers: HeaderMap,
     /// The body.
     pub body: Body,
+    /// Who hears of interim answers (1xx).
+    pub interim: Option<Hints>,
 }
+
+/// Who hears of interim answers (1xx) to a request.
+pub type Hints = Arc<dyn Fn(StatusCode, &HeaderMap) + Send + Sync>;
 
 /// The body of a request to the shop.
 pub enum Body {
@@ -168,9 +176,12 @@ struct Lane {
     open: Rc<Cell<usize>>,
 }
 
-/// A purchase's place on its way to the shop; given back when dropped.
+/// A purchase's place on its way to the shop; given back when dropped, or with a word about what became
+/// of the purchase.
 #[derive(Debug)]
 pub struct Place {
+    leave: Leave,
+    sink: Sink,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -211,6 +222,18 @@ impl Group {
     /// Sends a request and waits for the head of its answer. What was provably unsent is tried again
     /// on another connection or server; see the rule above. Dropping the future closes the connection.
     pub async fn send(
+        self: &Rc<Self>,
+        request: Request,
+        timeouts: Timeouts,
+    ) -> Result<Response, UpstreamError> {
+        let began = Instant::now();
+        let result = self.send_until(request, timeouts).await;
+        let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.sink.took(Timing::Upstream, took_ms);
+        result
+    }
+
+    async fn send_until(
         self: &Rc<Self>,
         request: Request,
         timeouts: Timeouts,
@@ -261,25 +284,35 @@ impl Group {
     }
 
     /// A place among the purchases that may be on their way to this group at once (over all workers):
-    /// waits in a bounded queue for at most `purchase_queue_timeout`. `None`: no room, say `busy`.
+    /// waits in a bounded queue for at most `purchase_queue_timeout`. `None`: no room, or the shop does
+    /// not answer: say `busy`.
     pub async fn purchase_place(self: &Rc<Self>) -> Option<Place> {
+        let permit = self.purchase_permit().await?;
+        // Asked last: what is heard while a purchase waits counts for it, too.
+        let leave = self.shared.circuit.enter()?;
+        Some(Place { leave, sink: self.sink.clone(), _permit: permit })
+    }
+
+    async fn purchase_permit(&self) -> Option<OwnedSemaphorePermit> {
         let (shared, settings) = (&self.shared, self.settings());
+        if !shared.circuit.lets_through() {
+            return None;
+        }
         if let Ok(permit) = shared.purchases.clone().try_acquire_owned() {
-            return Some(Place { _permit: permit });
+            return Some(permit);
         }
         let _counted = shared.purchases_waiting.enter(settings.purchase_queue_max)?;
         let permit = shared.purchases.clone().acquire_owned();
-        let permit =
-            timeout(settings.purchase_queue_timeout.duration(), permit).await.ok()?.ok()?;
-        Some(Place { _permit: permit })
+        timeout(settings.purchase_queue_timeout.duration(), permit).await.ok()?.ok()
     }
 
     /// Whether a purchase would get a place now, or one in the queue. A forecast: another may come
     /// first.
     pub fn has_purchase_room(&self) -> bool {
         let waiting = self.shared.purchases_waiting.get();
-        self.shared.purchases.available_permits() > 0
-            || waiting < self.settings().purchase_queue_max
+        let has_place = self.shared.purchases.available_permits() > 0
+            || waiting < self.settings().purchase_queue_max;
+        has_place && self.shared.circuit.lets_through()
     }
 
     fn server(&self, at: usize) -> &Arc<Server> {
@@ -300,6 +333,7 @@ struct Spare {
     host: String,
     headers: HeaderMap,
     body: Bytes,
+    interim: Option<Hints>,
 }
 
 impl Spare {
@@ -316,6 +350,7 @@ impl Spare {
             host: request.host.clone(),
             headers: request.headers.clone(),
             body,
+            interim: request.interim.clone(),
         })
     }
 
@@ -326,6 +361,7 @@ impl Spare {
             host: self.host.clone(),
             headers: self.headers.clone(),
             body: Body::Full(self.body.clone()),
+            interim: self.interim.clone(),
         };
         assemble(request).ok()
     }
@@ -333,7 +369,7 @@ impl Spare {
 
 /// The request as hyper takes it. Its framing is written here and nowhere else.
 fn assemble(request: Request) -> Result<http::Request<SentBody>, UpstreamError> {
-    let Request { method, target, host, headers: fields, body } = request;
+    let Request { method, target, host, headers: fields, body, interim } = request;
     let bad = |what| UpstreamError::unsent(Stage::Send, false, what);
     let uri = Uri::try_from(target).map_err(|_| bad("the target is not one of HTTP"))?;
     let host = HeaderValue::try_from(host).map_err(|_| bad("the Host is not one of HTTP"))?;
@@ -361,5 +397,10 @@ fn assemble(request: Request) -> Result<http::Request<SentBody>, UpstreamError> 
     *assembled.method_mut() = method;
     *assembled.uri_mut() = uri;
     *assembled.headers_mut() = headers;
+    if let Some(hears) = interim {
+        hyper::ext::on_informational(&mut assembled, move |said| {
+            hears(said.status(), said.headers());
+        });
+    }
     Ok(assembled)
 }

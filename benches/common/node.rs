@@ -16,7 +16,7 @@ use penstock::clock::{Clock, MonoMs};
 use penstock::config::Settings;
 use penstock::config::schema::JournalSync;
 use penstock::edge::Entrance;
-use penstock::http::{Exchange, Head, RequestBody, Service, Step};
+use penstock::http::{Exchange, Head, Interim, RequestBody, Service, Step};
 use penstock::ident::{NodeId, SaleId};
 use penstock::journal::Journal;
 use penstock::ledger::{Control, Op};
@@ -103,7 +103,7 @@ impl Node {
                 entrance.decide(head, &exchange())
             };
             match with_head(text, &self.clock, decide)? {
-                Step::Work(work) => drop(work(RequestBody::Empty).await),
+                Step::Work(work) => drop(work(RequestBody::Empty, Interim::default()).await),
                 Step::Answer(_) | Step::Refuse(_) => return Ok(()),
             }
             tokio::time::sleep(Duration::from_millis(1)).await;

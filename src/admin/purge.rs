@@ -1,6 +1,7 @@
 //! `POST /v1/purge`: pages that are no longer true.
 
-use serde::Deserialize;
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::Context;
@@ -10,9 +11,9 @@ use crate::ident::Name;
 use crate::page::{Mode, Purge};
 
 /// What to purge: an activity (for one city, if one is named), a URL, or all.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-struct Said {
+pub(super) struct Said {
     /// The site; absent: the only one.
     #[serde(default)]
     site: Option<Name>,
@@ -29,11 +30,26 @@ struct Said {
     soft: bool,
 }
 
-pub(super) fn purge(ask: &Ask<'_>, context: &Context) -> Result {
+/// Purges here, then tells the other nodes.
+pub(super) async fn purge(ask: &Ask<'_>, context: &Context) -> Result {
     let said: Said = ask.json()?;
+    let purged = apply(&said, context)?;
+    tracing::info!("{purged} pages purged, says {}", ask.who);
+    match context.fleet.purge(&said).await {
+        Ok(()) => Ok(Reply::ok(&json!({ "purged": purged }))),
+        Err(error) => {
+            let what = format!("{error}: purged here alone; purge again when the store answers");
+            let body = json!({ "purged": purged, "error": what });
+            Err(Reply::json(StatusCode::SERVICE_UNAVAILABLE, &body))
+        }
+    }
+}
+
+/// Purges on this node; says how many pages it found.
+pub(super) fn apply(said: &Said, context: &Context) -> Result<u64> {
     let mode = if said.soft { Mode::Soft } else { Mode::Hard };
     let located;
-    let what = match &said {
+    let what = match said {
         Said { url: Some(url), site: None, activity: None, city: None, all: false, .. } => {
             located = (context.locate)(url).map_err(|why| Reply::bad(format!("url: {why}")))?;
             let (host, path) = (located.host.as_str(), located.path.as_str());
@@ -54,8 +70,7 @@ pub(super) fn purge(ask: &Ask<'_>, context: &Context) -> Result {
             ));
         }
     };
-    let purged = context.cache.purge(&what, mode, &context.sink);
-    Ok(Reply::ok(&json!({ "purged": purged })))
+    Ok(context.cache.purge(&what, mode, &context.sink))
 }
 
 fn site<'a>(said: Option<&'a Name>, context: &'a Context) -> Result<&'a str> {

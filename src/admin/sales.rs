@@ -8,7 +8,6 @@ use serde_json::{Value, json};
 use super::Context;
 use super::reply::{Reply, Result};
 use super::route::Ask;
-use crate::clock::Now;
 use crate::ident::{AttemptId, Name, SaleId, UserKey};
 use crate::ledger::{Control, Controlled, Declared, Op, OpResult, Reply as Told};
 use crate::sale::{Declaration, PoolState, SaleSnapshot};
@@ -16,15 +15,14 @@ use crate::sale::{Declaration, PoolState, SaleSnapshot};
 /// `GET /v1/sales`.
 pub(super) fn list(context: &Context) -> Result {
     synced(context)?;
-    let now = context.clock.now();
-    let sales: Vec<Value> = context.book.all().iter().map(|sale| describe(sale, &now)).collect();
+    let sales: Vec<Value> = context.book.all().iter().map(|s| describe(s, context)).collect();
     Ok(Reply::ok(&json!({ "sales": sales })))
 }
 
 /// `GET /v1/sales/SITE/SALE`.
 pub(super) fn show(id: &SaleId, context: &Context) -> Result {
     match context.book.sale(id) {
-        Some(sale) => Ok(Reply::ok(&describe(&sale, &context.clock.now()))),
+        Some(sale) => Ok(Reply::ok(&describe(&sale, context))),
         None => {
             synced(context)?;
             Err(no_sale(id))
@@ -41,6 +39,7 @@ pub(super) async fn put(id: &SaleId, ask: &Ask<'_>, context: &Context) -> Result
              reverted by an old file",
         ));
     }
+    tracing::info!("sale {id}: a declaration, says {}", ask.who);
     let told = context.claims.declare(id, declaration).await?;
     let result = match told {
         Declared::Applied => "applied",
@@ -52,7 +51,14 @@ pub(super) async fn put(id: &SaleId, ask: &Ask<'_>, context: &Context) -> Result
 }
 
 /// `POST /v1/sales/SITE/SALE/pause` and its like.
-pub(super) async fn control(id: &SaleId, word: Control, context: &Context) -> Result {
+pub(super) async fn control(
+    id: &SaleId,
+    word: Control,
+    ask: &Ask<'_>,
+    context: &Context,
+) -> Result {
+    let verb = ask.path.rsplit('/').next().unwrap_or_default();
+    tracing::info!("sale {id}: {verb}, says {}", ask.who);
     let told: Told = context.claims.call(id, Op::Control(word)).await?;
     match told.result {
         OpResult::Controlled(Controlled::Applied) => Ok(done(id, "applied", context)),
@@ -100,7 +106,7 @@ pub(super) async fn stock(
         None => only_pool(id, context)?,
     };
     let key = said.id.map_or_else(|| AttemptId::random().to_string(), |id| id.to_string());
-    control(id, word(pool, said.units, key), context).await
+    control(id, word(pool, said.units, key), ask, context).await
 }
 
 fn only_pool(id: &SaleId, context: &Context) -> Result<Name> {
@@ -125,7 +131,7 @@ pub(super) async fn records(id: &SaleId, ask: &Ask<'_>, context: &Context) -> Re
 
 /// What was done, and the sale as it is now.
 pub(super) fn done(id: &SaleId, result: &str, context: &Context) -> Reply {
-    let sale = context.book.sale(id).map(|sale| describe(&sale, &context.clock.now()));
+    let sale = context.book.sale(id).map(|sale| describe(&sale, context));
     Reply::ok(&json!({ "result": result, "sale": sale }))
 }
 
@@ -141,9 +147,10 @@ fn synced(context: &Context) -> Result<()> {
 }
 
 /// A sale as an operator sees it: all that the ledger holds, and what the public is told.
-fn describe(sale: &Arc<SaleSnapshot>, now: &Now) -> Value {
+pub(super) fn describe(sale: &Arc<SaleSnapshot>, context: &Context) -> Value {
+    let now = context.clock.now();
     let state = &sale.state;
-    let view = sale.at(now);
+    let view = sale.at(&now);
     let total = |of: fn(&PoolState) -> u64| state.pools.iter().map(of).sum::<u64>();
     let pools: Vec<Value> = state
         .pools
@@ -185,6 +192,10 @@ fn describe(sale: &Arc<SaleSnapshot>, now: &Now) -> Value {
         "pools": pools,
         "age_ms": view.age_ms,
         "ledger_ms": now.ledger,
+        "ledger_err_ms": now.ledger_err_ms,
+        "claims_open": context.claims.is_open(&state.id),
+        "learning": state.is_learning_at(now.ledger),
+        "nodes": context.claims.nodes(&state.id),
         "fences": state.fences,
         // Who may read this may read the ledger: it ties the shop's orders to admissions in an audit.
         "salt": state.salt,

@@ -68,6 +68,7 @@ impl Operator {
     ) -> io::Result<UnixSocket> {
         let Some(runtime) = &desk.0 else { return Err(io::ErrorKind::NotConnected.into()) };
         let ended = |ended: io::Result<()>| format!("the admin interface ended: {ended:?}");
+        tasks.spawn(admin::keep_live(context.clone()));
         let (listener, to) = (self.unix.listener()?, context.clone());
         tasks.spawn_on(
             async move { ended(admin::serve_unix(listener, to).await) },

@@ -39,6 +39,7 @@ fn state(version: u64) -> SaleState {
         restock_debounce_ms: 0,
         learn_until: UnixMs(0),
         seq: 0,
+        ids: Vec::new(),
         pools: vec![PoolState::new(name("default"), 10)],
     }
 }

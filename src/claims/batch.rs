@@ -8,10 +8,12 @@ use tokio::sync::{mpsc, oneshot};
 use super::desk::Desk;
 use super::memory::Past;
 use super::permit::Permit;
+use super::refusals::Refusals;
 use super::shared::Shared;
 use super::{Ask, Claim, Known};
-use crate::clock::UnixMs;
-use crate::ident::ClaimId;
+use crate::clock::{MonoMs, UnixMs};
+use crate::fault::{self, Point};
+use crate::ident::{ClaimId, Name};
 use crate::journal::Event;
 use crate::ledger::{ClaimBatch, Claimed, Op, OpResult, RecordKind, Reply, Try};
 use crate::metrics::Counter;
@@ -51,24 +53,68 @@ struct Admission {
 pub(super) async fn run(shared: Arc<Shared>, desk: Arc<Desk>, mut queue: mpsc::Receiver<Waiting>) {
     let batch_max = shared.limits.batch_max;
     let mut batch = Vec::with_capacity(batch_max);
+    let (mut refusals, mut probed) = (Refusals::default(), None);
     while queue.recv_many(&mut batch, batch_max).await > 0 {
+        shared.turn(&desk.sale).await;
+        while batch.len() < batch_max
+            && let Ok(waiting) = queue.try_recv()
+        {
+            batch.push(waiting);
+        }
         // Nothing is claimed for those who have gone.
         batch.retain(|waiting| !waiting.told.is_closed());
-        if !shared.is_open() {
+        if !shared.is_open(&desk.sale) {
             batch.drain(..).for_each(|waiting| tell(waiting, Claim::Unavailable));
         }
         if shared.is_learning(&desk.sale) {
             let learning = |waiting| tell(waiting, Claim::Refused(Claimed::Learning));
             batch.drain(..).for_each(learning);
         }
+        for waiting in without_room(&shared, &desk, &mut batch, &mut probed) {
+            tell(waiting, Claim::Refused(Claimed::Busy));
+        }
         if !batch.is_empty() {
             let claim = |waiting| Flying { claim: ClaimId::random(), waiting };
-            fly(&shared, &desk, batch.drain(..).map(claim).collect()).await;
+            let flying = batch.drain(..).map(claim).collect();
+            fly(&shared, &desk, flying, &mut refusals).await;
         }
     }
 }
 
-async fn fly(shared: &Arc<Shared>, desk: &Arc<Desk>, flying: Vec<Flying>) {
+/// Takes those out of `batch` for whom there is no room as far as this node knows: they are `busy`, and
+/// cost no call. What it knows may be old, so that a few ask in each [`PROBE_MS`].
+fn without_room(
+    shared: &Shared,
+    desk: &Desk,
+    batch: &mut Vec<Waiting>,
+    probed: &mut Option<MonoMs>,
+) -> Vec<Waiting> {
+    let Some(sale) = shared.book.sale(&desk.sale) else { return Vec::new() };
+    let nodes = shared.facts.nodes(&desk.sale) as u64;
+    let now = shared.clock.mono();
+    let may_probe = probed.is_none_or(|at| now.since(at) >= PROBE_MS);
+    let mut left: Vec<(&Name, u64)> = Vec::new();
+    for pool in &sale.state.pools {
+        let room = u64::try_from(pool.room(sale.state.overshoot_permille)).unwrap_or(0);
+        // Twice this node's share of what all may have: others may have fewer buyers.
+        let share = (room * 2).div_ceil(nodes);
+        left.push((&pool.name, share + if may_probe || room > 0 { PROBES } else { 0 }));
+        if may_probe && room == 0 && batch.iter().any(|waiting| waiting.ask.pool == pool.name) {
+            *probed = Some(now);
+        }
+    }
+    let mut has_room = |waiting: &Waiting| {
+        let Ask { sale, user, pool, .. } = &waiting.ask;
+        // Of those who have something, and of pools that are not there, the ledger has to say.
+        let Some((_, left)) = left.iter_mut().find(|(name, _)| *name == pool) else { return true };
+        let has_room = *left > 0;
+        *left = left.saturating_sub(1);
+        has_room || shared.memory.known(sale, user, now).is_some()
+    };
+    batch.extract_if(.., |waiting| !has_room(waiting)).collect()
+}
+
+async fn fly(shared: &Arc<Shared>, desk: &Arc<Desk>, flying: Vec<Flying>, refusals: &mut Refusals) {
     shared.sink.inc(Counter::ClaimBatches);
     shared.sink.add(Counter::Claims, flying.len() as u64);
     let not_after = shared.clock.now().ledger.plus(NOT_AFTER_MS);
@@ -81,29 +127,34 @@ async fn fly(shared: &Arc<Shared>, desk: &Arc<Desk>, flying: Vec<Flying>) {
         fence: shared.facts.fence(&desk.sale),
         tries: flying.iter().map(Flying::to_try).collect(),
     });
-    match shared.call(&desk.sale, op, shared.limits.claim_deadline).await {
+    let said = shared.call(&desk.sale, op, shared.limits.claim_deadline).await;
+    let now = shared.clock.mono();
+    let mut failed =
+        |flying: &[Flying], why: &str| refusals.failed(&desk.sale, flying.len(), why, now);
+    match said {
         Ok(Reply { state, now, result: OpResult::Claimed(claimed) })
             if claimed.len() == flying.len() =>
         {
+            refusals.answered(&desk.sale);
             let epoch = state.map_or(1, |state| state.epoch);
             let said = Said { claimed, now, epoch, told };
             settle(shared, desk, flying, said).await;
         }
         Ok(Reply { result: OpResult::NoSale, .. }) => {
-            tracing::error!("the ledger does not know the sale {}: nobody is admitted", desk.sale);
+            failed(&flying, "the ledger does not know the sale");
             refuse(flying);
         }
         Ok(_) => {
-            tracing::error!("the store's answer to claims of {} makes no sense", desk.sale);
+            failed(&flying, "the store's answer makes no sense");
             undo(shared, desk, flying, not_after);
         }
         // Nobody is sent whose admission a failover may lose; its record stands, and is undone.
-        Err(StoreError::MaybeApplied | StoreError::NotDurable) => {
-            undo(shared, desk, flying, not_after)
+        Err(error @ (StoreError::MaybeApplied | StoreError::NotDurable)) => {
+            failed(&flying, &error.to_string());
+            undo(shared, desk, flying, not_after);
         }
-        Err(StoreError::NotSent(_)) => refuse(flying),
-        Err(StoreError::Refused(text)) => {
-            tracing::error!("claims of {}: the store refused them: {text}", desk.sale);
+        Err(error @ (StoreError::NotSent(_) | StoreError::Refused(_))) => {
+            failed(&flying, &error.to_string());
             refuse(flying);
         }
     }
@@ -125,12 +176,13 @@ async fn settle(shared: &Arc<Shared>, desk: &Arc<Desk>, flying: Vec<Flying>, sai
     if admitted.is_empty() {
         return;
     }
+    fault::pass(Point::Admitted);
     let lines = admitted.iter().map(|a| a.past.line(a.flying.claim, now)).collect();
     let written = shared.journal.admit(lines).await;
     for Admission { flying, mut past, deadline } in admitted {
         let Flying { claim, waiting } = flying;
         let time = shared.clock.now();
-        let is_late = written.is_err() || time.ledger >= deadline;
+        let is_late = written.is_err() || time.ledger_latest() >= deadline;
         if is_late || !is_noted(shared, claim, &past, deadline, told) {
             shared.sink.inc(Counter::AdmissionsUndone);
             past.event = Event::Failed;
@@ -219,3 +271,7 @@ impl Flying {
 /// The ledger refuses a batch that comes later than this after its sending, in milliseconds: then the
 /// F of its claims need not be delivered any longer.
 const NOT_AFTER_MS: u64 = 1_000;
+/// Claims that ask although there seems to be no room.
+const PROBES: u64 = 4;
+/// Between two times that they do, in milliseconds.
+const PROBE_MS: u64 = 50;

@@ -14,7 +14,7 @@ use super::memory::{History, Past};
 use crate::clock::{MonoMs, UnixMs};
 use crate::ident::{ClaimId, NodeId, SaleId};
 use crate::journal::Event;
-use crate::ledger::{Assertion, Fence, IDS_MAX, Reassert};
+use crate::ledger::{Assertion, Fence, Reassert};
 use crate::outcome::Verdict;
 use crate::sale::{Mark, SaleState};
 
@@ -43,7 +43,6 @@ struct Facet {
     /// Claims may be made from then on: until then others may not know that this node is there.
     joined: Option<MonoMs>,
     peers: Vec<NodeId>,
-    ids: VecDeque<String>,
 }
 
 /// What a sale was when it was seen last, as it is kept on the disk.
@@ -122,16 +121,6 @@ impl Facts {
         is_said
     }
 
-    /// An operator's command was applied.
-    pub(super) fn note_id(&self, sale: &SaleId, id: &str) {
-        let mut sales = self.lock();
-        let ids = &mut sales.entry(sale.clone()).or_default().ids;
-        ids.push_back(id.to_owned());
-        if ids.len() > IDS_MAX {
-            ids.pop_front();
-        }
-    }
-
     /// A ledger said what the sale is. Whether it is news that should be remembered.
     pub(super) fn hear(&self, state: &SaleState, now: UnixMs) -> bool {
         let mut sales = self.lock();
@@ -199,6 +188,11 @@ impl Facts {
         self.lock().entry(sale.clone()).or_default().peers = peers;
     }
 
+    /// How many nodes live, this one among them.
+    pub(super) fn nodes(&self, sale: &SaleId) -> usize {
+        self.lock().get(sale).map_or(1, |facet| facet.peers.len().max(1))
+    }
+
     /// The sale as it was seen last, unless it is over.
     pub(super) fn known(&self, sale: &SaleId, now: UnixMs) -> Option<SaleState> {
         let known = self.lock().get(sale)?.known.clone();
@@ -221,12 +215,7 @@ impl Facts {
         let known = self.known(sale, now);
         let sales = self.lock();
         let Some(facet) = sales.get(sale) else { return Default::default() };
-        let first = Reassert {
-            known,
-            peers: facet.peers.clone(),
-            ids: facet.ids.iter().cloned().collect(),
-            ..Reassert::default()
-        };
+        let first = Reassert { known, peers: facet.peers.clone(), ..Reassert::default() };
         (first, facet.claims.values().cloned().collect())
     }
 

@@ -48,8 +48,8 @@ pub(super) async fn run(shared: Arc<Shared>, file: Option<PathBuf>) {
         let sales = shared.facts.sales(shared.clock.now().ledger);
         beats.retain(|sale, _| sales.contains(sale));
         for sale in sales {
-            if !shared.breaker.is_closed() {
-                break;
+            if !shared.breaker.is_closed(&sale) {
+                continue;
             }
             let beat = beats.entry(sale.clone()).or_default();
             let is_due = shared.clock.mono() >= beat.next || must_report(&shared, &sale);
@@ -111,8 +111,7 @@ async fn attend(shared: &Shared, sale: &SaleId, count: u64) -> Result<(), StoreE
 pub(super) async fn report(shared: &Shared, sale: &SaleId) -> Result<(), StoreError> {
     let (first, claims) = shared.facts.report(sale, shared.clock.now().ledger);
     let known = first.known.clone();
-    let first =
-        Reassert { known: first.known, peers: first.peers, ids: first.ids, ..part(shared, sale) };
+    let first = Reassert { known: first.known, peers: first.peers, ..part(shared, sale) };
     let Some(begun) = tell(shared, sale, first).await? else {
         // Nobody declared it yet, and this node never saw it.
         return Ok(());

@@ -90,6 +90,10 @@ impl Past {
         }
     }
 
+    fn is_waiting(&self) -> bool {
+        matches!(self.event, Event::Unknown | Event::Pending)
+    }
+
     fn kind(&self) -> Option<RecordKind> {
         match self.event {
             Event::Admitted => Some(RecordKind::Admitted),
@@ -249,6 +253,21 @@ impl Memory {
         let user = self.users.get(user)?;
         let holds = user.sale == *sale && user.until.is_none_or(|until| now < until);
         holds.then_some(user.known)
+    }
+
+    /// Claims of `sale` that nobody here works on any more and whose outcome is open all the same.
+    pub(super) fn waiting(&self, sale: &SaleId) -> Vec<ClaimId> {
+        let open = self.lock();
+        let waits = open.iter().filter(|(_, past)| past.sale == *sale && past.is_waiting());
+        waits.map(|(claim, _)| *claim).collect()
+    }
+
+    /// Somebody else settled these claims. Returns how many were remembered.
+    pub(super) fn forget<'a>(&self, claims: impl Iterator<Item = &'a ClaimId>) -> usize {
+        let mut open = self.lock();
+        let is_waiting = |claim: &&ClaimId| open.get(*claim).is_some_and(|past| past.is_waiting());
+        let settled: Vec<ClaimId> = claims.filter(is_waiting).copied().collect();
+        settled.iter().filter(|claim| open.remove(claim).is_some()).count()
     }
 
     /// What is remembered of an open claim.

@@ -23,7 +23,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
             if state.pools.iter().all(|pool| pool.held == 0 && !state.is_back(pool)) {
                 continue;
             }
-            while shared.breaker.is_closed() && reap(&shared, &sale.state.id).await {}
+            while shared.breaker.is_closed(&state.id) && reap(&shared, &sale.state.id).await {}
         }
     }
 }

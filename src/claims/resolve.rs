@@ -53,6 +53,7 @@ pub(super) async fn deliver(
                 None => return,
             }
         }
+        shared.turn(&sale).await;
         while let Ok(next) = due.try_recv() {
             waiting.push_back(next);
         }

@@ -5,18 +5,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
-use super::breaker::Breaker;
+use super::breaker::{Breaker, Whose};
 use super::desk::{Desk, Due};
 use super::facts::{Facts, Remembered};
 use super::memory::{History, Memory, Past};
+use super::pace::Pace;
 use super::{Limits, Outcome, Parts};
 use crate::clock::{Clock, UnixMs};
 use crate::ident::{ClaimId, NodeId, SaleId, UserKey};
 use crate::journal::{Event, Journal, Line};
-use crate::ledger::{Control, Controlled, Op, OpResult, Record, Reply, Resolved};
+use crate::ledger::{Op, Record, Reply, Resolved};
 use crate::metrics::{Counter, Sink};
 use crate::outcome::Verdict;
 use crate::sale::book::Update;
@@ -47,6 +48,7 @@ pub(super) struct Shared {
     pub(super) sink: Sink,
     pub(super) runtime: Handle,
     pub(super) breaker: Breaker,
+    pub(super) pace: Pace,
     pub(super) memory: Memory,
     pub(super) facts: Facts,
     pub(super) busy: Busy,
@@ -68,12 +70,17 @@ pub(super) enum Concern {
 }
 
 impl Shared {
-    pub(super) fn new(parts: Parts, history: &History, remembered: Vec<Remembered>) -> Arc<Shared> {
+    /// Also returns what the watch over the store hears.
+    pub(super) fn new(
+        parts: Parts,
+        history: &History,
+        remembered: Vec<Remembered>,
+    ) -> (Arc<Shared>, mpsc::UnboundedReceiver<Whose>) {
         let Parts { store, journal, book, clock, node, limits, sink, runtime, .. } = parts;
         let mut runs = history.runs().clone();
         runs.insert(node);
-        let breaker = Breaker::new(store.health());
-        Arc::new(Shared {
+        let (breaker, opened) = Breaker::new(store.health());
+        let shared = Shared {
             store,
             journal,
             book,
@@ -84,6 +91,7 @@ impl Shared {
             sink,
             runtime,
             breaker,
+            pace: Pace::default(),
             memory: Memory::of(history),
             facts: Facts::of(history, remembered, &limits),
             busy: Busy::default(),
@@ -91,7 +99,8 @@ impl Shared {
             declared: watch::Sender::new(false),
             troubles: Mutex::default(),
             died: watch::Sender::new(None),
-        })
+        };
+        (Arc::new(shared), opened)
     }
 
     /// Runs a task that lives as long as the node. If it panics, [`Shared::death`] says so: a sale
@@ -114,8 +123,8 @@ impl Shared {
         }
     }
 
-    pub(super) fn is_open(&self) -> bool {
-        self.breaker.is_closed() && self.journal.is_writable()
+    pub(super) fn is_open(&self, sale: &SaleId) -> bool {
+        self.breaker.is_closed(sale) && self.journal.is_writable()
     }
 
     /// The desk of a sale, opened the first time. There are as many as sales that somebody named, and
@@ -138,21 +147,17 @@ impl Shared {
         deadline: Duration,
     ) -> Result<Reply, StoreError> {
         self.sink.inc(Counter::StoreCalls);
-        let id = id_of(&op);
+        let heard = self.clock.mono();
         let called = timeout(deadline + CALL_GRACE, self.store.call(sale, op, deadline)).await;
         let result = called.unwrap_or(Err(StoreError::MaybeApplied));
         match &result {
             Ok(reply) => {
-                self.breaker.mend();
-                if let (Some(id), OpResult::Controlled(Controlled::Applied)) = (id, &reply.result) {
-                    self.facts.note_id(sale, &id);
-                }
+                self.breaker.mend(Some(sale));
                 if let Some(state) = &reply.state {
                     self.facts.hear(state, reply.now);
                     if self.store_forgets() && self.facts.reported(sale) != Some(state.mark()) {
                         self.facts.wake.notify_one();
                     }
-                    let heard = self.clock.mono();
                     self.book.apply(Update { state: state.clone(), heard });
                 }
             }
@@ -164,6 +169,14 @@ impl Shared {
             }
         }
         result
+    }
+
+    /// Waits until this node may call the store for `sale` again. Where nobody else uses the store there
+    /// is nothing to share.
+    pub(super) async fn turn(&self, sale: &SaleId) {
+        if self.store_forgets() {
+            self.pace.turn(self.facts.nodes(sale)).await;
+        }
     }
 
     /// The sales that the store knows.
@@ -335,14 +348,6 @@ fn clipped(text: String) -> String {
     match text.char_indices().nth(TEXT_CHARS_MAX) {
         Some((at, _)) => text.get(..at).unwrap_or_default().to_owned(),
         None => text,
-    }
-}
-
-/// The id of a command that must not be applied twice.
-fn id_of(op: &Op) -> Option<String> {
-    match op {
-        Op::Control(Control::AddStock { id, .. } | Control::Restock { id, .. }) => Some(id.clone()),
-        _ => None,
     }
 }
 

@@ -4,8 +4,9 @@ use std::task::Poll;
 use rig::{Network, Rig, Setup, ask, block_on, declaration, outcome, sale, wait_for, wait_until};
 
 use super::*;
+use crate::ident::{NodeId, Salt};
 use crate::journal::{Event, Line};
-use crate::ledger::{Control, Controlled, Declared, OpResult};
+use crate::ledger::{Control, Controlled, Declare, Declared, OpResult, Reassert, Resolution};
 use crate::metrics::Counter;
 
 pub(super) mod rig;
@@ -92,7 +93,7 @@ fn a_batch_that_nobody_answered_is_undone_even_when_it_arrives_later() {
     let rig = Setup::new(1).start();
     rig.store.set(Network::LateClaims);
     assert!(matches!(rig.claim(1), Claim::Unavailable));
-    wait_until("the store to answer", || rig.claims.is_open());
+    wait_until("the store to answer", || rig.claims.is_open(&sale()));
     // Its F was heard already; the claim arrives after it, and the F comes again.
     let heard = rig.store.calls.load(Ordering::Relaxed);
     wait_until("the F", || rig.store.calls.load(Ordering::Relaxed) > heard);
@@ -112,7 +113,7 @@ fn while_the_store_is_down_claims_are_refused_without_it() {
     let rig = Setup::new(1).start();
     rig.store.set(Network::Down);
     assert!(matches!(rig.claim(1), Claim::Unavailable));
-    assert!(!rig.claims.is_open());
+    assert!(!rig.claims.is_open(&sale()));
     assert!(rig.claims.health()[0].contains("connection refused"), "{:?}", rig.claims.health());
     let batches = rig.sink.get(Counter::ClaimBatches);
     for _ in 0..100 {
@@ -120,7 +121,7 @@ fn while_the_store_is_down_claims_are_refused_without_it() {
     }
     assert_eq!(rig.sink.get(Counter::ClaimBatches), batches);
     rig.store.set(Network::Well);
-    wait_until("the breaker to close", || rig.claims.is_open());
+    wait_until("the breaker to close", || rig.claims.is_open(&sale()));
     assert_eq!(rig.claims.health(), [""; 0]);
     drop(rig.admitted(1));
 }
@@ -146,13 +147,13 @@ fn a_disk_that_fails_admits_nobody_and_what_the_ledger_admitted_is_undone() {
     let open = rig.admitted(1).begin_send();
     rig.journal.fail_disk(true);
     assert!(matches!(rig.claim(2), Claim::Unavailable));
-    assert!(!rig.claims.is_open());
+    assert!(!rig.claims.is_open(&sale()));
     assert_eq!(rig.sink.get(Counter::AdmissionsUndone), 1);
     // An outcome has happened, whatever the disk does.
     open.resolve(outcome(Verdict::Confirmed));
     wait_until("the ledger", || rig.store.kinds() == [RecordKind::Confirmed]);
     rig.journal.fail_disk(false);
-    wait_until("the disk", || rig.claims.is_open());
+    wait_until("the disk", || rig.claims.is_open(&sale()));
     rig.drained();
     assert_eq!(rig.events(1), [Event::Admitted, Event::Confirmed]);
     assert_eq!(rig.events(2), [Event::Failed]);
@@ -193,10 +194,10 @@ fn a_refusal_is_an_answer() {
     let rig = Setup::new(1).start();
     rig.store.set(Network::Down);
     assert!(matches!(rig.claim(1), Claim::Unavailable));
-    assert!(!rig.claims.is_open());
+    assert!(!rig.claims.is_open(&sale()));
     // What was asked about is broken for good: other sales are not.
     rig.store.set(Network::Refusing);
-    wait_until("the breaker", || rig.claims.is_open());
+    wait_until("the breaker", || rig.claims.is_open(&sale()));
 }
 
 #[test]
@@ -274,7 +275,7 @@ fn a_store_that_is_down_at_the_start_is_told_when_it_comes() {
     let rig = Setup::new(2).start();
     let sent = rig.admitted(1).begin_send();
     let rig = rig.restart_on(Network::Down, sent);
-    assert!(!rig.claims.is_open());
+    assert!(!rig.claims.is_open(&sale()));
     assert!(!rig.claims.health().is_empty());
     rig.store.set(Network::Well);
     wait_until("the recovery", || rig.store.kinds() == [RecordKind::Limbo]);
@@ -440,4 +441,160 @@ fn a_ledger_that_is_gone_is_made_again_also_by_the_next_run() {
     buy(&rig, 3);
     rig.drained();
     assert_eq!(rig.store.kinds(), [RecordKind::Confirmed; 3]);
+}
+
+#[test]
+fn a_ledger_that_does_not_answer_closes_its_own_sale_only() {
+    let setup = Setup::new(5);
+    let other: SaleId = "shop/other".parse().unwrap();
+    let declare = Declare { declaration: declaration(5), salt: Salt([8; 16]) };
+    setup.store.apply(&other, &Op::Declare(Box::new(declare)));
+    setup.store.apply(&other, &Op::Control(Control::Resume));
+    let rig = setup.start();
+    rig.store.set(Network::OneDown);
+    assert!(matches!(rig.claim(1), Claim::Unavailable));
+    assert!(!rig.claims.is_open(&sale()) && rig.claims.is_open(&other));
+    let health = rig.claims.health();
+    assert!(health[0].contains("sale shop/drop"), "{health:?}");
+    for n in 1..=5 {
+        let claim = block_on(rig.claims.claim(Ask { sale: other.clone(), ..ask(n) }));
+        assert!(matches!(claim, Claim::Admitted(_)), "{claim:?}");
+        assert!(!rig.claims.is_open(&sale()), "what the other hears says nothing about this one");
+    }
+    rig.store.set(Network::Well);
+    wait_until("the breaker to close", || rig.claims.is_open(&sale()));
+    wait_until("what was undone to be told", || rig.claims.health().is_empty());
+}
+
+#[test]
+fn a_crowd_that_finds_no_room_costs_the_store_next_to_nothing() {
+    let rig = Setup::new(1).start();
+    let permit = rig.admitted(1);
+    let began = std::time::Instant::now();
+    for n in 0..200 {
+        let claim = rig.claim(2 + n);
+        assert!(matches!(claim, Claim::Refused(Claimed::Busy)), "{claim:?}");
+    }
+    let turns = u64::try_from(began.elapsed().as_millis()).unwrap() / 50 + 1;
+    let batches = rig.sink.get(Counter::ClaimBatches);
+    assert!((2..=1 + turns).contains(&batches), "{batches} calls in {turns} turns");
+    // The unit comes back: this node hears of it in the answer to its own outcome.
+    drop(permit);
+    rig.drained();
+    drop(rig.admitted(2));
+}
+
+#[test]
+fn room_that_others_made_is_found() {
+    let rig = Setup::new(1).start();
+    let sent = rig.admitted(1).begin_send();
+    let claim = sent.claim();
+    // Nobody tells this node.
+    let record = rig.store.all().remove(0);
+    let failed = resolution(&record, Verdict::Failed);
+    assert_eq!(failed.claim, claim);
+    rig.store.apply(&sale(), &Op::Resolve(vec![failed]));
+    wait_until("a claim that asks", || matches!(rig.claim(2), Claim::Admitted(_)));
+    drop(sent);
+}
+
+#[test]
+fn what_somebody_else_settled_is_forgotten() {
+    let rig = Setup::new(3).start();
+    let claims = [1, 2, 3].map(|n| {
+        let sent = rig.admitted(n).begin_send();
+        let claim = sent.claim();
+        // The third is still with the shop.
+        (claim, (n == 3).then_some(sent))
+    });
+    wait_until("limbo", || {
+        rig.store.kinds().iter().filter(|kind| **kind == RecordKind::Limbo).count() == 2
+    });
+    let remembered = |at: usize| rig.claims.shared.memory.open(&claims[at].0).is_some();
+    let look = || {
+        block_on(rig.claims.call(&sale(), Op::Read)).expect("an answer");
+        let state = rig.claims.shared.book.sale(&sale()).expect("the sale");
+        block_on(forget::look(&rig.claims.shared, &state));
+        [0, 1, 2].map(remembered)
+    };
+    assert_eq!(look(), [true; 3]);
+    let records = rig.store.all();
+    let one = records.iter().find(|record| record.claim == claims[0].0).expect("a record");
+    rig.store.apply(&sale(), &Op::Resolve(vec![resolution(one, Verdict::Confirmed)]));
+    // Units of others are held as well: it may take until those are fewer.
+    let three = records.iter().find(|record| record.claim == claims[2].0).expect("a record");
+    rig.store.apply(&sale(), &Op::Resolve(vec![resolution(three, Verdict::Failed)]));
+    assert_eq!(look(), [false, true, true], "of the third an outcome is to come");
+}
+
+fn resolution(record: &Record, verdict: Verdict) -> Resolution {
+    Resolution {
+        user: record.user,
+        claim: record.claim,
+        attempt: record.attempt,
+        pool: record.pool.clone(),
+        units: record.units,
+        verdict,
+        hold_until: None,
+    }
+}
+
+#[test]
+fn who_was_there_is_known_to_the_next_run_and_waited_for() {
+    let setup = Setup::new(3);
+    setup.store.forgets.store(true, Ordering::Relaxed);
+    let rig = setup.start();
+    let other = NodeId([7; 8]);
+    let lives = |store: &rig::Faulty| {
+        let reported = store.state(&sale()).map(|state| state.mark());
+        let said = Reassert { node: other, reported, ..Reassert::default() };
+        store.apply(&sale(), &Op::Reassert(Box::new(said)));
+    };
+    lives(&rig.store);
+    wait_until("the file", || {
+        let known = learn::remembered(&rig.sales_file());
+        known.iter().any(|sale| sale.peers.contains(&other))
+    });
+    // The ledger is lost while this node does not run, and the other one is away.
+    let store = rig.store.clone();
+    store.set(Network::Down);
+    store.forget();
+    let rig = rig.restart(());
+    rig.store.set(Network::Well);
+    wait_until("the report", || rig.sink.get(Counter::Reports) > 0);
+    let state = rig.store.state(&sale()).expect("the sale");
+    assert!(state.is_learning_at(rig.clock.now().ledger), "it waits for the other: {state:?}");
+    assert!(!matches!(rig.claim(1), Claim::Admitted(_)));
+    lives(&rig.store);
+    wait_until("an admission", || matches!(rig.claim(1), Claim::Admitted(_)));
+}
+
+#[test]
+fn units_that_were_seen_are_seen_with_the_id_that_added_them() {
+    let setup = Setup::new(3);
+    setup.store.forgets.store(true, Ordering::Relaxed);
+    let rig = setup.start();
+    let id = "monday".to_owned();
+    let pool = ask(1).pool;
+    let add = Op::Control(Control::AddStock { pool, units: 7, id });
+    // It arrives, and its answer does not: what was added is heard by the way.
+    rig.store.apply(&sale(), &add);
+    let stock = |rig: &Rig| rig.store.state(&sale()).map(|state| state.pools[0].stock);
+    let heard =
+        |rig: &Rig| rig.claims.shared.book.sale(&sale()).is_some_and(|s| s.state.ids.len() == 1);
+    wait_until("the news", || heard(&rig));
+    rig.store.forget();
+    wait_until("the sale again", || stock(&rig) == Some(10));
+    let again = block_on(rig.claims.call(&sale(), add.clone())).expect("an answer");
+    assert_eq!(again.result, OpResult::Controlled(Controlled::Unchanged));
+    // The next run knows it from the disk.
+    let store = rig.store.clone();
+    store.set(Network::Down);
+    store.forget();
+    let rig = rig.restart(());
+    rig.store.set(Network::Well);
+    wait_until("the sale again", || stock(&rig) == Some(10));
+    let again = block_on(rig.claims.call(&sale(), add)).expect("an answer");
+    assert_eq!(again.result, OpResult::Controlled(Controlled::Unchanged));
+    assert_eq!(stock(&rig), Some(10));
 }

@@ -76,15 +76,34 @@ fn upstreams(node: &Node, json: bool) -> Result<Exit, Exit> {
         return Ok(say(&format!("{told:#}\n")));
     }
     let rows = told["upstreams"].as_array().into_iter().flatten().map(|server| {
-        ["group", "server", "in_flight", "open", "connects", "connect_errors", "held", "last_error"]
-            .map(|name| match &server[name] {
-                Value::String(text) => text.clone(),
-                Value::Null => "-".to_owned(),
-                Value::Bool(held) => if *held { "yes" } else { "no" }.to_owned(),
-                other => other.to_string(),
-            })
+        [
+            "group",
+            "server",
+            "in_flight",
+            "open",
+            "connects",
+            "connect_errors",
+            "held",
+            "circuit_open",
+            "last_error",
+        ]
+        .map(|name| match &server[name] {
+            Value::String(text) => text.clone(),
+            Value::Null => "-".to_owned(),
+            Value::Bool(is) => if *is { "yes" } else { "no" }.to_owned(),
+            other => other.to_string(),
+        })
     });
-    let heading =
-        ["GROUP", "SERVER", "IN FLIGHT", "OPEN", "CONNECTS", "ERRORS", "HELD", "LAST ERROR"];
+    let heading = [
+        "GROUP",
+        "SERVER",
+        "IN FLIGHT",
+        "OPEN",
+        "CONNECTS",
+        "ERRORS",
+        "HELD",
+        "CIRCUIT OPEN",
+        "LAST ERROR",
+    ];
     Ok(say(&table(heading, &rows.collect::<Vec<_>>())))
 }

@@ -1,6 +1,7 @@
 //! What one setting demands of another. The walker has made sure that each is well-formed by itself.
 
 mod answers;
+mod cache;
 mod door;
 mod routes;
 mod sale;
@@ -49,6 +50,7 @@ pub fn check(settings: &Settings, found: &mut Findings) {
     site::check(settings, found);
     routes::check(settings, found);
     upgrade::check(settings, found);
+    cache::check(settings, found);
     sale::check(settings, found);
     answers::check(settings, found);
 }

@@ -588,6 +588,128 @@ pub struct Site {
     /// The URLs of activities.
     #[schemars(extend("x-shown" = true))]
     pub activity: Option<Activity>,
+    /// How everything else is cached, by RFC 9111; absent: not at all. An empty table is enough.
+    pub cache: Option<RouteCache>,
+    /// Paths that are cached otherwise.
+    #[schemars(extend("x-name" = "assets"))]
+    pub route: BTreeMap<Name, OrdinaryRoute>,
+}
+
+/// Ordinary paths that are cached in their own way; the longest that fits counts.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OrdinaryRoute {
+    /// Every path that begins so.
+    #[schemars(extend("x-example" = "/assets/"))]
+    pub path: String,
+    /// How they are cached.
+    #[serde(default)]
+    pub cache: RouteCache,
+}
+
+/// How ordinary routes are cached.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RouteCache {
+    /// Whether at all.
+    pub mode: CacheMode,
+    /// Fresh for so long where a response gives neither freshness nor `Last-Modified`; 0: such a
+    /// response is not stored.
+    #[schemars(extend("x-max" = "365d"))]
+    pub ttl: Span,
+    /// Served for so long after its freshness where the shop fails, unless the response forbids it.
+    #[schemars(extend("x-max" = "365d"))]
+    pub stale: Span,
+    /// Freshness of what says only when it last changed: so much of the time since then, in per cent.
+    #[schemars(range(max = 100))]
+    pub heuristic_percent: u32,
+    /// At most so long.
+    #[schemars(extend("x-max" = "365d"))]
+    pub heuristic_max: Span,
+    /// The query parameters that count; empty: all. What does not count is not forwarded either. A
+    /// name may end with `*`.
+    #[schemars(extend("x-example" = ["page", "sort"]))]
+    pub query: Vec<String>,
+    /// Query parameters that never count.
+    #[schemars(extend("x-example" = ["utm_*", "fbclid"]))]
+    pub query_ignored: Vec<String>,
+    /// Whether parameters in another order are the same request, and are forwarded sorted.
+    pub query_sorted: bool,
+    /// Request headers that count, whatever `Vary` says.
+    #[schemars(extend("x-example" = ["X-Country"]))]
+    pub headers: Vec<String>,
+    /// Cookies that count.
+    #[schemars(extend("x-example" = ["theme"]))]
+    pub cookies: Vec<String>,
+    /// What becomes of a response that sets a cookie.
+    pub set_cookie: SetCookie,
+    /// What the client's `Cache-Control` is worth.
+    pub client_control: ClientControl,
+    /// Response headers that speak to this cache alone, before `Cache-Control`; the first valid one
+    /// counts.
+    pub targeted: Vec<String>,
+    /// Whether text is compressed once, when it is stored. Adds `Vary: accept-encoding`.
+    pub compress: bool,
+    /// Variants of one URL; the oldest gives way to the next.
+    #[schemars(range(min = 1, max = 10000))]
+    pub variants_max: u32,
+}
+
+impl Default for RouteCache {
+    fn default() -> RouteCache {
+        RouteCache {
+            mode: CacheMode::Http,
+            ttl: Span::from_secs(0),
+            stale: Span::from_secs(3600),
+            heuristic_percent: 10,
+            heuristic_max: Span::from_secs(86_400),
+            query: Vec::new(),
+            query_ignored: Vec::new(),
+            query_sorted: false,
+            headers: Vec::new(),
+            cookies: Vec::new(),
+            set_cookie: SetCookie::Store,
+            client_control: ClientControl::Honour,
+            targeted: vec!["surrogate-control".to_owned(), "cdn-cache-control".to_owned()],
+            compress: false,
+            variants_max: 64,
+        }
+    }
+}
+
+/// Whether ordinary routes are cached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CacheMode {
+    /// By RFC 9111.
+    #[default]
+    Http,
+    /// Not at all.
+    Off,
+}
+
+/// What becomes of a response that sets a cookie.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SetCookie {
+    /// It is stored with it, as RFC 9111 7.3 reads: a shop that means one client says `private`.
+    #[default]
+    Store,
+    /// It is stored without it, and nobody gets the cookie.
+    Strip,
+    /// It is not stored.
+    Refuse,
+}
+
+/// What the client's `Cache-Control` is worth.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ClientControl {
+    /// `no-cache`, `max-age`, `min-fresh`, `max-stale`, `no-store` and `only-if-cached` count.
+    #[default]
+    Honour,
+    /// A client cannot get past the cache.
+    Ignore,
 }
 
 /// Requests that may leave HTTP. Bytes are relayed only after the shop's own 101, and never on the
@@ -981,6 +1103,9 @@ pub struct Cache {
     /// Bodies shorter than this are not compressed.
     #[schemars(extend("x-max" = "1GiB"))]
     pub compress_bytes_min: Size,
+    /// How fast keys may come that nothing is known of. Beyond it a sale page is refused, so that
+    /// invented ids never reach the shop, and an ordinary request passes without being stored.
+    pub new_keys: Rate,
 }
 
 impl Default for Cache {
@@ -995,6 +1120,7 @@ impl Default for Cache {
             error_hold: Span::from_secs(1),
             hit_for_miss: Span::from_secs(10),
             compress_bytes_min: Size { bytes: 600 },
+            new_keys: Rate::new(20_000, 2_000),
         }
     }
 }
@@ -1160,10 +1286,10 @@ pub struct Admin {
     /// Unix socket; absent: `STATE_DIR/admin.sock`.
     #[schemars(extend("x-example" = "/run/penstock/admin.sock"))]
     pub socket: Option<String>,
-    /// TCP address, by choice.
+    /// TCP address, by choice; the dashboard is its page `/`.
     #[schemars(extend("x-example" = "127.0.0.1:9901"))]
     pub address: Option<String>,
-    /// File with the token that the TCP address asks for.
+    /// File with the token that the TCP address asks for: as a bearer, or as a browser's password.
     #[schemars(extend("x-example" = "admin.token"))]
     pub token_file: Option<String>,
 }

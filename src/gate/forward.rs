@@ -23,13 +23,15 @@ use super::say::Said;
 use super::site::SiteGate;
 use crate::claims::{Ask, Claim, Outcome, Permit};
 use crate::clock::{Now, UnixMs};
+use crate::fault::{self, Point};
 use crate::http::{Note, ResponseBody, hop};
 use crate::ident::{AttemptId, ClaimId, Name, RequestId, UserKey};
 use crate::ledger::Claimed;
-use crate::metrics::Counter;
+use crate::metrics::{Counter, Timing};
 use crate::outcome::{Reason, Verdict};
 use crate::sale::SaleSnapshot;
-use crate::upstream::{Body, Group, Request, Stage, Timeouts, UpstreamError, Written};
+use crate::upstream::{Body, Group, Place, Reached, Request, Stage};
+use crate::upstream::{Timeouts, UpstreamError, Written};
 
 /// A purchase that passed every local check.
 #[derive(Debug)]
@@ -97,7 +99,7 @@ pub(super) async fn run(inner: &Inner, errand: Errand) -> Forwarded {
     let Some(group) = inner.upstreams.group(&errand.site.upstream) else {
         return Reason::Unavailable.into();
     };
-    let Some(_place) = group.purchase_place().await else { return Reason::Busy.into() };
+    let Some(place) = group.purchase_place().await else { return Reason::Busy.into() };
     let Some(pool) = errand.sale.state.pools.get(errand.pool).map(|p| p.name.clone()) else {
         return Reason::UnknownItem.into();
     };
@@ -110,7 +112,7 @@ pub(super) async fn run(inner: &Inner, errand: Errand) -> Forwarded {
         request: errand.request,
     };
     match inner.claims.claim(ask).await {
-        Claim::Admitted(permit) => send(inner, group, errand, pool, permit).await,
+        Claim::Admitted(permit) => send(inner, (group, place), errand, pool, permit).await,
         Claim::Refused(claimed) => refused(inner, &errand, claimed),
         Claim::Unavailable => Reason::Unavailable.into(),
         Claim::Overloaded => Reason::Overloaded.into(),
@@ -151,7 +153,7 @@ fn refused(inner: &Inner, errand: &Errand, claimed: Claimed) -> Forwarded {
 /// Sends an admitted purchase and settles what it came to.
 async fn send(
     inner: &Inner,
-    group: &std::rc::Rc<Group>,
+    (group, place): (&std::rc::Rc<Group>, Place),
     mut errand: Errand,
     pool: Name,
     permit: Permit,
@@ -172,7 +174,10 @@ async fn send(
     };
     let sent = permit.begin_send();
     let heard = hear(group, request, timeouts, until, inner.shared.answer_bytes_max).await;
+    inner.sink.took(Timing::Purchase, u64::try_from(now.elapsed().as_millis()).unwrap_or(u64::MAX));
+    fault::pass(Point::Answered);
     let settled = settle(inner, &errand, &pool, heard);
+    place.tell(settled.reached);
     let outcome = settled.outcome;
     inner.hook.tell(&Report {
         request: errand.request,
@@ -200,6 +205,8 @@ struct Settled {
     outcome: Outcome,
     by: String,
     told: Told,
+    /// What it says about the shop's servers.
+    reached: Reached,
 }
 
 fn settle(inner: &Inner, errand: &Errand, pool: &Name, heard: Heard) -> Settled {
@@ -212,16 +219,23 @@ fn settle(inner: &Inner, errand: &Errand, pool: &Name, heard: Heard) -> Settled 
             note(inner, errand, pool, status, &reading);
             let by = reading.by.to_string();
             let Reading { verdict, code, order, .. } = reading;
+            let reached = match (verdict, status) {
+                // A proxy in front of the shop says that it is not there.
+                (Verdict::Unknown, 502..=504) => Reached::Silent,
+                _ => Reached::Answered,
+            };
             let outcome = Outcome { verdict, status: Some(status), code, order };
             let mut relayed = relayed;
             hop::strip_penstock(&mut relayed.headers);
-            Settled { outcome, by, told: Told::Shop(relayed) }
+            Settled { outcome, by, told: Told::Shop(relayed), reached }
         }
         Heard::Unsent(error) => {
             let reason = if error.at == Stage::Queue { Reason::Busy } else { Reason::BadGateway };
             let told = Told::Own(Said::from(reason));
             let by = format!("never sent: {error}");
-            Settled { outcome: without_answer(Verdict::Failed), by, told }
+            let is_away = error.at == Stage::Connect;
+            let reached = if is_away { Reached::Unreachable } else { Reached::Unclear };
+            Settled { outcome: without_answer(Verdict::Failed), by, told, reached }
         }
         Heard::Lost { cause, too_long } => {
             if too_long {
@@ -232,7 +246,8 @@ fn settle(inner: &Inner, errand: &Errand, pool: &Name, heard: Heard) -> Settled 
                 });
             }
             let told = Told::Own(Said::from(Reason::Pending));
-            Settled { outcome: without_answer(Verdict::Unknown), by: cause, told }
+            let reached = if too_long { Reached::Answered } else { Reached::Silent };
+            Settled { outcome: without_answer(Verdict::Unknown), by: cause, told, reached }
         }
     }
 }
@@ -307,10 +322,10 @@ async fn collect(mut body: ResponseBody, bytes_max: usize) -> Result<Bytes, Cut>
 }
 
 impl Errand {
-    /// When the ledger's clock shows `at`, by the request's reading of it. One instant for the whole
+    /// The earliest that the ledger's clock may show `at`, by the request's reading of it. One instant for the whole
     /// way to the socket: a process that is stopped somewhere on it gets no more time.
     fn at_ledger(&self, at: UnixMs) -> Instant {
-        self.started + Duration::from_millis(at.since(self.now.ledger))
+        self.started + Duration::from_millis(at.since(self.now.ledger_latest()))
     }
 
     /// The purchase as the shop receives it: a head of our own making.
@@ -348,6 +363,7 @@ impl Errand {
             headers,
             // A POST without a body says `Content-Length: 0`.
             body: Body::Full(body),
+            interim: None,
         }
     }
 }

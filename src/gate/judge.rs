@@ -93,7 +93,7 @@ pub(super) fn judge(inner: &Inner, site: &Arc<SiteGate>, ask: &Purchase<'_>) -> 
         let source = Source { content_type: None, query: head.query, body: &[] };
         let header = |name: &HeaderName| single(head.field_all(name.as_str()));
         let read = site.order.read(&sale.state, source, header)?;
-        passes(inner, sale, &read, &keys, &exchange.now)?;
+        passes(inner, site, sale, &read, &keys, &exchange.now)?;
         order = Some(read);
     }
     Ok(Open {
@@ -147,9 +147,11 @@ pub(super) fn standing(sale: &SaleSnapshot, now: &Now) -> Result<(), Said> {
     sale.at(now).refusal.map_or(Ok(()), |reason| Err(Said::from(reason)))
 }
 
-/// The rest of what is decided here about an order: its pool, the way to the ledger, the limits.
+/// The rest of what is decided here about an order: its pool, the way to the ledger, the limits, room at
+/// the shop.
 pub(super) fn passes(
     inner: &Inner,
+    site: &SiteGate,
     sale: &SaleSnapshot,
     order: &Order,
     keys: &Keys,
@@ -158,10 +160,14 @@ pub(super) fn passes(
     if sale.state.pools.get(order.pool).is_some_and(|pool| pool.sold_out) {
         return Err(Said::of_pool(Reason::SoldOut, order.pool));
     }
-    if !inner.claims.is_open() {
+    if !inner.claims.is_open(&sale.state.id) {
         return Err(Said::from(Reason::Unavailable));
     }
-    inner.shared.limits.take(inner, keys, now)
+    inner.shared.limits.take(inner, keys, now)?;
+    match inner.upstreams.group(&site.upstream) {
+        Some(group) if !group.has_purchase_room() => Err(Said::from(Reason::Busy)),
+        _ => Ok(()),
+    }
 }
 
 /// What is said to a user of whom this node knows something; `None`: the ledger has to say.

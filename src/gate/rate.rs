@@ -7,11 +7,15 @@
 //! forgetting it gives back at most its burst. A key over its limit has the largest TAT, so a flood of
 //! new keys pushes out idle ones first, never the penalised.
 
+mod slots;
+
 use std::hash::{BuildHasher, Hash, RandomState};
-use std::sync::atomic::{AtomicU64, Ordering};
+
+use slots::TAT_BITS;
+pub use slots::{Limit, Taken};
 
 use crate::clock::MonoMs;
-use crate::config::units::Rate;
+use crate::sync::atomic::AtomicU64;
 
 /// Keys and when each is replenished.
 #[derive(Debug)]
@@ -22,44 +26,9 @@ pub struct RateTable {
     hasher: RandomState,
 }
 
-/// A rate as the table computes with it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limit {
-    /// Between two arrivals at the average rate, in ticks.
-    interval: u64,
-    /// How far a TAT may lie ahead of an arrival that is allowed, in ticks.
-    tolerance: u64,
-}
-
 /// A hashed key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Key(u64);
-
-/// What became of an arrival.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Taken {
-    /// Within the limit.
-    Allowed {
-        /// A key that was not yet replenished was forgotten for it.
-        evicted_live: bool,
-    },
-    /// Over the limit; nothing was taken.
-    Refused {
-        /// Until the next arrival would be allowed, in milliseconds.
-        wait_ms: u64,
-    },
-}
-
-impl Limit {
-    /// `None` for a rate that is off. Averages above 16,000 a second count as 16,000.
-    pub fn new(rate: Rate) -> Option<Limit> {
-        if rate.is_off() || rate.per_1000s == 0 {
-            return None;
-        }
-        let interval = (1_000_000 * TICKS_PER_MS).div_ceil(u64::from(rate.per_1000s));
-        Some(Limit { interval, tolerance: interval * u64::from(rate.burst - 1) })
-    }
-}
 
 impl RateTable {
     /// Room for at least `keys` keys.
@@ -80,57 +49,22 @@ impl RateTable {
 
     /// One arrival of `key` at `now`.
     pub fn take(&self, key: Key, limit: &Limit, now: MonoMs) -> Taken {
-        let now = now.0.saturating_mul(TICKS_PER_MS).min(TAT_MAX);
         let tag = (key.0 >> TAT_BITS).max(1);
         let bucket = usize::try_from(key.0 & (self.buckets - 1)).unwrap_or(0) * WAYS;
-        let slots = &self.slots[bucket..bucket + WAYS];
-        for _ in 0..RACES_MAX {
-            let (slot, seen) = pick(slots, tag);
-            let known = seen >> TAT_BITS == tag;
-            let tat = if known { seen & TAT_MAX } else { 0 };
-            let allowed_from = tat.saturating_sub(limit.tolerance);
-            if allowed_from > now {
-                return Taken::Refused { wait_ms: (allowed_from - now).div_ceil(TICKS_PER_MS) };
-            }
-            let next = tat.max(now).saturating_add(limit.interval).min(TAT_MAX);
-            let (new, order) = (tag << TAT_BITS | next, Ordering::Relaxed);
-            if slot.compare_exchange(seen, new, order, order).is_ok() {
-                return Taken::Allowed { evicted_live: !known && seen & TAT_MAX > now };
-            }
-        }
-        // Others changed the slot again and again: as many as race may pass uncounted.
-        Taken::Allowed { evicted_live: false }
+        slots::take(&self.slots[bucket..bucket + WAYS], tag, limit, now)
     }
-}
-
-/// The slot of `tag` in its bucket, else the one to give up: an empty one, or the smallest TAT.
-fn pick(slots: &[AtomicU64], tag: u64) -> (&AtomicU64, u64) {
-    let mut best = (&slots[0], slots[0].load(Ordering::Relaxed));
-    for slot in slots {
-        let seen = slot.load(Ordering::Relaxed);
-        if seen >> TAT_BITS == tag {
-            return (slot, seen);
-        }
-        if seen & TAT_MAX < best.1 & TAT_MAX {
-            best = (slot, seen);
-        }
-    }
-    best
 }
 
 /// Slots of a bucket: one cache line.
 const WAYS: usize = 8;
-const TAT_BITS: u32 = 40;
-const TAT_MAX: u64 = (1 << TAT_BITS) - 1;
-const TICKS_PER_MS: u64 = 16;
-/// How often one arrival tries again when others changed its slot meanwhile.
-const RACES_MAX: u32 = 8;
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::config::units::Rate;
+    use crate::sync::atomic::Ordering;
 
     /// GCRA as it is written down, with exact fractions: times in units of 1/per_1000s ms.
     struct Model {

@@ -20,6 +20,7 @@ use super::chain::{Key, Link, seal};
 use super::read::{Found, LastFile, file_name, read};
 use crate::clock::{Clock, MonoMs};
 use crate::config::schema::JournalSync;
+use crate::fault::{self, Point};
 use crate::metrics::{Counter, Sink};
 
 /// Why the journal cannot be used.
@@ -377,7 +378,9 @@ impl Writer {
         }
         #[cfg(test)]
         self.state.check_disk()?;
+        fault::pass(Point::Journal);
         self.file.write_all(&out)?;
+        fault::pass(Point::Journalled);
         self.tail = Tail { bytes: self.tail.bytes + out.len() as u64, seq, link, ..self.tail };
         self.sink.add(Counter::JournalLines, n);
         let now = self.clock.mono();

@@ -19,13 +19,10 @@ use crate::ledger::{Control, Controlled, ID_BYTES_MAX, IDS_MAX, STOCK_MAX, Shard
 use crate::sale::{PoolState, SaleState};
 
 /// Does what the operator says.
-pub(super) fn control<S: Shard>(
-    turn: &mut Turn<'_, S>,
-    control: &Control,
-) -> Result<Controlled, S::Error> {
+pub(super) fn control<S: Shard>(turn: &mut Turn<'_, S>, control: &Control) -> Controlled {
     let is_over = turn.state.is_ended_at(turn.now);
     let state = &mut turn.state;
-    Ok(match control {
+    match control {
         Control::End => set(&mut state.ended, true),
         _ if is_over => Controlled::Refused(
             "the sale has ended; declare a new sale under another name".to_owned(),
@@ -39,12 +36,12 @@ pub(super) fn control<S: Shard>(
             set(&mut state.sold_out, true)
         }
         Control::AddStock { pool, units, id } => {
-            return once(turn, id, |state| add_stock(state, pool, *units));
+            once(state, id, |state| add_stock(state, pool, *units))
         }
         Control::Restock { pool, units, id } => {
-            return once(turn, id, |state| restock(state, pool, *units));
+            once(state, id, |state| restock(state, pool, *units))
         }
-    })
+    }
 }
 
 fn set(flag: &mut bool, to: bool) -> Controlled {
@@ -52,29 +49,28 @@ fn set(flag: &mut bool, to: bool) -> Controlled {
 }
 
 /// Runs a command unless its id was applied, and remembers the id.
-fn once<S: Shard>(
-    turn: &mut Turn<'_, S>,
+fn once(
+    state: &mut SaleState,
     id: &str,
     run: impl FnOnce(&mut SaleState) -> Result<(), String>,
-) -> Result<Controlled, S::Error> {
+) -> Controlled {
     let is_valid =
         (1..=ID_BYTES_MAX).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic());
     if !is_valid {
-        return Ok(Controlled::Refused(format!(
+        return Controlled::Refused(format!(
             "id: must be 1 to {ID_BYTES_MAX} visible ASCII characters without spaces"
-        )));
+        ));
     }
-    let mut ids = turn.shard.ids()?;
-    if ids.iter().any(|known| known == id) {
-        return Ok(Controlled::Unchanged);
+    if state.ids.iter().any(|known| known == id) {
+        return Controlled::Unchanged;
     }
-    if let Err(why) = run(&mut turn.state) {
-        return Ok(Controlled::Refused(why));
+    if let Err(why) = run(state) {
+        return Controlled::Refused(why);
     }
-    ids.push(id.to_owned());
-    let surplus = ids.len().saturating_sub(IDS_MAX);
-    turn.shard.put_ids(&ids[surplus..])?;
-    Ok(Controlled::Applied)
+    state.ids.push(id.to_owned());
+    let surplus = state.ids.len().saturating_sub(IDS_MAX);
+    state.ids.drain(..surplus);
+    Controlled::Applied
 }
 
 fn add_stock(state: &mut SaleState, name: &Name, units: u64) -> Result<(), String> {

@@ -94,6 +94,7 @@ pub(super) fn create<S: Shard>(
         fences: 0,
         learn_until: UnixMs(0),
         seq: 0,
+        ids: Vec::new(),
         pools: pools(said),
     };
     shard.put_sale(&state)?;

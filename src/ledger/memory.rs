@@ -16,7 +16,6 @@ pub struct Memory {
     sale: Option<SaleState>,
     users: BTreeMap<UserKey, Vec<Record>>,
     due: BTreeSet<Due>,
-    ids: Vec<String>,
     voids: BTreeSet<ClaimId>,
     failed: BTreeSet<ClaimId>,
     nodes: BTreeMap<NodeId, Peer>,
@@ -26,8 +25,8 @@ pub struct Memory {
 impl Memory {
     /// A ledger that knows nothing of the sale `id` yet.
     pub fn new(id: SaleId) -> Memory {
-        let (users, due, ids, voids, failed, nodes, server) = Default::default();
-        Memory { id, sale: None, users, due, ids, voids, failed, nodes, server }
+        let (users, due, voids, failed, nodes, server) = Default::default();
+        Memory { id, sale: None, users, due, voids, failed, nodes, server }
     }
 
     /// From now on another server answers.
@@ -108,15 +107,6 @@ impl Shard for Memory {
 
     fn remove_due(&mut self, due: Due) -> Result<(), Infallible> {
         self.due.remove(&due);
-        Ok(())
-    }
-
-    fn ids(&mut self) -> Result<Vec<String>, Infallible> {
-        Ok(self.ids.clone())
-    }
-
-    fn put_ids(&mut self, ids: &[String]) -> Result<(), Infallible> {
-        self.ids = ids.to_vec();
         Ok(())
     }
 

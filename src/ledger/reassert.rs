@@ -14,12 +14,11 @@
 //! |---|---|
 //! | the salt | differs, and the ledger has no units confirmed, held or in limbo: the node's. The ledger was declared anew |
 //! | `ended` | either is |
-//! | the node's (epoch, version) is higher | everything declared, `paused`, stock and the latches are the node's, in the same epoch latches of both; the version becomes the node's and rises by one. Pools that the node does not know stay where they have units |
-//! | equal | `paused` where either is, latches of both, the lower stock of each pool |
+//! | the node's (epoch, version) is higher | everything declared, `paused`, stock, ids and the latches are the node's, in the same epoch latches of both; ids that only the ledger has are the oldest; the version becomes the node's and rises by one. Pools that the node does not know stay where they have units |
+//! | equal | `paused` where either is, latches of both, the lower stock of each pool, ids that only the node has as the oldest |
 //! | lower | in the same epoch latches of both |
 //!
-//! 4. Ids of commands are remembered that the ledger has not, as the oldest.
-//! 5. Each claim, matched by claim id. Where there is a record, as an outcome ([`crate::ledger`]);
+//! 4. Each claim, matched by claim id. Where there is a record, as an outcome ([`crate::ledger`]);
 //!    without one:
 //!
 //! | said | | |
@@ -35,7 +34,7 @@
 //!
 //!    Nobody is refused for a limit or for room: it has happened. Where more units are taken than there
 //!    are, the counters say so and nobody else is admitted.
-//! 6. The node is remembered, with the time and what it has reported to. While the ledger learns: the
+//! 5. The node is remembered, with the time and what it has reported to. While the ledger learns: the
 //!    nodes that it knew to be alive are remembered where the ledger has not heard of them; its earlier
 //!    runs have reported what it has. When every node heard of since [`LIVE_MS`] before the learning
 //!    began has reported to this generation, the learning ends.
@@ -70,8 +69,6 @@ pub struct Reassert {
     pub known: Option<SaleState>,
     /// Nodes that it knew to be alive.
     pub peers: Vec<NodeId>,
-    /// Ids of `AddStock` and `Restock` that it saw applied, oldest first.
-    pub ids: Vec<String>,
     /// Its claims.
     pub claims: Vec<Assertion>,
     /// The generation to which it has said everything.
@@ -110,7 +107,6 @@ pub(super) fn reassert<S: Shard>(
     if let Some(known) = &said.known {
         merge(turn, known);
     }
-    remember_ids(turn, &said.ids)?;
     let claims = said.claims.iter().map(|claim| reassert_one(turn, claim));
     let resolved = claims.collect::<Result<_, _>>()?;
     let nodes = report(turn, said)?;
@@ -149,11 +145,15 @@ fn merge<S: Shard>(turn: &mut Turn<'_, S>, known: &SaleState) {
         state.restock_batch = known.restock_batch;
         state.restock_debounce_ms = known.restock_debounce_ms;
         (state.revision, state.applied) = (known.revision, known.applied.clone());
+        state.ids = joined(&state.ids, &known.ids);
         (state.epoch, state.version) = (known.epoch, known.version);
         turn.rises = true;
         return;
     }
-    state.paused |= is == was && known.paused;
+    if is == was {
+        state.paused |= known.paused;
+        state.ids = joined(&known.ids, &state.ids);
+    }
     for pool in &mut state.pools {
         let Some(other) = known.pool(pool.name.as_str()) else { continue };
         pool.sold_out |= is_same_epoch && other.sold_out;
@@ -164,18 +164,13 @@ fn merge<S: Shard>(turn: &mut Turn<'_, S>, known: &SaleState) {
     }
 }
 
-fn remember_ids<S: Shard>(turn: &mut Turn<'_, S>, said: &[String]) -> Result<(), S::Error> {
-    if said.is_empty() {
-        return Ok(());
-    }
-    let own = turn.shard.ids()?;
-    let mut ids: Vec<String> = said.iter().filter(|id| !own.contains(id)).cloned().collect();
-    if ids.is_empty() {
-        return Ok(());
-    }
-    ids.extend(own);
+/// Both lists, without repeats: what `older` has alone comes first. At most [`IDS_MAX`], the newest.
+fn joined(older: &[String], newer: &[String]) -> Vec<String> {
+    let mut ids: Vec<String> = older.iter().filter(|id| !newer.contains(id)).cloned().collect();
+    ids.extend_from_slice(newer);
     let surplus = ids.len().saturating_sub(IDS_MAX);
-    turn.shard.put_ids(&ids[surplus..])
+    ids.drain(..surplus);
+    ids
 }
 
 fn reassert_one<S: Shard>(turn: &mut Turn<'_, S>, said: &Assertion) -> Result<Resolved, S::Error> {

@@ -54,12 +54,6 @@ pub trait Shard {
     /// Removes a deadline from the index, if it is there.
     fn remove_due(&mut self, due: Due) -> Result<(), Self::Error>;
 
-    /// The ids of the last `AddStock` and `Restock`, oldest first.
-    fn ids(&mut self) -> Result<Vec<String>, Self::Error>;
-
-    /// Replaces those ids.
-    fn put_ids(&mut self, ids: &[String]) -> Result<(), Self::Error>;
-
     /// Whether a V took the record of this claim. Each order that was cancelled is remembered.
     fn is_void(&mut self, claim: &ClaimId) -> Result<bool, Self::Error>;
 

@@ -141,5 +141,6 @@ fn public(state: &SaleState) -> SaleState {
         .iter()
         .map(|p| PoolState { sold_out: p.sold_out, ..PoolState::new(p.name.clone(), p.stock) })
         .collect();
-    SaleState { version: 0, revision: 0, applied: Vec::new(), seq: 0, pools, ..state.clone() }
+    let (applied, ids) = Default::default();
+    SaleState { version: 0, revision: 0, applied, ids, seq: 0, pools, ..state.clone() }
 }

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::caps::Caps;
 use super::worker::Dealt;
 use super::{Phase, UnixSocket};
+use crate::fault::{self, Point};
 use crate::http::Peer;
 use crate::metrics::{Counter, Sink};
 use crate::outcome::CloseReason;
@@ -30,6 +31,7 @@ pub(super) async fn tcp(
     while let Some(accepted) = until_drain(&mut phase, listener.accept()).await {
         match accepted {
             Ok((stream, from)) => {
+                fault::pass(Point::Accepted);
                 trouble.is_over();
                 take(stream, from);
             }

@@ -18,7 +18,7 @@ use crate::ident::{Name, SaleId};
 pub struct Update {
     /// What the ledger holds now.
     pub state: SaleState,
-    /// When the store said so.
+    /// When the store was asked: it is no older than that.
     pub heard: MonoMs,
 }
 
@@ -82,16 +82,16 @@ impl SaleBook {
     }
 
     /// Takes an update unless it is older than what is known, by (epoch, version). Counters move
-    /// within a version; the word heard last wins. Returns whether the snapshot was replaced.
+    /// within a version: the higher `seq` of one memory of the ledger wins, else the word heard last.
+    /// Returns whether the snapshot was replaced.
     pub fn apply(&self, update: Update) -> bool {
         let Update { state, heard } = update;
         let has_room = state.pools.iter().any(|p| p.room(state.overshoot_permille) > 0);
         let mut by_id = self.lock();
         if let Some(cell) = by_id.get(&state.id) {
             let old = cell.load();
-            let (was, is) = ((old.state.epoch, old.state.version), (state.epoch, state.version));
             // Word that was overtaken on its way says nothing about now, not even about room.
-            if is < was || is == was && heard < old.heard().at() {
+            if is_overtaken(&old.state, &state, heard < old.heard().at()) {
                 return false;
             }
             old.heard().note(heard, has_room);
@@ -142,5 +142,16 @@ impl SaleBook {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<SaleId, Arc<SaleCell>>> {
         self.by_id.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether `new` is older than `old`; `was_before` says that it was asked for before.
+fn is_overtaken(old: &SaleState, new: &SaleState, was_before: bool) -> bool {
+    match (new.epoch, new.version).cmp(&(old.epoch, old.version)) {
+        std::cmp::Ordering::Equal if new.mark() == old.mark() && new.seq != old.seq => {
+            new.seq < old.seq
+        }
+        std::cmp::Ordering::Equal => was_before,
+        order => order.is_lt(),
     }
 }

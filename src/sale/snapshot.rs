@@ -1,11 +1,11 @@
 //! One sale at one version, with what every request needs ready made.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::heard::Heard;
 use super::memo::Memo;
 use super::state::SaleState;
-use crate::clock::{MonoMs, Now, UnixMs};
+use crate::clock::{Now, UnixMs};
 use crate::config::schema::Restock;
 use crate::outcome::Reason;
 
@@ -96,33 +96,6 @@ pub struct SaleSnapshot {
     memo: Arc<Memo>,
 }
 
-/// What changes without a new version: when the store was heard, and since when there is no room.
-#[derive(Debug, Default)]
-pub struct Heard {
-    at: AtomicU64,
-    /// Since when no pool has room, 0 where one has.
-    full_since: AtomicU64,
-}
-
-impl Heard {
-    /// When the store was last heard.
-    pub fn at(&self) -> MonoMs {
-        MonoMs(self.at.load(Ordering::Relaxed))
-    }
-
-    /// The store was heard at `at`; `has_room` says whether a unit may be admitted.
-    pub fn note(&self, at: MonoMs, has_room: bool) {
-        self.at.fetch_max(at.0, Ordering::Relaxed);
-        if has_room {
-            self.full_since.store(0, Ordering::Relaxed);
-        } else {
-            let since = at.0.max(1);
-            let _ =
-                self.full_since.compare_exchange(0, since, Ordering::Relaxed, Ordering::Relaxed);
-        }
-    }
-}
-
 impl SaleSnapshot {
     /// The first snapshot of a sale.
     pub fn new(state: SaleState) -> SaleSnapshot {
@@ -184,8 +157,8 @@ impl SaleSnapshot {
     }
 
     fn hint(&self, availability: Availability, now: &Now, age_ms: u64) -> Option<Hint> {
-        let full_since = self.heard.full_since.load(Ordering::Relaxed);
-        let is_busy = full_since != 0 && now.mono.since(MonoMs(full_since)) >= BUSY_AFTER_MS;
+        let is_full_since = |since| now.mono.since(since) >= BUSY_AFTER_MS;
+        let is_busy = self.heard.full_since().is_some_and(is_full_since);
         match availability {
             Availability::SoldOut | Availability::Ended => None,
             Availability::Available if self.state.paused => Some(Hint::Paused),

@@ -58,6 +58,10 @@ pub struct SaleState {
     /// has forgotten something.
     #[serde(default)]
     pub seq: u64,
+    /// Ids of the last commands that added units, oldest first. They are a part of the state: whoever
+    /// saw the units saw the id, so that what is re-asserted is never added twice.
+    #[serde(default)]
+    pub ids: Vec<String>,
     /// The stock numbers, in the order of their names.
     pub pools: Vec<PoolState>,
 }

@@ -38,6 +38,7 @@ pub(super) fn state(sale: &str, epoch: u32, version: u64) -> SaleState {
         restock_debounce_ms: 0,
         learn_until: UnixMs(0),
         seq: 0,
+        ids: Vec::new(),
         pools: vec![PoolState::new(name("default"), 10)],
     }
 }
@@ -146,6 +147,26 @@ fn sold_out_is_final_only_without_restock_and_without_limbo() {
         state.pools[0].limbo = limbo;
         assert_eq!(snapshot(state).at(&at(OPENS, 0)).is_final, is_final);
     }
+}
+
+/// A claim's reply and a read of the mirror cross: the ledger's own count says which is newer.
+#[test]
+fn counters_follow_the_ledger_whichever_word_comes_first() {
+    let book = SaleBook::new();
+    let with = |seq: u64, confirmed: u64| {
+        let mut state = SaleState { seq, ..state("drop", 1, 1) };
+        state.pools[0].confirmed = confirmed;
+        state
+    };
+    let shown = || book.get("shop", "8848").expect("known").state.pools[0].confirmed;
+    assert!(book.apply(heard(with(5, 5), 100)));
+    assert!(!book.apply(heard(with(4, 4), 200)), "asked later, answered by an older ledger");
+    assert!(book.apply(heard(with(6, 6), 50)), "asked earlier, and newer all the same");
+    assert_eq!(shown(), 6);
+    // A ledger that forgot counts anew: what it says is news.
+    assert!(book.apply(heard(SaleState { fences: 1, ..with(2, 2) }, 300)));
+    assert!(!book.apply(heard(with(7, 7), 250)), "the last word of the ledger before it");
+    assert_eq!(shown(), 2);
 }
 
 #[test]

@@ -22,6 +22,7 @@ mod fault;
 pub mod keys;
 mod link;
 mod mirror;
+mod notices;
 mod pace;
 mod pages;
 mod routes;
@@ -46,13 +47,14 @@ use self::durable::Durable;
 use self::encode::Context;
 use self::fault::Fault;
 use self::keys::Part;
+use self::notices::Notices;
 use self::pages::Pages;
 use self::routes::Routes;
 use self::scripts::Family;
 use self::shop::Position;
 use self::slot::Slot;
 use self::target::Target;
-use super::{BoxFuture, Store, StoreError};
+use super::{BoxFuture, Ear, Store, StoreError};
 use crate::clock::Clock;
 use crate::config::schema;
 use crate::ident::{SaleId, UserKey};
@@ -91,6 +93,8 @@ pub struct Redis {
     cursors: Mutex<BTreeMap<SaleId, Position>>,
     /// Sales whose keys make no sense, and why.
     broken: Mutex<BTreeMap<SaleId, String>>,
+    /// What nodes tell each other.
+    notices: Notices,
     /// The supervisor of the connections and the publisher; they end with the store.
     _tasks: [AbortOnDropHandle<()>; 2],
 }
@@ -120,6 +124,7 @@ impl Redis {
             asks_server: settings.fence == schema::StoreFence::Server,
             cursors: Mutex::default(),
             broken: Mutex::default(),
+            notices: Notices::default(),
             _tasks: [supervisor, publisher].map(AbortOnDropHandle::new),
         }))
     }
@@ -430,6 +435,18 @@ impl Store for Redis {
 
     fn mirror(self: Arc<Self>, book: Arc<SaleBook>, clock: Clock) -> BoxFuture<'static, ()> {
         Box::pin(mirror::run(self, book, clock))
+    }
+
+    fn tell<'a>(
+        &'a self,
+        words: &'a str,
+        deadline: Duration,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(async move { self.tell_all(words, Instant::now() + deadline).await })
+    }
+
+    fn listen(&self, ear: Ear) {
+        self.notices.listen(ear);
     }
 
     fn health(&self) -> Result<(), String> {

@@ -8,6 +8,7 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 
 use super::address::{Address, ConnectError, Names};
+use super::circuit::Circuit;
 use crate::config::schema;
 use crate::ident::Name;
 
@@ -34,25 +35,61 @@ pub struct ServerReport {
     pub connect_errors: u64,
     /// Whether it is passed over because it could not be reached just now.
     pub held: bool,
+    /// Whether nothing is claimed for the group, because the shop does not answer.
+    pub circuit_open: bool,
     /// What went wrong last, connecting or in an exchange.
     pub last_error: Option<String>,
+}
+
+/// How a group is, for operators.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct GroupReport {
+    /// The group.
+    pub group: Name,
+    /// Exchanges under way, over all servers.
+    pub in_flight: u32,
+    /// Requests that wait for a connection.
+    pub waiting: u32,
+    /// Purchases that are on their way to it.
+    pub purchases: u32,
+    /// The most that there may be.
+    pub purchases_max: u32,
+    /// Purchases that wait for a place among them.
+    pub purchases_waiting: u32,
+    /// Servers of the group.
+    pub servers: usize,
+    /// Those that are passed over because they could not be reached just now.
+    pub held: usize,
+    /// Whether nothing is claimed for the group because the shop does not answer.
+    pub circuit_open: bool,
 }
 
 impl Shared {
     /// For `[upstream]`.
     pub fn new(settings: &BTreeMap<Name, schema::Upstream>) -> Arc<Shared> {
         let group = |(name, settings): (&Name, &schema::Upstream)| {
-            (name.clone(), Arc::new(GroupShared::new(settings.clone())))
+            (name.clone(), Arc::new(GroupShared::new(name, settings.clone())))
         };
         Arc::new(Shared { groups: settings.iter().map(group).collect() })
+    }
+
+    /// Of each group, whether purchases are refused because the shop does not answer.
+    pub fn circuits(&self) -> impl Iterator<Item = (&Name, bool)> {
+        self.groups.iter().map(|(name, group)| (name, group.circuit.is_open()))
     }
 
     /// How every server is.
     pub fn report(&self) -> Vec<ServerReport> {
         let servers = self.groups.iter().flat_map(|(name, group)| {
-            group.servers.iter().map(|server| server.report(name, &group.settings))
+            let is_open = group.circuit.is_open();
+            group.servers.iter().map(move |one| one.report(name, &group.settings, is_open))
         });
         servers.collect()
+    }
+
+    /// How every group is.
+    pub fn groups(&self) -> Vec<GroupReport> {
+        self.groups.iter().map(|(name, group)| group.report(name)).collect()
     }
 }
 
@@ -67,12 +104,14 @@ pub(super) struct GroupShared {
     pub wanted: Notify,
     pub purchases: Arc<Semaphore>,
     pub purchases_waiting: Count,
+    /// Whether purchases may be sent at all.
+    pub circuit: Arc<Circuit>,
     /// Workers that use this group.
     pub workers: AtomicUsize,
 }
 
 impl GroupShared {
-    fn new(settings: schema::Upstream) -> GroupShared {
+    fn new(name: &Name, settings: schema::Upstream) -> GroupShared {
         let connections_max = settings.connections_max as usize;
         let server = |name: &String| Arc::new(Server::new(name, connections_max));
         GroupShared {
@@ -81,8 +120,25 @@ impl GroupShared {
             wanted: Notify::new(),
             purchases: Arc::new(Semaphore::new(settings.purchases_max as usize)),
             purchases_waiting: Count::default(),
+            circuit: Arc::new(Circuit::new(name.clone())),
             workers: AtomicUsize::new(0),
             settings,
+        }
+    }
+
+    fn report(&self, name: &Name) -> GroupReport {
+        let free = u32::try_from(self.purchases.available_permits()).unwrap_or(u32::MAX);
+        let in_flight = |server: &Arc<Server>| server.in_flight.load(Ordering::Relaxed);
+        GroupReport {
+            group: name.clone(),
+            in_flight: self.servers.iter().map(in_flight).sum(),
+            waiting: self.waiting.get(),
+            purchases: self.settings.purchases_max.saturating_sub(free),
+            purchases_max: self.settings.purchases_max,
+            purchases_waiting: self.purchases_waiting.get(),
+            servers: self.servers.len(),
+            held: self.servers.iter().filter(|server| server.is_held()).count(),
+            circuit_open: self.circuit.is_open(),
         }
     }
 }
@@ -154,7 +210,12 @@ impl Server {
         u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX / 2) + 1
     }
 
-    fn report(&self, group: &Name, settings: &schema::Upstream) -> ServerReport {
+    fn report(
+        &self,
+        group: &Name,
+        settings: &schema::Upstream,
+        circuit_open: bool,
+    ) -> ServerReport {
         let free = u32::try_from(self.open.available_permits()).unwrap_or(u32::MAX);
         ServerReport {
             group: group.clone(),
@@ -164,6 +225,7 @@ impl Server {
             connects: self.connects.load(Ordering::Relaxed),
             connect_errors: self.connect_errors.load(Ordering::Relaxed),
             held: self.is_held(),
+            circuit_open,
             last_error: self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
     }
@@ -197,4 +259,4 @@ impl Drop for Counted<'_> {
 }
 
 /// A server that could not be reached is passed over for so long, and then tried by one request.
-const HOLD_MS: u64 = 500;
+pub(super) const HOLD_MS: u64 = 500;

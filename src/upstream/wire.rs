@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::stream::Stream;
 use super::watch::HeadWatch;
+use crate::fault::{self, Point};
 use crate::metrics::{Counter, Sink};
 
 /// A socket and what is known of the exchange on it.
@@ -147,7 +148,15 @@ impl Wire {
             self.was_late.set(true);
             return Poll::Ready(Err(io::Error::from(io::ErrorKind::TimedOut)));
         }
+        if self.is_purchase() && !self.has_written() {
+            fault::pass(Point::Sending);
+        }
         self.wrote(write(Pin::new(&mut socket.stream)))
+    }
+
+    /// Only purchases have a time after which nothing may leave.
+    fn is_purchase(&self) -> bool {
+        self.until.get().is_some()
     }
 
     fn heard(&self, bytes: &[u8]) -> io::Result<()> {
@@ -217,7 +226,11 @@ impl AsyncWrite for Tap {
         true
     }
 
+    /// Nothing is kept here: hyper has written all that it had.
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.0.is_purchase() && self.0.has_written() {
+            fault::pass(Point::Sent);
+        }
         Poll::Ready(Ok(()))
     }
 

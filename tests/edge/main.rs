@@ -3,15 +3,19 @@
 
 mod admin;
 mod boot;
+mod browser;
 mod caps;
 mod client;
+mod dashboard;
 mod drain;
 mod greeting;
 mod log;
 mod node;
 mod origin;
 mod overload;
+mod packaging;
 mod routes;
+mod shop_page;
 mod sockets;
 mod verbs;
 mod websocket;

@@ -131,7 +131,7 @@ fn the_cache_makes_way_before_memory_runs_out() {
     assert!(most < limit, "{} MiB", most / MIB);
     assert!(node.metric("penstock_memory_cache_shrinks_total") >= 1.0);
     assert!(node.metric("penstock_cache_bytes_max") < 200e6);
-    assert_eq!(node.metric("penstock_memory_limit_bytes"), 96.0 * MIB as f64);
+    assert_eq!(node.metric("penstock_memory_guard_limit_bytes"), 96.0 * MIB as f64);
     assert!(idle.is_closed(), "who did nothing was shed");
     assert!(node.metric("penstock_closes_total{reason=\"overload\"}") >= 1.0);
     assert_eq!(node.client().ask(get("/activity/a599")).status, 200, "it lives");
@@ -142,12 +142,12 @@ fn the_cache_makes_way_before_memory_runs_out() {
 }
 
 #[test]
-fn nobody_new_comes_in_while_memory_is_short() {
+fn heads_that_never_end_make_way_before_memory_runs_out() {
     let origin = Origin::mirror();
     let more = "[memory]\nlimit = \"64MiB\"\n[http]\nhead_timeout = \"1h\"\n\
         head_bytes_max = \"256KiB\"\nfield_bytes_max = \"200KiB\"\n[limits]\nconnects_per_address = \"off\"\n";
     let config = Config { more: more.to_owned(), ..Config::default() };
-    let text = {
+    let place = {
         let place = Place::new(origin.address, &config);
         // One table `[http]` for both.
         let text = std::fs::read_to_string(place.config()).unwrap();
@@ -157,7 +157,7 @@ fn nobody_new_comes_in_while_memory_is_short() {
         std::fs::write(place.config(), text).unwrap();
         place
     };
-    let node = text.start();
+    let node = place.start();
     let first = served(&node);
     // Heads that never end, 180 KiB each: more than there is room for.
     let begun = format!("GET / HTTP/1.1\r\nHost: shop.example\r\nX: {}", "x".repeat(180 << 10));
@@ -178,10 +178,11 @@ fn nobody_new_comes_in_while_memory_is_short() {
     // Of a control group the guard would have this limit where memory.max is a ninth more.
     assert!(most < 64 * MIB / 9 * 10, "{} MiB", most / MIB);
     assert!(refused > 200, "it refuses: {:?}", node.events());
-    assert!(node.metric("penstock_closes_total{reason=\"overload\"}") >= 100.0);
-    assert_eq!(node.metric("penstock_memory_level"), 3.0, "the operator is answered");
+    // Those that were begun are cut, although their own timeout is an hour; it recovers by itself.
+    let cut = ["head_timeout", "overload"]
+        .map(|reason| node.metric(&format!("penstock_closes_total{{reason=\"{reason}\"}}")));
+    assert!(cut[0] + cut[1] >= 100.0, "{cut:?}");
     drop(first);
-    drop(held);
     until("there is room again", || {
         let mut client = node.client();
         client.send(get("/health"));
@@ -267,7 +268,7 @@ fn the_limit_of_the_control_group_counts() {
         until("the level", || node.metric("penstock_memory_level") == expected);
     };
     // Nine tenths of memory.max are the limit.
-    assert_eq!(node.metric("penstock_memory_limit_bytes"), 9e8);
+    assert_eq!(node.metric("penstock_memory_guard_limit_bytes"), 9e8);
     level(0.0);
     let mut idle = served(&node);
     set("memory.current", 820_000_000);
@@ -285,7 +286,7 @@ fn the_limit_of_the_control_group_counts() {
     // A little less changes nothing: no flapping.
     set("memory.current", 870_000_000);
     set("memory.high", 885_000_000);
-    until("the nearer limit", || node.metric("penstock_memory_limit_bytes") == 885e6);
+    until("the nearer limit", || node.metric("penstock_memory_guard_limit_bytes") == 885e6);
     assert_eq!(node.metric("penstock_memory_level"), 3.0);
     set("memory.current", 200_000_000);
     level(0.0);

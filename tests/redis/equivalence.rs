@@ -233,7 +233,6 @@ fn reassert(said: &Tells, now: UnixMs, states: &[SaleState]) -> Op {
         fence: Fence { learn_ms: 8, seen: said.seen },
         known: said.recalls.and_then(|back| states.iter().rev().nth(back).cloned()),
         peers: vec![NodeId([9; 8]), NodeId([0; 8])],
-        ids: vec!["a".to_owned(), format!("n{}", said.seen)],
         claims: said
             .claims
             .iter()

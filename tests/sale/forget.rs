@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use crate::nodes::Fleet;
 use crate::proxy::Proxy;
 use crate::redis::Redis;
-use crate::rig::{Edge, Plan, boundless, crowd, until};
+use crate::rig::{Edge, Plan, SALE, boundless, crowd, until};
 
 const STOCK: u64 = 120;
 
@@ -48,7 +48,8 @@ fn a_redis_that_starts_again_empty_sells_nothing_twice() {
     sell(&fleet, || redis.restart());
     is_exact(&fleet);
     let reports: f64 = fleet.edges.iter().map(|e| e.metric("penstock_reasserted_total")).sum();
-    assert!(reports >= STOCK as f64 / 3.0, "what was sold before was re-asserted");
+    // Of three times 8 buyers the outcome may have been on its way, and told the ledger by itself.
+    assert!(reports >= STOCK as f64 / 3.0 - 24.0, "what was sold before was re-asserted");
 }
 
 #[test]
@@ -57,6 +58,34 @@ fn flushall_in_the_middle_of_a_sale_loses_nothing() {
     let fleet = fleet(redis.at);
     sell(&fleet, || drop(redis.say(&["FLUSHALL"])));
     is_exact(&fleet);
+}
+
+#[test]
+fn units_that_were_added_are_not_added_again_by_who_asks_again() {
+    let redis = Redis::start(&[]);
+    let more = format!("[store]\nkind = \"redis\"\nurl = \"redis://{}\"", redis.at);
+    let mut fleet =
+        Fleet::start(Plan { stock: 5, opens_in_ms: 60_000, more, ..Plan::default() }, 2);
+    let add = ["sale", "add-stock", SALE, "--units", "7", "--id", "monday"];
+    let stock = |edge: &Edge| edge.sale()["stock"] == 12;
+    assert!(fleet.edges[1].verb(&add).status.success());
+    until("the other edge has heard of it", || stock(&fleet.edges[0]));
+    // Who asked has no answer: its edge dies, and Redis forgets. It asks the other edge.
+    fleet.edges[1].kill();
+    redis.say(&["FLUSHALL"]);
+    let mut told = String::new();
+    until("an answer", || {
+        let output = fleet.edges[0].verb(&add);
+        told = String::from_utf8_lossy(&output.stdout).into_owned();
+        output.status.success()
+    });
+    assert!(told.contains("nothing changed") && stock(&fleet.edges[0]), "{told}");
+    // Neither does the next run of an edge that kept what it had seen on its disk.
+    fleet.edges[0].kill();
+    redis.say(&["FLUSHALL"]);
+    fleet.edges[0] = fleet.edge(0);
+    until("an answer", || fleet.edges[0].verb(&add).status.success());
+    assert!(stock(&fleet.edges[0]));
 }
 
 #[test]

@@ -6,14 +6,18 @@ mod bypass;
 #[allow(dead_code)]
 mod client;
 mod crowd;
+mod dead;
+mod examples;
 mod fleet;
 mod forget;
 mod kill;
 mod life;
 mod limbo;
 mod nodes;
+mod points;
 mod pools;
 mod proxy;
+mod purge;
 mod redis;
 mod rig;
 mod wire;

@@ -31,9 +31,23 @@ impl Fleet {
 
     /// The edge with this number, anew or again.
     pub fn edge(&self, i: usize) -> Edge {
+        self.edge_with(&self.plan, i, &[])
+    }
+
+    /// The same, that ends itself at a point of `src/fault.rs`.
+    pub fn edge_that_ends(&self, i: usize, point: &str) -> Edge {
+        self.edge_with(&self.plan, i, &[("PENSTOCK_FAULT", point)])
+    }
+
+    /// An edge whose plan differs.
+    pub fn edge_by(&self, plan: &Plan, i: usize) -> Edge {
+        self.edge_with(plan, i, &[])
+    }
+
+    fn edge_with(&self, plan: &Plan, i: usize, env: &[(&str, &str)]) -> Edge {
         let (at, name) = (free(), format!("edge-{i}"));
-        let text = self.stage.config(&self.plan, at, &name);
-        Edge::start(self.stage.write(&format!("{name}.toml"), &text), at)
+        let text = self.stage.config(plan, at, &name);
+        Edge::start_with(self.stage.write(&format!("{name}.toml"), &text), at, env)
     }
 
     /// Orders that the shop has.

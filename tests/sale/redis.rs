@@ -48,13 +48,38 @@ impl Redis {
         String::from_utf8_lossy(&answer).trim().to_owned()
     }
 
+    /// Stops the process, or lets it go on: `-STOP`, `-CONT`.
+    pub fn signal(&self, signal: &str) {
+        let id = self.process.id().to_string();
+        let done = Command::new("kill").args([signal, &id]).status().expect("kill");
+        assert!(done.success());
+    }
+
+    /// How many scripts it has run.
+    pub fn scripts_run(&self) -> u64 {
+        let text = self.info("commandstats");
+        let of = |verb: &str| {
+            let line = text.lines().find_map(|l| l.strip_prefix(&format!("cmdstat_{verb}:calls=")));
+            line.map_or(0, |l| l.split(',').next().and_then(|n| n.parse().ok()).expect("a number"))
+        };
+        of("evalsha") + of("eval")
+    }
+
     /// Whether it has caught up with its master.
     pub fn is_synced_replica(&self) -> bool {
+        let text = self.info("replication");
+        text.contains("master_link_status:up") && text.contains("master_sync_in_progress:0")
+    }
+}
+
+impl Redis {
+    fn info(&self, section: &str) -> String {
         let mut stream = TcpStream::connect(self.at).expect("a connection");
-        stream.write_all(b"INFO replication\r\nQUIT\r\n").expect("sent");
+        let ask = format!("INFO {section}\r\nQUIT\r\n");
+        stream.write_all(ask.as_bytes()).expect("sent");
         let mut text = String::new();
         stream.read_to_string(&mut text).expect("an answer");
-        text.contains("master_link_status:up") && text.contains("master_sync_in_progress:0")
+        text
     }
 }
 

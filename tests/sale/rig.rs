@@ -130,10 +130,17 @@ opens_at = {opens_at}
         Edge::start(self.dir.path().join("penstock.toml"), self.edge)
     }
 
+    /// The same, that ends itself at a point of `src/fault.rs`.
+    pub fn edge_that_ends(&self, point: &str) -> Edge {
+        let config = self.dir.path().join("penstock.toml");
+        Edge::start_with(config, self.edge, &[("PENSTOCK_FAULT", point)])
+    }
+
     /// An edge as before, and T0 has come.
     pub fn opened(&self) -> Edge {
         let edge = self.edge();
         until("T0", || edge.availability()["state"] == "available");
+        edge.resume();
         edge
     }
 
@@ -152,6 +159,11 @@ pub struct Edge {
 
 impl Edge {
     pub fn start(config: PathBuf, at: SocketAddr) -> Edge {
+        Edge::start_with(config, at, &[])
+    }
+
+    /// The same with more in its environment.
+    pub fn start_with(config: PathBuf, at: SocketAddr, env: &[(&str, &str)]) -> Edge {
         let log = std::fs::File::options()
             .create(true)
             .append(true)
@@ -161,6 +173,7 @@ impl Edge {
             .arg("run")
             .arg("-c")
             .arg(&config)
+            .envs(env.iter().copied())
             .stdin(Stdio::null())
             .stderr(log)
             .spawn()
@@ -183,6 +196,17 @@ impl Edge {
         self.process.wait().expect("a child");
     }
 
+    /// It ends by itself, as if killed.
+    pub fn ends_killed(&mut self, why: &str) {
+        use std::os::unix::process::ExitStatusExt;
+        let mut status = None;
+        until(why, || {
+            status = self.process.try_wait().expect("a child");
+            status.is_some()
+        });
+        assert_eq!(status.and_then(|status| status.signal()), Some(9), "{why}");
+    }
+
     /// TERM, and its end.
     pub fn stop(&mut self) -> bool {
         let id = rustix::process::Pid::from_child(&self.process);
@@ -201,6 +225,13 @@ impl Edge {
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{args:?}: {said}");
         serde_json::from_slice(&output.stdout).expect("JSON")
+    }
+
+    /// On a busy machine T0 may be past before the edge is there: then its sale is paused.
+    pub fn resume(&self) {
+        if self.sale()["paused"] == true {
+            assert!(self.verb(&["sale", "resume", SALE]).status.success());
+        }
     }
 
     pub fn sale(&self) -> Value {

@@ -44,10 +44,9 @@ pub struct Node {
     report: Option<Report>,
     is_attending: bool,
     next_beat: u64,
-    /// Units that it still has to add for the operator, and the ids that it saw applied.
+    /// Units that it still has to add for the operator.
     pub is_adding: bool,
     adds: u32,
-    ids: Vec<String>,
     /// Claims before this are of another sale (`DeclareAnew`).
     since: usize,
 }
@@ -87,7 +86,7 @@ enum Call {
     Beat,
     Report,
     Reap,
-    Add(String),
+    Add,
 }
 
 /// A report under way.
@@ -190,14 +189,14 @@ impl World {
     fn adds(&mut self, node: usize) {
         let is_wrong = self.bug == Bug::AddsTwice;
         let it = self.node(node);
-        let is_waiting = it.calls.values().any(|call| matches!(call, Call::Add(_)));
+        let is_waiting = it.calls.values().any(|call| matches!(call, Call::Add));
         if !it.is_adding || is_waiting {
             return;
         }
         it.adds += 1;
         let id = if is_wrong { format!("add-{}", it.adds) } else { "add".to_owned() };
-        let control = Control::AddStock { pool: pool(), units: ADDED, id: id.clone() };
-        self.call(node, Call::Add(id), Op::Control(control), CALL_DEADLINE_MS);
+        let control = Control::AddStock { pool: pool(), units: ADDED, id };
+        self.call(node, Call::Add, Op::Control(control), CALL_DEADLINE_MS);
     }
 
     /// The next batch, if none is under way.
@@ -289,12 +288,8 @@ impl World {
                 self.store.apply(&Op::Resolve(free.collect()), self.now);
             }
             (Call::Reap, _) => {}
-            (Call::Add(id), OpResult::Controlled(_)) => {
-                let it = self.node(node);
-                it.is_adding = false;
-                it.ids.push(id);
-            }
-            (Call::Add(_), _) => {}
+            (Call::Add, OpResult::Controlled(_)) => self.node(node).is_adding = false,
+            (Call::Add, _) => {}
         }
     }
 
@@ -343,7 +338,7 @@ impl World {
                 self.told(node, mark, Vec::new());
             }
             Call::Beat | Call::Report => self.reported(node, None),
-            Call::Reap | Call::Add(_) => {}
+            Call::Reap | Call::Add => {}
         }
     }
 
@@ -486,7 +481,6 @@ impl World {
                 Bug::NoPeers => Vec::new(),
                 _ => self.nodes[node].peers.clone(),
             },
-            ids: self.nodes[node].ids.clone(),
             ..self.part(node)
         };
         let rest = self.assertions(node);

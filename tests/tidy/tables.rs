@@ -8,12 +8,14 @@ pub const MAY_USE: &[(&str, &[&str])] = &[
     ("bloom", &[]),
     ("clock", &[]),
     ("config", &[]),
+    ("fault", &[]),
     ("ident", &[]),
     ("journal", &[]),
     ("limits", &[]),
     ("log", &[]),
     ("metrics", &[]),
     ("outcome", &[]),
+    ("sync", &[]),
     // the sale and its ledger
     ("sale", &[]),
     ("ledger", &["sale"]),
@@ -47,7 +49,8 @@ pub const MAY_USE: &[(&str, &[&str])] = &[
 
 /// Used by all.
 pub const FOUNDATION: &[&str] = &[
-    "answer", "bloom", "clock", "config", "ident", "journal", "limits", "log", "metrics", "outcome",
+    "answer", "bloom", "clock", "config", "fault", "ident", "journal", "limits", "log", "metrics",
+    "outcome", "sync",
 ];
 
 /// Files that may be longer than [`FILE_LINES_MAX`], because they are tables.

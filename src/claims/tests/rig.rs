@@ -27,6 +27,8 @@ pub enum Network {
     Well,
     /// Nothing gets through.
     Down,
+    /// Nothing of [`sale`] gets through; other sales are well.
+    OneDown,
     /// Claims arrive, but not before [`Faulty::arrive`]; their sender hears nothing. The rest is well.
     LateClaims,
     /// Calls wait for [`Faulty::go`].
@@ -113,6 +115,9 @@ impl Store for Faulty {
             let network = *self.network.lock().unwrap();
             match network {
                 Network::Down => return Err(StoreError::NotSent("connection refused".to_owned())),
+                Network::OneDown if *sale == self::sale() => {
+                    return Err(StoreError::MaybeApplied);
+                }
                 Network::LateClaims if matches!(op, Op::Claim(_)) => {
                     self.late.lock().unwrap().push((sale.clone(), op));
                     return Err(StoreError::MaybeApplied);
@@ -127,7 +132,7 @@ impl Store for Faulty {
                     return Err(StoreError::Refused("CORRUPT".to_owned()));
                 }
                 Network::Panicking => panic!("a bug, as the test wants it"),
-                Network::Well | Network::LateClaims | Network::RefusingOne => {}
+                Network::Well | Network::OneDown | Network::LateClaims | Network::RefusingOne => {}
             }
             Ok(self.apply(sale, &op))
         })
@@ -303,6 +308,11 @@ impl Rig {
             Claim::Admitted(permit) => permit,
             other => panic!("{other:?}"),
         }
+    }
+
+    /// Where what is known of the sales is kept.
+    pub fn sales_file(&self) -> std::path::PathBuf {
+        self.dir.path().join("sales.json")
     }
 
     pub fn drained(&self) {

@@ -31,6 +31,7 @@ fn sale(pools: &[&str]) -> SaleState {
         restock_debounce_ms: 0,
         learn_until: UnixMs(0),
         seq: 0,
+        ids: Vec::new(),
         pools: pools
             .iter()
             .map(|name| PoolState::new(Name::new(name).expect("name"), 10))

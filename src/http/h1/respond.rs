@@ -21,7 +21,7 @@ use crate::http::body::{RequestBody, ResponseBody, Upgraded};
 use crate::http::drain::DrainSignal;
 use crate::http::head::BodyKind;
 use crate::http::refusal::Refusal;
-use crate::http::{Work, hop};
+use crate::http::{Interim, Work, hop};
 use crate::metrics::Counter;
 use crate::outcome::{CloseReason, Reason};
 
@@ -42,13 +42,14 @@ pub(super) type Responding = Pin<Box<dyn Future<Output = Result<Response<SentBod
 /// The service that hyper gets: it can be called once.
 pub(super) struct Once {
     work: Cell<Option<Work>>,
+    interim: Interim,
     ask: Ask,
     transfer: Rc<Transfer>,
 }
 
 impl Once {
-    pub(super) fn new(work: Work, ask: Ask, transfer: Rc<Transfer>) -> Once {
-        Once { work: Cell::new(Some(work)), ask, transfer }
+    pub(super) fn new(work: Work, interim: Interim, ask: Ask, transfer: Rc<Transfer>) -> Once {
+        Once { work: Cell::new(Some(work)), interim, ask, transfer }
     }
 }
 
@@ -60,12 +61,16 @@ impl hyper::service::Service<Request<Incoming>> for Once {
     fn call(&self, request: Request<Incoming>) -> Responding {
         self.transfer.calls.set(self.transfer.calls.get() + 1);
         let (work, ask, transfer) = (self.work.take(), self.ask.clone(), self.transfer.clone());
+        let interim = self.interim.clone();
         Box::pin(async move {
             let response = match work {
-                Some(work) => handle(work, request.into_body(), &ask, &transfer).await,
+                Some(work) => {
+                    handle(work, request.into_body(), interim.clone(), &ask, &transfer).await
+                }
                 // A second request without a grant; the driver sees the count and cuts.
                 None => own_response(Refusal::Panic, &ask),
             };
+            interim.close();
             Ok(prepare(response, &ask, transfer))
         })
     }
@@ -75,6 +80,7 @@ impl hyper::service::Service<Request<Incoming>> for Once {
 async fn handle(
     work: Work,
     incoming: Incoming,
+    interim: Interim,
     ask: &Ask,
     transfer: &Rc<Transfer>,
 ) -> Response<ResponseBody> {
@@ -82,7 +88,7 @@ async fn handle(
         BodyKind::None => RequestBody::Empty,
         _ => RequestBody::Stream(Box::pin(ClientBody::new(incoming, transfer.clone()))),
     };
-    let caught = match catch_unwind(AssertUnwindSafe(|| work(body))) {
+    let caught = match catch_unwind(AssertUnwindSafe(|| work(body, interim))) {
         Ok(future) => Caught(future).await,
         Err(_) => None,
     };
@@ -154,7 +160,8 @@ fn prepare(
     }
     transfer.status.set(parts.status.as_u16());
     transfer.reason.set(reason(&parts.headers));
-    transfer.cache.set(parts.headers.get("cache-status").cloned());
+    // The last is the nearest: ours, where we are the cache (RFC 9211 2).
+    transfer.cache.set(parts.headers.get_all("cache-status").iter().next_back().cloned());
     transfer.response_given.set(true);
     Response::from_parts(parts, SentBody::new(body, transfer))
 }

@@ -221,7 +221,6 @@ fn reassert(
         // Which of the states so far: `aimed` puts it here.
         known: recalls.map(|back| recalled(back.into())),
         peers: vec![NodeId([4; 8])],
-        ids: vec![format!("id-{seen}-{node}")],
         claims,
         reported: is_last.then(Mark::default),
         is_roll_call: seen == 4,

@@ -10,7 +10,6 @@ use RecordKind::{Admitted, Confirmed, Limbo, Pending};
 pub(super) struct Model {
     pub(super) sale: Option<SaleState>,
     pub(super) records: Vec<Record>,
-    ids: Vec<String>,
     voids: Vec<ClaimId>,
     failed: Vec<ClaimId>,
     nodes: BTreeMap<NodeId, Peer>,
@@ -45,9 +44,6 @@ impl Model {
                     rises |= self.recall(known);
                 }
                 let resolved = r.claims.iter().map(|c| self.reassert(c, now)).collect();
-                let ids = r.ids.iter().filter(|id| !self.ids.contains(id));
-                let ids: Vec<_> = ids.chain(&self.ids).cloned().collect();
-                self.ids = ids;
                 OpResult::Reasserted { resolved, nodes: self.report(r, now) }
             }
             (_, false) => return OpResult::NoSale,
@@ -241,6 +237,11 @@ impl Model {
         (new.learn_until, new.seq) = (mine.learn_until, mine.seq);
         new.salt = if mine.pools.iter().all(|p| taken(p) == 0) { known.salt } else { mine.salt };
         new.ended = mine.ended || known.ended;
+        let (newer, older) = if order.is_gt() { (known, &mine) } else { (&mine, known) };
+        if order.is_ge() {
+            let only = older.ids.iter().filter(|id| !newer.ids.contains(id));
+            new.ids = last_64(only.chain(&newer.ids).cloned().collect());
+        }
         new.paused |= order.is_eq() && known.paused;
         for pool in &mut new.pools {
             pool.sold_out |= latched(&mine, &pool.name) || latched(known, &pool.name);
@@ -362,8 +363,6 @@ impl Model {
     /// The texts of refusals are the core's business: here they are empty.
     fn control(&mut self, word: &Control, now: UnixMs) -> Controlled {
         let refused = Controlled::Refused(String::new());
-        let ids = self.ids.clone();
-        let is_known = |id: &String| ids.iter().rev().take(64).any(|known| known == id);
         let sale = self.sale();
         let is_over = sale.ended || sale.ends_at.is_some_and(|e| e <= now);
         let done = |was: bool| if was { Controlled::Unchanged } else { Controlled::Applied };
@@ -380,7 +379,7 @@ impl Model {
                 (id, pool, *units)
             }
         };
-        if is_known(id) {
+        if sale.ids.contains(id) {
             return Controlled::Unchanged;
         }
         let is_restock = matches!(word, Control::Restock { .. });
@@ -396,7 +395,8 @@ impl Model {
         }
         p.stock += units;
         (p.sold_out, p.held_back) = (false, false);
-        self.ids.push(id.clone());
+        sale.ids.push(id.clone());
+        sale.ids = last_64(std::mem::take(&mut sale.ids));
         Controlled::Applied
     }
 
@@ -493,8 +493,13 @@ pub(super) fn blank(salt: Salt) -> SaleState {
         restock_debounce_ms: 0,
         learn_until: UnixMs(0),
         seq: 0,
+        ids: Vec::new(),
         pools: Vec::new(),
     }
+}
+
+fn last_64(ids: Vec<String>) -> Vec<String> {
+    ids.into_iter().rev().take(64).rev().collect()
 }
 
 /// All that the public can see of a sale.

@@ -6,7 +6,6 @@
 //! | `sales` | `site/sale` | the state, JSON |
 //! | `records` | `site/sale`, user | the user's records ([`super::form`]) |
 //! | `due` | `site/sale`, deadline, user, claim | nothing |
-//! | `ids` | `site/sale` | ids of commands, JSON |
 //! | `voids` | `site/sale`, claim | nothing |
 //! | `failed` | `site/sale`, claim | nothing |
 //! | `nodes` | `site/sale`, node | the node, JSON |
@@ -28,7 +27,6 @@ pub(super) const SALES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new(
 pub(super) const RECORDS: TableDefinition<'_, (&str, &[u8; 16]), &[u8]> =
     TableDefinition::new("records");
 const DUE: TableDefinition<'_, DueKey<'_>, ()> = TableDefinition::new("due");
-const IDS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("ids");
 const VOIDS: TableDefinition<'_, (&str, &[u8; 12]), ()> = TableDefinition::new("voids");
 const FAILED: TableDefinition<'_, (&str, &[u8; 12]), ()> = TableDefinition::new("failed");
 const NODES: TableDefinition<'_, (&str, &[u8; 8]), &[u8]> = TableDefinition::new("nodes");
@@ -63,7 +61,6 @@ pub(super) struct Tables<'t> {
     pub(super) sales: Table<'t, &'static str, &'static [u8]>,
     records: Table<'t, (&'static str, &'static [u8; 16]), &'static [u8]>,
     due: Table<'t, DueKey<'static>, ()>,
-    ids: Table<'t, &'static str, &'static [u8]>,
     voids: Table<'t, (&'static str, &'static [u8; 12]), ()>,
     failed: Table<'t, (&'static str, &'static [u8; 12]), ()>,
     nodes: Table<'t, (&'static str, &'static [u8; 8]), &'static [u8]>,
@@ -80,7 +77,6 @@ impl<'t> Tables<'t> {
             sales: tx.open_table(SALES)?,
             records: tx.open_table(RECORDS)?,
             due: tx.open_table(DUE)?,
-            ids: tx.open_table(IDS)?,
             voids: tx.open_table(VOIDS)?,
             failed: tx.open_table(FAILED)?,
             nodes: tx.open_table(NODES)?,
@@ -155,20 +151,6 @@ impl Shard for FileShard<'_, '_> {
 
     fn remove_due(&mut self, due: Due) -> Result<(), Fault> {
         self.tables.due.remove((self.key.as_str(), due.at.0, &due.user.0, &due.claim.0))?;
-        Ok(())
-    }
-
-    fn ids(&mut self) -> Result<Vec<String>, Fault> {
-        match self.tables.ids.get(self.key.as_str())? {
-            Some(value) => serde_json::from_slice(value.value())
-                .map_err(|e| Fault::Value(format!("the ids of {}: {e}", self.key))),
-            None => Ok(Vec::new()),
-        }
-    }
-
-    fn put_ids(&mut self, ids: &[String]) -> Result<(), Fault> {
-        let json = json(&self.key, ids)?;
-        self.tables.ids.insert(self.key.as_str(), json.as_slice())?;
         Ok(())
     }
 

@@ -1,7 +1,7 @@
 -- What all scripts share: reading the sale, the rules at the end of every operation, writing it.
 --
 -- KEYS  1 L ledger · 2 U users · 3 D deadlines · 4 F flag · 5 out · 6 want · 7 have · 8 in ·
---       9 I ids of commands, claims of cancelled orders · 10 N nodes
+--       9 I ids of commands of `in`, claims of cancelled orders · 10 N nodes
 -- Every script reads first, then decides, then writes: an error of Redis or a value that makes no
 -- sense comes before the first write, so a script does all or nothing. Times are the server's. All
 -- numbers are integers below 2^53 and are stored as decimal text.
@@ -107,6 +107,16 @@ local NEEDED = { 'epoch', 'version', 'revision', 'applied', 'activity', 'opens_a
   'paused', 'ended', 'sold_out', 'overshoot_permille', 'orders', 'units', 'restock', 'salt',
   'pools' }
 
+-- The last 64 of the ids in two lists, parted by spaces: those that only `older` has come first.
+local function joined(older, newer)
+  local list = {}
+  for id in string.gmatch(older, '[^ ]+') do
+    if not string.find(' ' .. newer .. ' ', ' ' .. id .. ' ', 1, true) then list[#list + 1] = id end
+  end
+  for id in string.gmatch(newer, '[^ ]+') do list[#list + 1] = id end
+  return table.concat(list, ' ', math.max(1, #list - 63))
+end
+
 -- Reads the sale. The looks at the other keys fail here, before any write, where one of them holds
 -- something of another type.
 local function load()
@@ -136,7 +146,7 @@ local function load()
     -- Ledgers of older versions have none of these.
     server = fields.server or ZERO, fences = fields.fences and count('fences') or 0,
     learn_until = fields.learn_until and count('learn_until') or 0,
-    seq = fields.seq and count('seq') or 0,
+    seq = fields.seq and count('seq') or 0, ids = fields.ids or '',
     restock_batch = fields.restock_batch and count('restock_batch') or 0,
     restock_debounce_ms = fields.restock_debounce_ms and count('restock_debounce_ms') or 0,
   }
@@ -153,7 +163,7 @@ local function latch(pool)
 end
 
 -- What raises the version, apart from pools: everything but the version and the memory of
--- declarations.
+-- declarations and commands.
 local function public()
   return table.concat({ int(sale.epoch), sale.activity, int(sale.opens_at),
     sale.ends_at and int(sale.ends_at) or '', flag(sale.paused), flag(sale.ended),
@@ -375,6 +385,7 @@ local function write_sale()
   put('fences', int(sale.fences))
   put('learn_until', int(sale.learn_until))
   put('seq', int(sale.seq))
+  put('ids', sale.ids)
   put('restock_batch', int(sale.restock_batch))
   put('restock_debounce_ms', int(sale.restock_debounce_ms))
   put('pools', sale.names)

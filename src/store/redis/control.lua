@@ -7,10 +7,6 @@
 
 local STOCK_MAX = 1000000000
 
--- Ids of applied add_stock and restock, the last 64, parted by spaces. Read on first use, written at
--- the end: `finish` does not know them.
-local ids = nil
-
 local function set(field, to)
   if sale[field] == to then return 'unchanged' end
   sale[field] = to
@@ -43,17 +39,12 @@ local function once(word, name, units, id)
   if #id < 1 or #id > 128 or string.find(id, '[^\33-\126]') then
     return 'refused', 'id must be 1 to 128 visible ASCII characters'
   end
-  ids = ids or redis.call('HGET', KEYS[9], 'control') or ''
-  if string.find(' ' .. ids .. ' ', ' ' .. id .. ' ', 1, true) then return 'unchanged' end
+  if string.find(' ' .. sale.ids .. ' ', ' ' .. id .. ' ', 1, true) then return 'unchanged' end
   local pool = pool_of(name)
   local run = word == 'add_stock' and add_stock or restock
   local why = run(pool, units)
   if why then return 'refused', why end
-  local kept = {}
-  for known in string.gmatch(ids, '[^ ]+') do kept[#kept + 1] = known end
-  kept[#kept + 1] = id
-  if #kept > 64 then table.remove(kept, 1) end
-  ids = table.concat(kept, ' ')
+  sale.ids = joined(sale.ids, id)
   announce(word, name, int(units))
   return 'applied'
 end
@@ -70,10 +61,6 @@ local function control_one(now, word, name, units, id)
   return once(word, name, units, id)
 end
 
-local function write_ids()
-  if ids then redis.call('HSET', KEYS[9], 'control', ids) end
-end
-
 local function control()
   local now = begin()
   if not sale then return finish(now, 'no_sale') end
@@ -82,7 +69,5 @@ local function control()
   if result == 'applied' and word ~= 'add_stock' and word ~= 'restock' then
     announce(word, '', '')
   end
-  local reply = finish(now, result)
-  write_ids()
-  return reply
+  return finish(now, result)
 end

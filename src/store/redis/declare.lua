@@ -44,7 +44,7 @@ local function create(d, now)
     activity = d.activity, opens_at = d.opens_at, ends_at = d.ends_at,
     paused = d.opens_at <= now, ended = false, sold_out = false, overshoot = d.overshoot,
     orders = d.orders, units = d.units, restock = d.restock, salt = d.salt, names = d.names,
-    server = server_of(ARGV[11]), fences = 0, learn_until = 0, seq = 0,
+    server = server_of(ARGV[11]), fences = 0, learn_until = 0, seq = 0, ids = '',
     restock_batch = d.restock_batch, restock_debounce_ms = d.restock_debounce_ms,
   }
   pools, loaded = d.by_name, d.pools

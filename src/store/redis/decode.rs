@@ -160,6 +160,10 @@ fn sale_state(id: &SaleId, map: &HashMap<String, String>) -> Result<SaleState, F
         restock_debounce_ms: map
             .get("restock_debounce_ms")
             .map_or(Ok(0), |n| parsed(n, "restock_debounce_ms"))?,
+        ids: map
+            .get("ids")
+            .map(|ids| ids.split_ascii_whitespace().map(str::to_owned).collect())
+            .unwrap_or_default(),
         pools: pools.map(|name| pool(name, map)).collect::<Result<_, _>>()?,
     })
 }
@@ -300,14 +304,6 @@ impl Shard for AsItIs<'_> {
     }
 
     fn remove_due(&mut self, _: Due) -> Result<(), Infallible> {
-        Ok(())
-    }
-
-    fn ids(&mut self) -> Result<Vec<String>, Infallible> {
-        Ok(Vec::new())
-    }
-
-    fn put_ids(&mut self, _: &[String]) -> Result<(), Infallible> {
         Ok(())
     }
 

@@ -77,12 +77,10 @@ fn reassert(said: &Reassert, context: &Context) -> Vec<String> {
         context.cursor.clone(),
         said.runs.len().to_string(),
         said.peers.len().to_string(),
-        said.ids.len().to_string(),
         known.len().to_string(),
     ];
     args.extend(said.runs.iter().map(NodeId::to_string));
     args.extend(said.peers.iter().map(NodeId::to_string));
-    args.extend(said.ids.iter().cloned());
     args.extend(known);
     for one in &said.claims {
         args.extend([
@@ -120,6 +118,7 @@ fn known(state: &SaleState) -> Vec<String> {
         state.salt.to_string(),
         whole(state.restock_batch),
         whole(state.restock_debounce_ms),
+        state.ids.join(" "),
     ];
     for pool in &state.pools {
         let (latch, word) = (flag(pool.sold_out), flag(pool.held_back));

@@ -80,7 +80,6 @@ local function inbox()
   local from = math.max(1, #kept - 1023)
   local remembered = table.concat(kept, ' ', from)
   local reply = finish(now, 'applied')
-  write_ids()
   put('cursor', ARGV[2])
   redis.call('HSET', KEYS[9], 'in', remembered)
   return reply

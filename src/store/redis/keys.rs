@@ -6,11 +6,12 @@
 //! | key | type | owner | what |
 //! |---|---|---|---|
 //! | `ps:sales` | set | shop or node | `site/sale` of every sale |
+//! | `ps:notices` | stream | nodes | what a node told all others, such as a purge |
 //! | `ps:{site/sale}:L` | hash | scripts | the ledger: declared limits, counters, latches |
 //! | `ps:{site/sale}:U` | hash | scripts | user → records |
 //! | `ps:{site/sale}:D` | sorted set | scripts | `user\|claim` by the deadline of open records |
 //! | `ps:{site/sale}:F` | hash | scripts | the public flag, for readers that are not nodes |
-//! | `ps:{site/sale}:I` | hash | scripts | ids of commands that were applied, claims of cancelled and of failed orders |
+//! | `ps:{site/sale}:I` | hash | scripts | ids of commands of `in` that were applied, claims of cancelled and of failed orders |
 //! | `ps:{site/sale}:N` | hash | scripts | node → when it was heard, and what it has re-asserted to |
 //! | `ps:{site/sale}:want` | string | shop | the declaration, JSON |
 //! | `ps:{site/sale}:have` | hash | scripts | what became of it |
@@ -22,8 +23,15 @@ use crate::ident::SaleId;
 /// The set of all sales.
 pub const SALES: &str = "ps:sales";
 
-/// The channel on which a change of a sale is told: `site/sale`, or `want:site/sale` from the shop.
+/// The stream of what nodes tell each other.
+pub const NOTICES: &str = "ps:notices";
+
+/// The channel on which a change of a sale is told: `site/sale`, or `want:site/sale` from the shop;
+/// and [`NOTICE_WORD`].
 pub const BUS: &str = "ps:bus";
+
+/// Says on [`BUS`] that [`NOTICES`] has grown.
+pub const NOTICE_WORD: &str = "notice";
 
 /// What a key of a sale holds. The order is that of `KEYS` in every script.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,12 +120,17 @@ pub enum Word {
     Changed(SaleId),
     /// The shop wrote `want` or `in`.
     Wanted(SaleId),
+    /// A node told all others something.
+    Notice,
 }
 
 impl Word {
     /// Reads a message; `None` for what we do not know.
     pub fn parse(text: &[u8]) -> Option<Word> {
         let text = std::str::from_utf8(text).ok()?;
+        if text == NOTICE_WORD {
+            return Some(Word::Notice);
+        }
         match text.strip_prefix("want:").or_else(|| text.strip_prefix("in:")) {
             Some(sale) => sale.parse().ok().map(Word::Wanted),
             None => text.parse().ok().map(Word::Changed),
@@ -141,6 +154,7 @@ mod tests {
         let sale: SaleId = "shop/spring".parse().expect("a sale's name");
         assert_eq!(Word::parse(b"shop/spring"), Some(Word::Changed(sale.clone())));
         assert_eq!(Word::parse(b"want:shop/spring"), Some(Word::Wanted(sale.clone())));
+        assert_eq!(Word::parse(b"notice"), Some(Word::Notice));
         assert_eq!(Word::parse(b"in:shop/spring"), Some(Word::Wanted(sale)));
         for noise in [&b""[..], b"spring", b"\xff/\xff", b"a/b/c", b"want:x"] {
             assert_eq!(Word::parse(noise), None);

@@ -299,10 +299,11 @@ impl Link {
     /// One look at the server's clock: proves that it answers.
     async fn beat(&self, live: &Live) -> Result<(), String> {
         let mut connection = live.connection.clone();
-        let (sent, now) = (Instant::now(), self.context.clock.now());
+        let clock = &self.context.clock;
+        let (wall, sent_us) = (clock.now().wall, clock.mono_us());
         let time = redis::cmd("TIME");
         let answer = timeout(HEARTBEAT_TIMEOUT, connection.send_packed_command(&time)).await;
-        let round_trip = sent.elapsed();
+        let received_us = clock.mono_us();
         let value = match answer {
             Err(_) => return Err("no answer to the heartbeat".into()),
             Ok(Err(error)) => return Err(error.to_string()),
@@ -312,10 +313,11 @@ impl Link {
         let Ok((secs, micros)) = redis::from_redis_value::<(u64, u64)>(value) else {
             return Err("TIME has an odd answer".into());
         };
-        let server_ms = secs.saturating_mul(1000).saturating_add(micros / 1000);
+        let server_us = secs.saturating_mul(1_000_000).saturating_add(micros);
+        let away_ms = i128::from(server_us / 1_000) - i128::from(wall.0);
+        live.offset_ms.store(i64::try_from(away_ms).unwrap_or(i64::MAX), Ordering::Relaxed);
         let mut offsets = live.offsets.lock().unwrap_or_else(PoisonError::into_inner);
-        let reading = offsets.add(now, round_trip, server_ms);
-        live.offset_ms.store(reading.0, Ordering::Relaxed);
+        let reading = offsets.add(sent_us, received_us, server_us);
         self.context.set_clock(&live.server, Some(reading));
         Ok(())
     }

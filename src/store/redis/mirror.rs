@@ -30,7 +30,15 @@ use crate::store::StoreError;
 pub(super) async fn run(redis: Arc<Redis>, book: Arc<SaleBook>, clock: Clock) {
     let (words, heard) = mpsc::channel(WORDS_MAX);
     let routes = redis.routes.clone();
-    let mirror = Mirror { redis, book, clock, known: BTreeSet::new(), judged: BTreeMap::new() };
+    let mirror = Mirror {
+        redis,
+        book,
+        clock,
+        known: BTreeSet::new(),
+        judged: BTreeMap::new(),
+        is_told: true,
+        deaf: None,
+    };
     tokio::join!(bus::listen(&routes, &words), mirror.run(heard));
 }
 
@@ -43,6 +51,10 @@ pub(super) struct Mirror {
     known: BTreeSet<SaleId>,
     /// What became of each sale's declaration in `want`.
     pub(super) judged: BTreeMap<SaleId, Judged>,
+    /// A node told something that was not read yet.
+    is_told: bool,
+    /// Why notices cannot be read.
+    deaf: Option<String>,
 }
 
 impl Mirror {
@@ -60,6 +72,9 @@ impl Mirror {
             while let Ok(one) = heard.try_recv() {
                 is_whole |= !self.is_narrow(Some(one), &mut sales);
             }
+            if is_whole || self.is_told {
+                self.hear().await;
+            }
             let done = if is_whole {
                 next = Instant::now() + jittered(self.redis.poll);
                 self.pass().await
@@ -72,14 +87,36 @@ impl Mirror {
         }
     }
 
+    /// What the nodes told each other. What cannot be read is read with the next pass.
+    async fn hear(&mut self) {
+        self.is_told = false;
+        let deaf = match self.redis.hear_notices().await {
+            // No rights to the key, or another type: nobody mends that but an operator.
+            Err(StoreError::Refused(why)) => Some(why),
+            Err(error) => {
+                tracing::debug!(%error, "the notices could not be read");
+                return;
+            }
+            Ok(()) => None,
+        };
+        if let Some(why) = deaf.as_ref().filter(|why| self.deaf.as_ref() != Some(why)) {
+            tracing::error!("purges of other nodes are not heard: {}: {why}", keys::NOTICES);
+        }
+        self.deaf = deaf;
+    }
+
     /// Whether reading the sale named is enough; adds it to `sales`.
-    fn is_narrow(&self, heard: Option<Heard>, sales: &mut BTreeSet<SaleId>) -> bool {
+    fn is_narrow(&mut self, heard: Option<Heard>, sales: &mut BTreeSet<SaleId>) -> bool {
         match heard {
             Some(Heard::Word(Word::Changed(sale))) if self.known.contains(&sale) => {
                 sales.insert(sale)
             }
             // The shop may have declared a sale that nobody listed: looking at it lists it.
             Some(Heard::Word(Word::Wanted(sale))) => sales.insert(sale),
+            Some(Heard::Word(Word::Notice)) => {
+                self.is_told = true;
+                true
+            }
             _ => return false,
         };
         true

@@ -4,12 +4,11 @@
 -- ARGV    1 node · 2 whether to ask which server this is, 0|1 · 3 learn_ms · 4 the highest seq that the
 --         node saw · 5 what it has reported to, or nothing · 6 whether it wants to hear which nodes
 --         live, 0|1 · 7 how far it knows `in` to be read, or nothing · 8 number of earlier runs ·
---         9 of nodes that it knew to be alive · 10 of ids of commands · 11 of words about the sale as
---         it knew it · then these, in this order · then for each claim: claim, user, attempt, pool,
+--         9 of nodes that it knew to be alive · 10 of words about the sale as it knew it · then these, in this order · then for each claim: claim, user, attempt, pool,
 --         units, node, A|C|F|X|P|V, deadline
 --         Words about the sale: epoch, version, seq, fences, revision, applied, activity, opens_at,
 --         ends_at or nothing, paused, ended, overshoot_permille, orders, units, restock, salt,
---         restock_batch, restock_debounce_ms, then for each pool name, stock, sold_out, held_back
+--         restock_batch, restock_debounce_ms, ids of commands, then for each pool name, stock, sold_out, held_back
 -- Returns for each claim: applied · repeated · conflict · unknown · late; then the nodes that live,
 --         while the ledger learns or where they are asked for
 -- Cost    O(pools + claims), and O(nodes) with the nodes
@@ -39,9 +38,10 @@ local function known_of(words)
     ended = words[11] == '1', overshoot = number(words[12], 'overshoot'),
     orders = number(words[13], 'orders'), units = number(words[14], 'units'),
     restock = words[15], salt = words[16], restock_batch = number(words[17], 'restock_batch'),
-    restock_debounce_ms = number(words[18], 'restock_debounce_ms'), pools = {}, by_name = {}, names = {},
+    restock_debounce_ms = number(words[18], 'restock_debounce_ms'), ids = words[19],
+    pools = {}, by_name = {}, names = {},
   }
-  for i = 19, #words, 4 do
+  for i = 20, #words, 4 do
     local name = words[i]
     local pool = { name = name, stock = number(words[i + 1], 'stock'), confirmed = 0, held = 0,
       limbo = 0, sold_out = words[i + 2] == '1', held_back = words[i + 3] == '1',
@@ -58,7 +58,7 @@ local function restore(k)
     activity = k.activity, opens_at = k.opens_at, ends_at = k.ends_at, paused = k.paused,
     ended = k.ended, sold_out = false, overshoot = k.overshoot, orders = k.orders,
     units = k.units, restock = k.restock, salt = k.salt, names = table.concat(k.names, ','),
-    server = ZERO, fences = k.fences, learn_until = 0, seq = k.seq,
+    server = ZERO, fences = k.fences, learn_until = 0, seq = k.seq, ids = k.ids,
     restock_batch = k.restock_batch, restock_debounce_ms = k.restock_debounce_ms,
   }
   for _, pool in ipairs(k.pools) do
@@ -102,6 +102,7 @@ local function take_newer(k, is_same_epoch)
   sale.paused, sale.overshoot, sale.orders, sale.units = k.paused, k.overshoot, k.orders, k.units
   sale.restock, sale.revision, sale.applied = k.restock, k.revision, k.applied
   sale.restock_batch, sale.restock_debounce_ms = k.restock_batch, k.restock_debounce_ms
+  sale.ids = joined(sale.ids, k.ids)
   sale.epoch, sale.version = k.epoch, k.version
   rises = true
 end
@@ -118,7 +119,10 @@ local function merge(k)
     return take_newer(k, is_same_epoch)
   end
   local is_equal = is_same_epoch and k.version == sale.version
-  sale.paused = sale.paused or (is_equal and k.paused)
+  if is_equal then
+    sale.paused = sale.paused or k.paused
+    sale.ids = joined(k.ids, sale.ids)
+  end
   for _, pool in ipairs(all_pools()) do
     local other = k.by_name[pool.name]
     if other then
@@ -127,19 +131,6 @@ local function merge(k)
       if is_equal then pool.stock = math.min(pool.stock, other.stock) end
     end
   end
-end
-
--- The ids of commands with those that the node saw as the oldest, or nil where it saw nothing new.
-local function remembered(said)
-  local own, list = {}, {}
-  local text = redis.call('HGET', KEYS[9], 'control') or ''
-  for id in string.gmatch(text, '[^ ]+') do own[id] = true end
-  for _, id in ipairs(said) do
-    if not own[id] then list[#list + 1] = id end
-  end
-  if #list == 0 then return nil end
-  for id in string.gmatch(text, '[^ ]+') do list[#list + 1] = id end
-  return table.concat(list, ' ', math.max(1, #list - 63))
 end
 
 local function made(now, one)
@@ -257,8 +248,7 @@ local function is_behind(a, b)
   return a_ms < b_ms or (a_ms == b_ms and number(a_seq, 'cursor') < number(b_seq, 'cursor'))
 end
 
-local function write_after(ids)
-  if ids then redis.call('HSET', KEYS[9], 'control', ids) end
+local function write_after()
   for _, claim in ipairs(fails) do redis.call('HSET', KEYS[9], 'failed:' .. claim, '1') end
   for _, name in ipairs(gone) do
     redis.call('HDEL', KEYS[1], 'stock:' .. name, 'confirmed:' .. name, 'held:' .. name,
@@ -279,20 +269,19 @@ local function reassert()
   -- Looked at before anything is written, as all scripts do.
   redis.call('HEXISTS', KEYS[9], '')
   redis.call('HEXISTS', KEYS[10], '')
-  local at = 12
+  local at = 11
   local lists = {}
-  for i = 8, 11 do
+  for i = 8, 10 do
     local count = number(ARGV[i], 'a count')
     lists[#lists + 1] = slice(at, count)
     at = at + count
   end
-  local known = known_of(lists[4])
+  local known = known_of(lists[3])
   local is_restored = not sale and known ~= nil
   if not sale and not known then return finish(now, 'no_sale') end
   if is_restored then restore(known) end
   look(ARGV[2], number(ARGV[3], 'learn_ms'), number(ARGV[4], 'seq'), is_restored)
   if known then merge(known) end
-  local ids = remembered(lists[3])
   local answers = {}
   for i = at, #ARGV, 8 do
     answers[#answers + 1] = reassert_one(now, {
@@ -304,6 +293,6 @@ local function reassert()
   for _, node in ipairs(report(now, lists[1], lists[2])) do answers[#answers + 1] = node end
   if ARGV[7] ~= '' and is_behind(ARGV[7], fields.cursor or '0-0') then ARGV[7] = '' end
   local reply = finish(now, answers)
-  write_after(ids)
+  write_after()
   return reply
 end

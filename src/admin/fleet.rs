@@ -1,0 +1,97 @@
+//! What nodes tell each other by the store: a purge on one is a purge on all.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::Context;
+use super::purge::{self, Said};
+use crate::metrics::Counter;
+use crate::page::{Mode, Purge};
+use crate::store::{Notice, Store, StoreError};
+
+/// The way to the other nodes.
+#[derive(Debug)]
+pub struct Fleet {
+    store: Arc<dyn Store>,
+    /// By which a node knows its own words again.
+    me: u64,
+}
+
+/// What is told.
+#[derive(Debug, Deserialize, Serialize)]
+struct Told {
+    from: u64,
+    purge: Said,
+}
+
+impl Fleet {
+    /// The nodes over `store`.
+    pub fn new(store: Arc<dyn Store>) -> Fleet {
+        Fleet { store, me: rand::random() }
+    }
+
+    /// Tells all others to purge.
+    pub(super) async fn purge(&self, said: &Said) -> Result<(), StoreError> {
+        let told = Told { from: self.me, purge: said.clone() };
+        // A name and three texts: it can always be written.
+        let words = serde_json::to_string(&told).unwrap_or_default();
+        self.store.tell(&words, TELL_LONGEST).await
+    }
+}
+
+/// From now on `context` does what other nodes tell, for as long as it is there.
+pub fn obey(context: &Arc<Context>) {
+    let weak: Weak<Context> = Arc::downgrade(context);
+    context.fleet.store.listen(Box::new(move |notice| {
+        if let Some(context) = weak.upgrade() {
+            hear(&context, &notice);
+        }
+    }));
+}
+
+fn hear(context: &Context, notice: &Notice) {
+    let words = match notice {
+        Notice::Said(words) => words,
+        Notice::Missed => {
+            let purged = context.cache.purge(&Purge::All, Mode::Hard, &context.sink);
+            if purged > 0 {
+                context.sink.inc(Counter::NoticesMissed);
+                tracing::warn!(
+                    purged,
+                    "a purge may have gone unheard: every page was removed, to be true for certain"
+                );
+            }
+            return;
+        }
+    };
+    let told: Told = match serde_json::from_str(words) {
+        Ok(told) => told,
+        Err(error) => return unread(context, &error),
+    };
+    if told.from == context.fleet.me {
+        return;
+    }
+    context.sink.inc(Counter::NoticesHeard);
+    match purge::apply(&told.purge, context) {
+        Ok(purged) => tracing::info!(purged, "another node purged"),
+        // It knows sites that this one does not: nothing of them is stored here.
+        Err(refused) => tracing::debug!(status = %refused.status, "a purge of another node"),
+    }
+}
+
+/// A newer version's words, or a stranger's. What they ask for is not known: to go on with pages that
+/// may be purged would be a lie.
+fn unread(context: &Context, error: &serde_json::Error) {
+    context.sink.inc(Counter::NoticesMissed);
+    let purged = context.cache.purge(&Purge::All, Mode::Hard, &context.sink);
+    tracing::warn!(
+        %error,
+        purged,
+        "what another node told was not understood (an older version here?): every page was removed"
+    );
+}
+
+/// A purge that cannot be told in this time is said to have been done here alone.
+const TELL_LONGEST: Duration = Duration::from_secs(2);
