@@ -22,10 +22,10 @@ use crate::page::Cache;
 
 /// What the guard moves.
 pub(super) struct Reach {
-    pub caps: Arc<Caps>,
-    pub cache: Arc<Cache>,
-    pub pressure: watch::Sender<Pressure>,
-    pub sink: Sink,
+    caps: Arc<Caps>,
+    cache: Arc<Cache>,
+    pressure: watch::Sender<Pressure>,
+    sink: Sink,
 }
 
 /// What was seen last, for metrics.
@@ -82,6 +82,16 @@ pub(super) async fn guard(settings: schema::Memory, reach: Reach, seen: Arc<Seen
 }
 
 impl Reach {
+    /// Everything, and where workers hear how short memory is.
+    pub(super) fn new(
+        caps: Arc<Caps>,
+        cache: Arc<Cache>,
+        sink: Sink,
+    ) -> (Reach, watch::Receiver<Pressure>) {
+        let (pressure, pressed) = watch::channel(Pressure::Calm);
+        (Reach { caps, cache, pressure, sink }, pressed)
+    }
+
     /// Makes the cache smaller while that is called for, and larger again afterwards, little by
     /// little and only into what is `free`: it may be what was too much. Says whether it changed.
     fn fit_cache(&self, level: Pressure, free: u64) -> bool {

@@ -310,7 +310,14 @@ fn edge(
     let (cache, fills) = (Cache::new(settings), TaskTracker::new());
     let to = upstreams.clone();
     let pages = Pages::new(settings, cache, answers.clone(), to, fills, sink.clone());
-    let proxy = Proxy::new(settings, answers.clone(), trust.clone(), upstreams, sink.clone());
+    let proxy = Proxy::new(
+        settings,
+        answers.clone(),
+        trust.clone(),
+        upstreams,
+        &Default::default(),
+        sink.clone(),
+    );
     let shared = edge::Shared::new(settings, book.clone(), answers, trust).expect("edge");
     let log = AccessLog::start(&settings.log, sink.clone()).expect("no log");
     let edge = Edge::new(shared, &settings.log, log, pages, gate, proxy, sink.clone());

@@ -94,7 +94,14 @@ impl Worker {
         let upstreams = Rc::new(Upstreams::new(&Shared::new(&settings.upstream), sink.clone()));
         let tasks = TaskTracker::new();
         let trust = Arc::new(Trust::default());
-        let proxy = Proxy::new(settings, answers.clone(), trust, upstreams.clone(), sink.clone());
+        let proxy = Proxy::new(
+            settings,
+            answers.clone(),
+            trust,
+            upstreams.clone(),
+            &Default::default(),
+            sink.clone(),
+        );
         let pages =
             Pages::new(settings, cache.clone(), answers, upstreams, tasks.clone(), sink.clone());
         Rc::new(Worker {
@@ -192,7 +199,7 @@ impl Worker {
                 return step;
             }
         }
-        let step = self.proxy.decide(&self.site, Route::Proxy, head, exchange);
+        let step = self.proxy.decide(&self.site, Route::Proxy, None, head, exchange);
         self.pages.watch(&self.site, "shop.example", head, exchange, step)
     }
 }
