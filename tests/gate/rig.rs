@@ -321,7 +321,7 @@ fn edge(
     let shared = edge::Shared::new(settings, book.clone(), answers, trust).expect("edge");
     let log = AccessLog::start(&settings.log, sink.clone()).expect("no log");
     let edge = Edge::new(shared, &settings.log, log, pages, gate, proxy, sink.clone());
-    Entrance::new(edge, None)
+    Entrance::new(edge, Default::default())
 }
 
 async fn accept(listener: TcpListener, edge: Rc<Entrance>, clock: Clock, sink: Sink) {
