@@ -86,11 +86,20 @@ impl Shared {
 #[derive(Debug)]
 pub struct Edge {
     shared: Arc<Shared>,
-    pages: Pages,
-    gate: Gate,
-    proxy: Proxy,
+    ways: Ways,
     notes: Notes,
     sink: Sink,
+}
+
+/// Where one worker's requests go.
+#[derive(Debug)]
+pub struct Ways {
+    /// Pages.
+    pub pages: Pages,
+    /// Purchases.
+    pub gate: Gate,
+    /// Everything else.
+    pub proxy: Proxy,
 }
 
 impl Edge {
@@ -104,13 +113,11 @@ impl Edge {
         shared: Arc<Shared>,
         settings: &schema::Log,
         log: AccessLog,
-        pages: Pages,
-        gate: Gate,
-        proxy: Proxy,
+        ways: Ways,
         sink: Sink,
     ) -> Rc<Edge> {
         let notes = Notes::new(settings, log, shared.trust.clone());
-        Rc::new(Edge { shared, pages, gate, proxy, notes, sink })
+        Rc::new(Edge { shared, ways, notes, sink })
     }
 }
 
@@ -125,6 +132,11 @@ impl Entrance {
     /// `health` is the listener's own path for health checks, beside `/_penstock/health`.
     pub fn new(edge: Rc<Edge>, health: Option<String>) -> Rc<Entrance> {
         Rc::new(Entrance { edge, health })
+    }
+
+    /// The worker's proxy, whose connections the entrance after this one goes on with.
+    pub fn proxy(&self) -> &Proxy {
+        &self.edge.ways.proxy
     }
 }
 
@@ -159,7 +171,7 @@ impl Edge {
         match site.find(head) {
             Found::Page { activity, city } => {
                 let site = site.page_of(activity, city, head, exchange);
-                (Route::Page, self.pages.decide(site))
+                (Route::Page, self.ways.pages.decide(site))
             }
             Found::Availability { activity } => {
                 (Route::Availability, self.availability(site, activity, head, exchange))
@@ -167,7 +179,9 @@ impl Edge {
             Found::Purchase { activity } => {
                 (Route::Purchase, self.purchase(site, activity, head, exchange))
             }
-            Found::Preflight => (Route::Purchase, self.gate.preflight(&site.name, head, exchange)),
+            Found::Preflight => {
+                (Route::Purchase, self.ways.gate.preflight(&site.name, head, exchange))
+            }
             Found::Proxied(route) => (route, self.proxied(site, route, head, exchange)),
             Found::Refused(route, refusal) => {
                 (route, shared.refusals.step(head, exchange, refusal, &self.sink))
@@ -183,15 +197,15 @@ impl Edge {
             ("", Some(canonical)) => canonical,
             (host, _) => host,
         };
-        if route == Route::Proxy && self.pages.caches(name, head) {
-            let forward = || self.proxy.forward(name, head, exchange);
+        if route == Route::Proxy && self.ways.pages.caches(name, head) {
+            let forward = || self.ways.proxy.forward(name, head, exchange);
             let ask = page::OrdinaryAsk { site: name, head, exchange, host, forward: &forward };
-            if let Some(step) = self.pages.ordinary(&ask) {
+            if let Some(step) = self.ways.pages.ordinary(&ask) {
                 return step;
             }
         }
-        let step = self.proxy.decide(name, route, head, exchange);
-        self.pages.watch(name, host, head, exchange, step)
+        let step = self.ways.proxy.decide(name, route, head, exchange);
+        self.ways.pages.watch(name, host, head, exchange, step)
     }
 
     fn availability(
@@ -218,7 +232,7 @@ impl Edge {
             Some(sale) => {
                 let remember = || self.notes.purchase(head, exchange);
                 let site = &site.name;
-                self.gate.decide(Purchase {
+                self.ways.gate.decide(Purchase {
                     site,
                     head,
                     exchange,
@@ -239,7 +253,7 @@ impl Edge {
     /// An activity without a sale.
     fn unlisted(&self, site: &Site, route: Route, head: &Head<'_>, exchange: &Exchange) -> Step {
         if site.proxies_unlisted {
-            return self.proxy.decide(&site.name, route, head, exchange);
+            return self.ways.proxy.decide(&site.name, route, head, exchange);
         }
         let refusal = Refusal::of(Reason::UnknownActivity);
         self.shared.refusals.step(head, exchange, refusal, &self.sink)

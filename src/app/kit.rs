@@ -8,7 +8,7 @@ use tokio_util::task::TaskTracker;
 use crate::answers::Answers;
 use crate::claims::Claims;
 use crate::config::Settings;
-use crate::edge::{self, Edge, Entrance};
+use crate::edge::{self, Edge, Entrance, Ways};
 use crate::gate::{self, Gate};
 use crate::http::Trust;
 use crate::log::AccessLog;
@@ -42,41 +42,80 @@ impl Kit {
         book: &Arc<SaleBook>,
         log: AccessLog,
     ) -> Result<Kit, String> {
+        Kit::after(None, settings, book, log)
+    }
+
+    /// The parts for other settings: cache, counters, connections and what is under way go on. Nothing
+    /// changes before [`Kit::take_effect`].
+    pub fn next(
+        &self,
+        settings: &Arc<Settings>,
+        book: &Arc<SaleBook>,
+        log: AccessLog,
+    ) -> Result<Kit, String> {
+        Kit::after(Some(self), settings, book, log)
+    }
+
+    fn after(
+        old: Option<&Kit>,
+        settings: &Arc<Settings>,
+        book: &Arc<SaleBook>,
+        log: AccessLog,
+    ) -> Result<Kit, String> {
         let trust =
             Trust::new(&settings.trust.proxies).map_err(|bad| format!("trust.proxies: {bad}"))?;
         let trust = Arc::new(trust);
         let answers = Arc::new(Answers::new(&settings.answers)?);
         Ok(Kit {
             edge: edge::Shared::new(settings, book.clone(), answers.clone(), trust.clone())?,
-            cache: Cache::new(settings),
-            upstream: upstream::Shared::new(&settings.upstream),
-            gate: gate::Shared::new(settings, answers.clone(), trust.clone())?,
+            cache: old.map_or_else(|| Cache::new(settings), |old| old.cache.clone()),
+            upstream: match old {
+                Some(old) => old.upstream.next(&settings.upstream),
+                None => upstream::Shared::new(&settings.upstream),
+            },
+            gate: match old {
+                Some(old) => old.gate.next(settings, answers.clone(), trust.clone())?,
+                None => gate::Shared::new(settings, answers.clone(), trust.clone())?,
+            },
             settings: settings.clone(),
             trust,
             log,
             answers,
-            purchases: TaskTracker::new(),
-            fills: TaskTracker::new(),
+            purchases: old.map(|old| old.purchases.clone()).unwrap_or_default(),
+            fills: old.map(|old| old.fills.clone()).unwrap_or_default(),
         })
     }
 
-    /// One worker's edge as each listener shows it; `health` has their own paths for health checks.
+    /// What all workers share and is not exchanged but changed.
+    pub fn take_effect(&self) {
+        self.cache.set(&self.settings.cache);
+        self.upstream.resize();
+    }
+
+    /// One worker's edge as each listener shows it, by their numbers; `health` has their own paths for
+    /// health checks. `old` is what the worker showed before.
     pub fn entrances(
         self,
         claims: Claims,
-        health: Vec<Option<String>>,
+        health: Vec<(usize, Option<String>)>,
+        old: Option<&Entrance>,
         sink: &Sink,
-    ) -> Vec<Rc<Entrance>> {
+    ) -> Vec<(usize, Rc<Entrance>)> {
         let Kit { settings, trust, edge, cache, upstream, purchases, log, answers, gate, fills } =
             self;
-        let upstreams = Rc::new(Upstreams::new(&upstream, sink.clone()));
+        let upstreams = Rc::new(match old {
+            Some(old) => old.proxy().upstreams().next(&upstream, sink.clone()),
+            None => Upstreams::new(&upstream, sink.clone()),
+        });
         let (to, counts) = (upstreams.clone(), sink.clone());
         let pages = Pages::new(&settings, cache, answers.clone(), to, fills, counts);
         let (to, counts) = (upstreams.clone(), sink.clone());
         let hook = Edge::admissions(log.clone());
         let gate = Gate::new(gate, to, claims, purchases, counts).with_hook(hook);
         let proxy = Proxy::new(&settings, answers, trust, upstreams, sink.clone());
-        let edge = Edge::new(edge, &settings.log, log, pages, gate, proxy, sink.clone());
-        health.into_iter().map(|path| Entrance::new(edge.clone(), path)).collect()
+        let ways = Ways { pages, gate, proxy };
+        let edge = Edge::new(edge, &settings.log, log, ways, sink.clone());
+        let entrance = |(listener, path)| (listener, Entrance::new(edge.clone(), path));
+        health.into_iter().map(entrance).collect()
     }
 }

@@ -3,9 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use arc_swap::ArcSwap;
+
 use super::addresses::{Addresses, Key};
 use crate::clock::Clock;
 use crate::config::schema;
+use crate::config::units::Rate;
 use crate::http::{Peer, Trust};
 
 /// The caps of a process. All workers share one.
@@ -14,10 +17,29 @@ pub struct Caps {
     /// Open connections by worker.
     by_worker: Vec<AtomicUsize>,
     open: AtomicUsize,
-    open_max: usize,
     addresses: Addresses,
-    trust: Arc<Trust>,
+    bounds: ArcSwap<Bounds>,
     clock: Clock,
+}
+
+/// What the settings say.
+#[derive(Debug)]
+struct Bounds {
+    open_max: usize,
+    of_address_max: u32,
+    rate: Rate,
+    trust: Arc<Trust>,
+}
+
+impl Bounds {
+    fn new(limits: &schema::Limits, trust: Arc<Trust>) -> Bounds {
+        Bounds {
+            open_max: usize::try_from(limits.connections_max).unwrap_or(usize::MAX),
+            of_address_max: limits.connections_per_address_max,
+            rate: limits.connects_per_address,
+            trust,
+        }
+    }
 }
 
 /// One admitted connection; its places are given back when this is dropped.
@@ -40,27 +62,31 @@ impl Caps {
         Arc::new(Caps {
             by_worker: (0..workers).map(|_| AtomicUsize::new(0)).collect(),
             open: AtomicUsize::new(0),
-            open_max: usize::try_from(limits.connections_max).unwrap_or(usize::MAX),
-            addresses: Addresses::new(
-                limits.connections_per_address_max,
-                limits.connects_per_address,
-            ),
-            trust,
+            addresses: Addresses::new(),
+            bounds: ArcSwap::from_pointee(Bounds::new(limits, trust)),
             clock,
         })
     }
 
+    /// Other caps for those who come from now on. Those who are here stay and count.
+    pub fn set(&self, limits: &schema::Limits, trust: Arc<Trust>) {
+        self.bounds.store(Arc::new(Bounds::new(limits, trust)));
+    }
+
     /// A ticket for a connection of `peer` to `worker`; `None` where a cap refuses it.
     pub fn admit(self: &Arc<Self>, peer: &Peer, worker: usize) -> Option<Ticket> {
-        if self.open.fetch_add(1, Ordering::Relaxed) >= self.open_max {
+        let bounds = self.bounds.load();
+        if self.open.fetch_add(1, Ordering::Relaxed) >= bounds.open_max {
             self.open.fetch_sub(1, Ordering::Relaxed);
             return None;
         }
         let address = match peer {
-            Peer::Tcp(address) if !self.trust.is_trusted(peer) => Some(Key::of(address.ip())),
+            Peer::Tcp(address) if !bounds.trust.is_trusted(peer) => Some(Key::of(address.ip())),
             _ => None,
         };
-        if address.is_some_and(|key| !self.addresses.open(key, self.clock.mono())) {
+        let opens =
+            |key| self.addresses.open(key, self.clock.mono(), bounds.of_address_max, bounds.rate);
+        if address.is_some_and(|key| !opens(key)) {
             self.open.fetch_sub(1, Ordering::Relaxed);
             return None;
         }
@@ -126,6 +152,18 @@ mod tests {
         drop(one);
         assert_eq!((caps.open(), caps.idlest()), (1, 0));
         assert!(caps.admit(&peer("10.0.0.2"), 0).is_some());
+    }
+
+    #[test]
+    fn caps_change_for_those_who_come() {
+        let caps = caps(2, 10);
+        let (_one, _two) = (caps.admit(&peer("10.0.0.1"), 0), caps.admit(&peer("10.0.0.2"), 0));
+        let limits = |open_max| schema::Limits { connections_max: open_max, ..Default::default() };
+        caps.set(&limits(1), Arc::default());
+        assert!(caps.admit(&peer("10.0.0.3"), 0).is_none());
+        assert_eq!(caps.open(), 2);
+        caps.set(&limits(3), Arc::default());
+        assert!(caps.admit(&peer("10.0.0.3"), 0).is_some());
     }
 
     #[test]

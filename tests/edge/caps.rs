@@ -94,3 +94,29 @@ fn without_descriptors_it_waits_and_recovers() {
     assert_eq!(served(&node).ask(get("/health")).status, 200);
     assert!(node.metric("penstock_accept_errors_total") >= 1.0);
 }
+
+#[test]
+fn without_descriptors_it_waits_instead_of_spinning_and_goes_on_when_there_are_some() {
+    let shop = quick_shop();
+    let node = Place::new(shop.address(), &Config::default()).start_with_files(128);
+    let mut kept = served(&node);
+    let began = std::time::Instant::now();
+    let mut crowd: Vec<Client> = (0..200).map(|_| node.client()).collect();
+    until("there are none left", || node.said("cannot accept connections"));
+    for _ in 0..50 {
+        assert_eq!(kept.ask(get("/health")).status, 200, "who is there is served");
+    }
+    crowd.truncate(20);
+    until("somebody new is served", || {
+        let mut client = node.client();
+        client.send(get("/health"));
+        client.answer().is_some()
+    });
+    let tries = node.metric("penstock_accept_errors_total");
+    let seconds = began.elapsed().as_secs_f64();
+    // Two sockets, each after 5, 10, 20, 40, 80 and then every 100 ms; one that spins tries 100,000 times.
+    assert!(
+        tries >= 1.0 && tries <= 2.0 * 6.0 * (1.0 + seconds) + seconds * 200.0,
+        "{tries} in {seconds} s"
+    );
+}
