@@ -6,9 +6,11 @@ CARGO ?= cargo
 SECONDS_EACH ?= 60
 # How many lives of a fleet are simulated.
 SEEDS ?= 5000
+# What a package is built with.
+PROFILE ?= release
 
 .PHONY: demo test test-long sim conformance lint doc instructions bench bench-quick bench-pieces bench-two fuzz \
-	redis valgrind node browser headless-shell peers help
+	deb deb-test redis valgrind node browser headless-shell peers help
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -55,6 +57,20 @@ bench-pieces: ## nanoseconds of the pieces of a hot answer
 bench-two: ## whether two workers on one page, sale and pool slow each other down
 	$(CARGO) bench --bench two
 
+deb: ## a package for Debian, in target/debian; PROFILE=ci for a quick one
+	@command -v cargo-deb >/dev/null || $(CARGO) install --locked cargo-deb
+	$(CARGO) build --profile $(PROFILE)
+	rm -rf target/pages && mkdir -p target/pages
+	target/$(PROFILE)/penstock man target/pages/man
+	target/$(PROFILE)/penstock completion bash >target/pages/penstock.bash
+	target/$(PROFILE)/penstock completion fish >target/pages/penstock.fish
+	target/$(PROFILE)/penstock completion zsh >target/pages/_penstock
+	$(CARGO) deb --no-build --profile $(PROFILE)
+
+deb-test: deb ## install, upgrade, remove and purge it in a clean Debian 12; needs root
+	$(call installed,debootstrap,debootstrap)
+	packaging/deb-test "$$(ls -t target/debian/penstock_*.deb | head -1)"
+
 fuzz: ## every fuzz target for SECONDS_EACH seconds
 	SECONDS_EACH=$(SECONDS_EACH) fuzz/run
 
@@ -81,6 +97,7 @@ browser:
 
 headless-shell:
 	$(call installed,chromium-headless-shell,chromium-headless-shell, (macOS: put Chrome on the PATH as google-chrome))
+
 # The suite is written in JavaScript. Debian's npm is a package of its own.
 node:
 	$(call installed,node,nodejs npm, (macOS: brew install node))

@@ -19,10 +19,16 @@ mod route;
 mod sales;
 mod server;
 mod stats;
+mod steer;
 mod stream;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+use arc_swap::ArcSwap;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::claims::Claims;
 use crate::clock::Clock;
@@ -36,6 +42,7 @@ pub use fleet::{Fleet, obey};
 pub use guard::Token;
 pub use live::{Live, keep_live};
 pub use server::{serve_tcp, serve_unix};
+pub use steer::{ConfigState, Order, Refused, Reloaded, Upgraded};
 
 /// What the operator sees and moves.
 pub struct Context {
@@ -53,25 +60,36 @@ pub struct Context {
     pub fleet: Fleet,
     /// The page cache.
     pub cache: Arc<Cache>,
+    /// What a reload exchanges.
+    pub view: ArcSwap<View>,
+    /// Where the operator's words about the process go.
+    pub orders: mpsc::Sender<Order>,
+    /// Client connections that are open.
+    pub connections: Box<dyn Fn() -> usize + Send + Sync>,
+    /// Further numbers of the process, for `/metrics`.
+    pub gauges: Vec<Gauge>,
+    /// What the dashboard shows.
+    pub live: Live,
+    /// Whether the process is shutting down.
+    pub draining: AtomicBool,
+    /// Cancelled when another process has the sockets: nobody new is taken, answers under way end.
+    pub closing: CancellationToken,
+    /// Counts connections of operators.
+    pub operators: TaskTracker,
+}
+
+/// What the operator sees of the config that runs.
+pub struct View {
+    /// The config.
+    pub config: ConfigState,
     /// The shop's servers.
     pub upstream: Arc<upstream::Shared>,
     /// The sites there are.
     pub sites: Vec<Name>,
     /// How pages are found by their URLs.
     pub locate: Locate,
-    /// Client connections that are open.
-    pub connections: Box<dyn Fn() -> usize + Send + Sync>,
-    /// Further numbers of the process, for `/metrics`.
-    pub gauges: Vec<Gauge>,
-    /// The most that there may be.
+    /// The most client connections that there may be.
     pub connections_max: u64,
-    /// A hash of what the config says about the fleet as a whole: nodes with other ones differ in
-    /// sites, sales, limits or upstreams.
-    pub config: String,
-    /// What the dashboard shows.
-    pub live: Live,
-    /// Whether the process is shutting down.
-    pub draining: AtomicBool,
 }
 
 /// A number that is read when it is asked for.
@@ -102,6 +120,11 @@ impl Context {
     /// From now on the node is not ready.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Release);
+    }
+
+    /// What the config that runs now says.
+    pub fn view(&self) -> Arc<View> {
+        self.view.load_full()
     }
 
     fn is_draining(&self) -> bool {

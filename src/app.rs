@@ -10,31 +10,43 @@
 //! interface has one for itself: a saturated edge still obeys.
 
 mod drain;
+mod handover;
 mod kit;
 mod ledger;
 mod memory;
+mod notify;
 mod operator;
+mod reload;
 mod signals;
 mod state_dir;
+mod upgrade;
 mod workers;
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use arc_swap::ArcSwap;
 use tokio::runtime::Runtime;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
+use self::drain::Leaves;
+use self::handover::{Heritage, Successor};
 pub use self::kit::Kit;
-use self::ledger::Ledger;
-use self::operator::{Desk, Operator};
+use self::ledger::{Before, Ledger};
+use self::notify::Notifier;
+use self::operator::{Desk, Operator, Served};
 use self::signals::{Signals, Word};
-use self::workers::{Start, Workers};
-use crate::admin::{self, Locate, Located};
+use self::upgrade::Upgrade;
+use self::workers::{Plan, Start, Workers};
+use crate::admin::{self, ConfigState, Locate, Located, Order, View};
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::edge;
-use crate::listener::{Bound, Caps, Phase, UnixSocket, files};
+use crate::listener::{Caps, Inherited, Phase, files};
 use crate::log::AccessLog;
 use crate::metrics::Registry;
 use crate::sale::SaleBook;
@@ -62,11 +74,21 @@ struct App {
     /// The admin interface's thread.
     _desk: Desk,
     /// The admin socket's file goes when this does.
-    _operator: UnixSocket,
+    operator: Served,
+    /// What the operator says of the process.
+    orders: mpsc::Receiver<Order>,
+    notifier: Notifier,
+    /// What takes over from this process.
+    binary: PathBuf,
+    upgrade: Option<Upgrade>,
+    /// It took over: the channel to it closes with this process.
+    successor: Option<Successor>,
 }
 
 /// What a drain moves and looks at.
 struct Node {
+    /// The config's file.
+    file: PathBuf,
     settings: Arc<Settings>,
     kit: Kit,
     caps: Arc<Caps>,
@@ -75,12 +97,18 @@ struct Node {
     phase: watch::Sender<Phase>,
 }
 
-/// Runs a node until it is told to end.
-pub fn run(settings: Settings) -> Result<(), AppError> {
+/// Runs a node until it is told to end. `file` is where `settings` were read, and are read again.
+pub fn run(settings: Settings, file: &Path) -> Result<(), AppError> {
+    // Before there is a second thread: it takes variables out of the environment.
+    let inherited = Inherited::of_systemd().map_err(boot("sockets of systemd"))?;
+    // While it is the one that runs: another may be put in its place.
+    let binary = std::env::current_exe().map_err(boot("cannot find the binary"))?;
+    let heritage = Heritage::receive().map_err(boot("what the old process hands over"))?;
+    let start = Begin { settings, file: file.to_owned(), binary, inherited, heritage };
     let control = control()?;
     let ended = control.block_on(async {
         let mut signals = Signals::new().map_err(boot("cannot listen to signals"))?;
-        let mut app = App::start(settings).await?;
+        let mut app = App::start(start).await?;
         let ended = app.until_end(&mut signals).await;
         app.node.phase.send_replace(Phase::Stopped);
         app.workers.join().await;
@@ -93,8 +121,25 @@ pub fn run(settings: Settings) -> Result<(), AppError> {
     ended
 }
 
+/// What a process begins with.
+struct Begin {
+    settings: Settings,
+    file: PathBuf,
+    binary: PathBuf,
+    inherited: Inherited,
+    heritage: Option<Heritage>,
+}
+
 impl App {
-    async fn start(settings: Settings) -> Result<App, AppError> {
+    async fn start(begin: Begin) -> Result<App, AppError> {
+        let Begin { settings, file, binary, mut inherited, mut heritage } = begin;
+        let notifier = Notifier::from_env();
+        let (tells, ended) = oneshot::channel();
+        let mut before = None;
+        if let Some(heritage) = &mut heritage {
+            inherited = std::mem::take(&mut heritage.inherited);
+            before = Some(Before { node: heritage.node, lock: heritage.lock.take(), ended });
+        }
         let settings = Arc::new(settings);
         let (clock, registry) = (Clock::system(), Registry::default());
         let book = Arc::new(SaleBook::new());
@@ -103,14 +148,20 @@ impl App {
         let kit = Kit::new(&settings, &book, log).map_err(AppError::Config)?;
         state_dir::make(&settings.state_dir()).map_err(AppError::Boot)?;
         let count = workers::count(&settings);
-        let bound = workers::bind(&settings, count)?;
-        let operator = Operator::bind(&settings)?;
+        let plan = workers::bind(&settings, count, &mut inherited)?;
+        let operator = Operator::bind(&settings, &mut inherited)?;
+        if heritage.is_none() {
+            warn_of_unused(&inherited);
+        }
+        drop(inherited);
         check_files(&settings);
-        let said = listening(&bound, &operator);
-        let ledger = Ledger::open(&settings, &book, &clock, &registry).await?;
+        let said = listening(&plan, &operator);
+        let ledger = Ledger::open(&settings, &book, &clock, &registry, before).await?;
         let caps = Caps::new(&settings.limits, kit.trust.clone(), clock.clone(), count);
         let open = caps.clone();
         let memory = Arc::<memory::Seen>::default();
+        let (order, orders) = mpsc::channel(ORDERS_MAX);
+        let config = reload::first(&settings, &file);
         let context = Arc::new(admin::Context {
             registry: registry.clone(),
             sink: registry.sink(),
@@ -119,50 +170,56 @@ impl App {
             claims: ledger.claims.clone(),
             fleet: admin::Fleet::new(ledger.store.clone()),
             cache: kit.cache.clone(),
-            upstream: kit.upstream.clone(),
-            sites: settings.site.keys().cloned().collect(),
-            locate: locate(kit.edge.clone()),
+            view: ArcSwap::from_pointee(view(&settings, &kit, config)),
+            orders: order,
             connections: Box::new(move || open.open()),
             gauges: gauges(&memory),
-            connections_max: settings.limits.connections_max.into(),
-            config: settings.fleet_hash(),
             live: admin::Live::default(),
             draining: false.into(),
+            closing: CancellationToken::new(),
+            operators: TaskTracker::new(),
         });
         // Before the mirror reads anything: what is told first is heard.
         admin::obey(&context);
         let mut tasks = JoinSet::new();
-        tasks.spawn(ledger::keep_mirror(
-            ledger.store.clone(),
-            book.clone(),
-            clock.clone(),
-            registry.sink(),
-        ));
-        let claims = ledger.claims.clone();
-        tasks.spawn(async move { claims.death().await });
+        ledger.keep(&book, &clock, registry.sink(), &mut tasks);
         let desk = Desk::open().map_err(boot("the admin interface"))?;
-        let socket = operator.serve(&context, &desk, &mut tasks);
-        let socket = socket.map_err(boot("the admin interface"))?;
+        let operator = operator.serve(&context, &desk, &mut tasks);
+        let operator = operator.map_err(boot("the admin interface"))?;
         let (to, cache, sink) = (caps.clone(), kit.cache.clone(), registry.sink());
-        let (reach, pressed) = memory::Reach::new(to, cache, sink);
+        let (reach, pressure) = memory::Reach::new(to, cache, sink);
         tasks.spawn(memory::guard(settings.memory.clone(), reach, memory));
         ledger.settle(&book).await;
         let (phase, watched) = watch::channel(Phase::Serving);
-        let workers = Workers::start(Start {
-            bound,
-            workers: count,
-            kit: kit.clone(),
-            claims: ledger.claims.clone(),
-            caps: caps.clone(),
-            clock,
-            registry,
-            phase: watched,
-            pressure: pressed,
-        });
-        let workers = workers.map_err(boot("cannot start the workers"))?;
+        let to = caps.clone();
+        let start = Start { workers: count, caps: to, clock, registry, phase: watched, pressure };
+        let mut workers = Workers::start(start).map_err(boot("cannot start the workers"))?;
+        let opened = workers.apply(plan, &kit, &ledger.claims).await;
+        opened.map_err(boot("cannot open the listeners"))?;
         tracing::info!("listening on {said}");
-        let node = Node { settings, kit, caps, ledger, context, phase };
-        Ok(App { node, workers, tasks, _desk: desk, _operator: socket })
+        if let Some(heritage) = heritage {
+            heritage.ready(tells).map_err(boot("the old process"))?;
+            operator.keep_file();
+            workers.keep_files(true);
+        }
+        notifier.ready("serving");
+        if let Some(watchdog) = notify::watchdog() {
+            tasks.spawn(workers.pulse().tell(Notifier::from_env(), watchdog));
+        }
+        let node = Node { file, settings, kit, caps, ledger, context, phase };
+        let (upgrade, successor) = (None, None);
+        Ok(App {
+            node,
+            workers,
+            tasks,
+            _desk: desk,
+            operator,
+            orders,
+            notifier,
+            binary,
+            upgrade,
+            successor,
+        })
     }
 
     /// Until the operator's word, or a death.
@@ -172,26 +229,46 @@ impl App {
                 word = signals.next() => match word {
                     Word::End => break,
                     Word::ReopenLogs => self.node.kit.log.reopen(),
-                    Word::Unknown(name) => tracing::warn!(
-                        "signal {name}: this version changes nothing while it runs; \
-                         restart it to use a changed config"
-                    ),
+                    // What comes of it is in the log.
+                    Word::Reload => drop(self.reload().await),
+                    Word::Upgrade => self.begin_upgrade(None),
+                },
+                Some(order) = self.orders.recv() => match order {
+                    // Who asked may have gone.
+                    Order::Reload(told) => drop(told.send(self.reload().await)),
+                    Order::Upgrade(told) => self.begin_upgrade(Some(told)),
+                },
+                ready = App::upgraded(&mut self.upgrade) => if self.end_upgrade(ready) {
+                    break;
                 },
                 died = self.workers.death() => return Err(AppError::Died(died)),
                 died = death_of(&mut self.tasks) => return Err(AppError::Died(died)),
             }
         }
+        self.stop_successor();
+        let leaves = if self.successor.is_some() { Leaves::Work } else { Leaves::Node };
+        if leaves == Leaves::Node {
+            self.notifier.stopping();
+        }
         tokio::select! {
-            () = self.node.drain() => {}
-            () = signals.end_again() => tracing::warn!(
+            () = self.node.drain(&mut self.workers, leaves) => {}
+            () = told_again(signals, leaves) => tracing::warn!(
                 connections = self.node.caps.open(),
                 purchases = self.node.kit.purchases.len(),
                 "told to end again: ending at once; outcomes that are open are delivered by the next start"
             ),
-            died = self.workers.death() => return Err(AppError::Died(died)),
         }
         Ok(())
     }
+}
+
+/// Ends when the operator wants no drain. A stop of the service reaches the old process of an upgrade,
+/// too, which is draining: that is its first word.
+async fn told_again(signals: &mut Signals, leaves: Leaves) {
+    if leaves == Leaves::Work {
+        signals.end_again().await;
+    }
+    signals.end_again().await;
 }
 
 /// Ends only when a task that should not end did.
@@ -256,11 +333,34 @@ fn locate(edge: Arc<edge::Shared>) -> Locate {
     })
 }
 
-fn listening(bound: &[Bound], operator: &Operator) -> String {
-    let clients = bound.iter().map(|bound| format!("{}={}", bound.name, bound.address));
+/// What the operator sees of a config.
+fn view(settings: &Settings, kit: &Kit, config: ConfigState) -> View {
+    View {
+        config,
+        upstream: kit.upstream.clone(),
+        sites: settings.site.keys().cloned().collect(),
+        locate: locate(kit.edge.clone()),
+        connections_max: settings.limits.connections_max.into(),
+    }
+}
+
+/// A socket that nobody accepts from keeps its clients waiting for ever; an old process closes its own.
+fn warn_of_unused(inherited: &Inherited) {
+    if !inherited.is_empty() {
+        tracing::error!(
+            "no listener has the address of these inherited sockets, whose clients wait in vain: \
+             {inherited}; give ListenStream= and [listen] the same addresses"
+        );
+    }
+}
+
+fn listening(plan: &Plan, operator: &Operator) -> String {
+    let clients = plan.addresses();
     clients.chain(operator.addresses()).collect::<Vec<_>>().join(" ")
 }
 
+/// Words about the process that wait for the one before.
+const ORDERS_MAX: usize = 8;
 const CONTROL_THREADS: usize = 2;
 const LAST_OUTCOMES_LONGEST: std::time::Duration = std::time::Duration::from_millis(500);
 const CONTROL_LONGEST: std::time::Duration = std::time::Duration::from_secs(1);

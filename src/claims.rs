@@ -31,6 +31,7 @@ mod resolve;
 mod shared;
 
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -162,6 +163,8 @@ pub struct Parts {
     pub node: NodeId,
     /// Bounds and times.
     pub limits: Limits,
+    /// The process from which this one takes over, while it still finishes what it began.
+    pub predecessor: Option<Predecessor>,
     /// Where the sales are remembered; `None`: nowhere.
     pub sales_file: Option<PathBuf>,
     /// The config's sales, see [`declare::of_config`].
@@ -170,6 +173,20 @@ pub struct Parts {
     pub sink: Sink,
     /// The control runtime.
     pub runtime: Handle,
+}
+
+/// A process whose work this one takes over.
+pub struct Predecessor {
+    /// Its run: claims of it are its own until it has ended.
+    pub node: NodeId,
+    /// Ready when it has ended, with what stands in the journal then.
+    pub ended: Pin<Box<dyn Future<Output = History> + Send>>,
+}
+
+impl std::fmt::Debug for Predecessor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Predecessor").field("node", &self.node).finish_non_exhaustive()
+    }
 }
 
 /// The way to the ledger. Cheap to clone; usable from any thread.
@@ -182,7 +199,11 @@ impl Claims {
     /// Starts claiming. In the background it finishes what an earlier run began, applies the
     /// declarations, reaps, and watches the store; it needs no store that answers.
     pub fn start(mut parts: Parts) -> Claims {
-        let history = std::mem::take(&mut parts.history);
+        let mut history = std::mem::take(&mut parts.history);
+        let predecessor = parts.predecessor.take();
+        if let Some(predecessor) = &predecessor {
+            history.without(predecessor.node);
+        }
         let declarations = std::mem::take(&mut parts.declarations);
         let file = parts.sales_file.take();
         let remembered = file.as_deref().map(learn::remembered).unwrap_or_default();
@@ -191,8 +212,11 @@ impl Claims {
         shared.task("the reaper", reap::run(shared.clone()));
         shared.task("forgetting what others settled", forget::run(shared.clone()));
         recover::start(&shared, history);
+        if let Some(predecessor) = predecessor {
+            shared.task("the taking over", recover::take_over(shared.clone(), predecessor));
+        }
         shared.task("the re-assertion", learn::run(shared.clone(), file));
-        shared.task("declarations", declare::run(shared.clone(), declarations));
+        declare::start(&shared, declarations);
         Claims { shared }
     }
 
@@ -208,6 +232,11 @@ impl Claims {
             return refused;
         }
         claim.await.unwrap_or(Claim::Unavailable)
+    }
+
+    /// Other bounds and times for claims that come from now on. Queues are as long as they were.
+    pub fn set_limits(&self, limits: Limits) {
+        self.shared.limits.store(Arc::new(limits));
     }
 
     /// Whether claims of `sale` can be tried now: its ledger answers and the journal can be written.

@@ -11,12 +11,15 @@ pub mod drill;
 pub mod init;
 pub mod limbo;
 pub mod node;
+pub mod pages;
 pub mod purge;
+pub mod reload;
 pub mod run;
 pub mod sale;
 pub mod shop;
 pub mod stats;
 pub mod table;
+pub mod upgrade;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -69,17 +72,21 @@ enum Verb {
     Audit(audit::Args),
     Check(check::Args),
     Classify(classify::Args),
+    Completion(pages::Completion),
     Config(config::Args),
     Ctl(ctl::Args),
     Demo(demo::Args),
     Drill(Box<drill::Args>),
     Init(init::Args),
     Limbo(limbo::Args),
+    Man(pages::Man),
     Purge(purge::Args),
+    Reload(reload::Args),
     Run(run::Args),
     Sale(Box<sale::Args>),
     Shop(shop::Args),
     Stats(stats::Args),
+    Upgrade(upgrade::Args),
 }
 
 /// Parses the command line and runs the verb.
@@ -101,17 +108,21 @@ fn dispatch(verb: Verb) -> Exit {
         Verb::Audit(args) => audit::run(args),
         Verb::Check(args) => check::run(args),
         Verb::Classify(args) => classify::run(args),
+        Verb::Completion(args) => pages::completion(&args),
         Verb::Config(args) => config::run(args),
         Verb::Ctl(args) => ctl::run(args),
         Verb::Demo(args) => demo::run(args),
         Verb::Drill(args) => drill::run(*args),
         Verb::Init(args) => init::run(args),
         Verb::Limbo(args) => limbo::run(args),
+        Verb::Man(args) => pages::man(&args),
         Verb::Purge(args) => purge::run(args),
+        Verb::Reload(args) => reload::run(&args),
         Verb::Run(args) => run::run(args),
         Verb::Sale(args) => sale::run(*args),
         Verb::Shop(args) => shop::run(args),
         Verb::Stats(args) => stats::run(&args),
+        Verb::Upgrade(args) => upgrade::run(&args),
     }
 }
 

@@ -6,6 +6,7 @@
 //! every mistake at once.
 
 pub mod address;
+pub mod change;
 mod check;
 mod files;
 mod load;

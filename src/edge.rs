@@ -87,11 +87,20 @@ impl Shared {
 #[derive(Debug)]
 pub struct Edge {
     shared: Arc<Shared>,
-    pages: Pages,
-    gate: Gate,
-    proxy: Proxy,
+    ways: Ways,
     notes: Notes,
     sink: Sink,
+}
+
+/// Where one worker's requests go.
+#[derive(Debug)]
+pub struct Ways {
+    /// Pages.
+    pub pages: Pages,
+    /// Purchases.
+    pub gate: Gate,
+    /// Everything else.
+    pub proxy: Proxy,
 }
 
 impl Edge {
@@ -105,13 +114,11 @@ impl Edge {
         shared: Arc<Shared>,
         settings: &schema::Log,
         log: AccessLog,
-        pages: Pages,
-        gate: Gate,
-        proxy: Proxy,
+        ways: Ways,
         sink: Sink,
     ) -> Rc<Edge> {
         let notes = Notes::new(settings, log, shared.trust.clone());
-        Rc::new(Edge { shared, pages, gate, proxy, notes, sink })
+        Rc::new(Edge { shared, ways, notes, sink })
     }
 }
 
@@ -146,6 +153,11 @@ impl Entrance {
     /// An edge as `entry` says.
     pub fn new(edge: Rc<Edge>, entry: Entry) -> Rc<Entrance> {
         Rc::new(Entrance { edge, entry, is_for_health: false })
+    }
+
+    /// The worker's proxy, whose connections the entrance after this one goes on with.
+    pub fn proxy(&self) -> &Proxy {
+        &self.edge.ways.proxy
     }
 }
 
@@ -193,7 +205,7 @@ impl Edge {
         match site.find(head) {
             Found::Page { activity, city } => {
                 let site = site.page_of(activity, city, head, exchange);
-                (Route::Page, self.pages.decide(site))
+                (Route::Page, self.ways.pages.decide(site))
             }
             Found::Availability { activity } => {
                 (Route::Availability, self.availability(site, activity, head, exchange))
@@ -201,7 +213,9 @@ impl Edge {
             Found::Purchase { activity } => {
                 (Route::Purchase, self.purchase(site, activity, head, exchange))
             }
-            Found::Preflight => (Route::Purchase, self.gate.preflight(&site.name, head, exchange)),
+            Found::Preflight => {
+                (Route::Purchase, self.ways.gate.preflight(&site.name, head, exchange))
+            }
             Found::Proxied(route) => (route, self.proxied(site, route, head, exchange)),
             Found::Refused(route, refusal) => {
                 (route, shared.refusals.step(head, exchange, refusal, &self.sink))
@@ -222,22 +236,22 @@ impl Edge {
         let upgrade = site.upgrade(route, head);
         if upgrade.is_some() {
             // No answer to it is anybody else's.
-            return self.proxy.decide(name, route, upgrade, head, exchange);
+            return self.ways.proxy.decide(name, route, upgrade, head, exchange);
         }
         // The shop is asked for the client's own Host: another one's is another page.
         let host = match (&*head.host, &site.canonical) {
             ("", Some(canonical)) => canonical,
             (host, _) => host,
         };
-        if route == Route::Proxy && self.pages.caches(name, head) {
-            let forward = || self.proxy.forward(name, head, exchange);
+        if route == Route::Proxy && self.ways.pages.caches(name, head) {
+            let forward = || self.ways.proxy.forward(name, head, exchange);
             let ask = page::OrdinaryAsk { site: name, head, exchange, host, forward: &forward };
-            if let Some(step) = self.pages.ordinary(&ask) {
+            if let Some(step) = self.ways.pages.ordinary(&ask) {
                 return step;
             }
         }
-        let step = self.proxy.decide(name, route, None, head, exchange);
-        self.pages.watch(name, host, head, exchange, step)
+        let step = self.ways.proxy.decide(name, route, None, head, exchange);
+        self.ways.pages.watch(name, host, head, exchange, step)
     }
 
     fn availability(
@@ -264,7 +278,7 @@ impl Edge {
             Some(sale) => {
                 let remember = || self.notes.purchase(head, exchange);
                 let site = &site.name;
-                self.gate.decide(Purchase {
+                self.ways.gate.decide(Purchase {
                     site,
                     head,
                     exchange,
@@ -285,7 +299,7 @@ impl Edge {
     /// An activity without a sale.
     fn unlisted(&self, site: &Site, route: Route, head: &Head<'_>, exchange: &Exchange) -> Step {
         if site.proxies_unlisted {
-            return self.proxy.decide(&site.name, route, None, head, exchange);
+            return self.ways.proxy.decide(&site.name, route, None, head, exchange);
         }
         let refusal = Refusal::of(Reason::UnknownActivity);
         self.shared.refusals.step(head, exchange, refusal, &self.sink)

@@ -65,7 +65,7 @@ pub struct Shared {
     repeats: Arc<Repeats>,
     bodies: Arc<BodyMemory>,
     pass: Option<PassKey>,
-    alarm: Alarm,
+    alarm: Arc<Alarm>,
     join_timeout: Duration,
     body_timeout: Duration,
     answer_bytes_max: usize,
@@ -78,18 +78,40 @@ impl Shared {
         answers: Arc<Answers>,
         trust: Arc<Trust>,
     ) -> Result<Arc<Shared>, String> {
+        Shared::after(None, settings, answers, trust)
+    }
+
+    /// The same with other settings and the key files as they are now. What is counted and remembered
+    /// goes on: rates, answers for repeats, the memory of bodies.
+    pub fn next(
+        &self,
+        settings: &Settings,
+        answers: Arc<Answers>,
+        trust: Arc<Trust>,
+    ) -> Result<Arc<Shared>, String> {
+        Shared::after(Some(self), settings, answers, trust)
+    }
+
+    fn after(
+        old: Option<&Shared>,
+        settings: &Settings,
+        answers: Arc<Answers>,
+        trust: Arc<Trust>,
+    ) -> Result<Arc<Shared>, String> {
         let gate = &settings.gate;
         let pass = gate.pass_key_file.as_deref().map(PassKey::read).transpose();
         let entries = usize::try_from(gate.replay_entries_max).unwrap_or(usize::MAX);
+        let repeats = || Arc::new(Repeats::new(entries, gate.replay_bytes_max.in_memory()));
+        let bodies = || BodyMemory::new(gate.body_memory_max.in_memory());
         Ok(Arc::new(Shared {
             answers,
             trust,
             sites: SiteGate::all(settings)?,
-            limits: Limits::new(&settings.limits),
-            repeats: Arc::new(Repeats::new(entries, gate.replay_bytes_max.in_memory())),
-            bodies: BodyMemory::new(gate.body_memory_max.in_memory()),
+            limits: Limits::new(&settings.limits, old.map(|old| &old.limits)),
+            repeats: old.map_or_else(repeats, |old| old.repeats.clone()),
+            bodies: old.map_or_else(bodies, |old| old.bodies.clone()),
             pass: pass.map_err(|e| format!("gate.pass_key_file: {e}"))?,
-            alarm: Alarm::default(),
+            alarm: old.map(|old| old.alarm.clone()).unwrap_or_default(),
             join_timeout: gate.join_timeout.duration(),
             body_timeout: settings.http.body_timeout.duration(),
             answer_bytes_max: gate.answer_bytes_max.in_memory(),

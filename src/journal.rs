@@ -9,6 +9,7 @@
 //! cannot show that the newest lines are missing: the ledger's own counters show that.
 
 pub mod chain;
+mod disk;
 pub mod read;
 pub mod write;
 

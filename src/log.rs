@@ -117,6 +117,17 @@ impl AccessLog {
         Ok(AccessLog { open: Some(Arc::new(Open { queue, orders, thread })), sink })
     }
 
+    /// The same log for other settings: this one where it goes to the same file, else a new one.
+    pub fn next(
+        &self,
+        old: &schema::Log,
+        new: &schema::Log,
+        sink: Sink,
+    ) -> io::Result<Option<AccessLog>> {
+        let same = (&old.access, old.queue_max) == (&new.access, new.queue_max);
+        if same { Ok(None) } else { AccessLog::start(new, sink).map(Some) }
+    }
+
     /// Whether lines go anywhere.
     pub fn is_on(&self) -> bool {
         self.open.is_some()

@@ -117,6 +117,9 @@ counters! {
     UntrustedForwarded, "untrusted_forwarded", None, "Requests with forwarding headers from peers that are not trusted.";
     DeclarationsApplied, "declarations_applied", None, "Declarations of sales that were applied.";
     DeclarationsRefused, "declarations_refused", None, "Declarations of sales that were refused.";
+    Reloads, "reloads", Some(("result", "applied")), "Reloads of the config.";
+    ReloadsRefused, "reloads", Some(("result", "refused")), "Reloads of the config.";
+    UpgradesFailed, "upgrades_failed", None, "Upgrades whose new process did not come up; this one went on.";
     AdminRefused, "admin_refused", None, "Requests to the admin interface without its token.";
     LogDropped, "log_dropped", None, "Access log lines dropped because the disk was slow.";
     Panics, "panics", None, "Handlers that panicked.";

@@ -35,6 +35,7 @@ pub struct Proxy {
     answers: Arc<Answers>,
     trust: Arc<Trust>,
     sites: BTreeMap<Name, Site>,
+    upstreams: Rc<Upstreams>,
     sink: Sink,
 }
 
@@ -66,7 +67,12 @@ impl Proxy {
             (name.clone(), Site { group, orders, upgrades: upgrades.of(name), host })
         });
         let sites = sites.collect();
-        Proxy { answers, trust, sites, sink }
+        Proxy { answers, trust, sites, upstreams, sink }
+    }
+
+    /// The worker's connections to the shop.
+    pub fn upstreams(&self) -> &Rc<Upstreams> {
+        &self.upstreams
     }
 
     /// Sends the request of `head` to the upstream of `site`, or of its purchases where that is its

@@ -13,6 +13,7 @@ mod address;
 mod circuit;
 mod conn;
 mod exchange;
+mod places;
 mod pool;
 mod sent;
 mod shared;
@@ -32,7 +33,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, header};
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::config::schema;
@@ -182,14 +183,22 @@ struct Lane {
 pub struct Place {
     leave: Leave,
     sink: Sink,
-    _permit: OwnedSemaphorePermit,
+    _taken: places::Taken,
 }
 
 impl Upstreams {
     /// One worker's pools.
     pub fn new(shared: &Arc<Shared>, sink: Sink) -> Upstreams {
+        Upstreams { groups: BTreeMap::new() }.next(shared, sink)
+    }
+
+    /// One worker's pools after a change. Groups that are as they were keep their connections.
+    pub fn next(&self, shared: &Arc<Shared>, sink: Sink) -> Upstreams {
         let group = |(name, shared): (&Name, &Arc<GroupShared>)| {
-            (name.clone(), Rc::new(Group::new(shared.clone(), sink.clone())))
+            let old = self.groups.get(name);
+            let same = old.filter(|old| Arc::ptr_eq(&old.shared, shared)).cloned();
+            let new = || Rc::new(Group::new(shared.clone(), sink.clone()));
+            (name.clone(), same.unwrap_or_else(new))
         };
         Upstreams { groups: shared.groups.iter().map(group).collect() }
     }
@@ -203,7 +212,7 @@ impl Upstreams {
 impl Group {
     fn new(shared: Arc<GroupShared>, sink: Sink) -> Group {
         // Workers begin with different servers.
-        let turn = shared.workers.fetch_add(1, Ordering::Relaxed);
+        let turn = shared.limits.workers.fetch_add(1, Ordering::Relaxed);
         Group {
             lanes: shared.servers.iter().map(|_| Lane::default()).collect(),
             waiters: RefCell::default(),
@@ -287,36 +296,43 @@ impl Group {
     /// waits in a bounded queue for at most `purchase_queue_timeout`. `None`: no room, or the shop does
     /// not answer: say `busy`.
     pub async fn purchase_place(self: &Rc<Self>) -> Option<Place> {
-        let permit = self.purchase_permit().await?;
+        let taken = self.purchase_permit().await?;
         // Asked last: what is heard while a purchase waits counts for it, too.
-        let leave = self.shared.circuit.enter()?;
-        Some(Place { leave, sink: self.sink.clone(), _permit: permit })
+        let leave = self.shared.limits.circuit.enter()?;
+        Some(Place { leave, sink: self.sink.clone(), _taken: taken })
     }
 
-    async fn purchase_permit(&self) -> Option<OwnedSemaphorePermit> {
+    async fn purchase_permit(&self) -> Option<places::Taken> {
         let (shared, settings) = (&self.shared, self.settings());
-        if !shared.circuit.lets_through() {
+        let limits = &shared.limits;
+        if !limits.circuit.lets_through() {
             return None;
         }
-        if let Ok(permit) = shared.purchases.clone().try_acquire_owned() {
-            return Some(permit);
+        if let Some(taken) = limits.purchases.try_take() {
+            return Some(taken);
         }
-        let _counted = shared.purchases_waiting.enter(settings.purchase_queue_max)?;
-        let permit = shared.purchases.clone().acquire_owned();
-        timeout(settings.purchase_queue_timeout.duration(), permit).await.ok()?.ok()
+        let _counted = limits.purchases_waiting.enter(settings.purchase_queue_max)?;
+        let taken = limits.purchases.clone().take();
+        timeout(settings.purchase_queue_timeout.duration(), taken).await.ok()?
     }
 
     /// Whether a purchase would get a place now, or one in the queue. A forecast: another may come
     /// first.
     pub fn has_purchase_room(&self) -> bool {
-        let waiting = self.shared.purchases_waiting.get();
-        let has_place = self.shared.purchases.available_permits() > 0
-            || waiting < self.settings().purchase_queue_max;
-        has_place && self.shared.circuit.lets_through()
+        let limits = &self.shared.limits;
+        let has_place = limits.purchases.free() > 0
+            || limits.purchases_waiting.get() < self.settings().purchase_queue_max;
+        has_place && limits.circuit.lets_through()
     }
 
     fn server(&self, at: usize) -> &Arc<Server> {
         &self.shared.servers[at]
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.shared.limits.workers.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

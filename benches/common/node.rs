@@ -64,6 +64,7 @@ impl Node {
             clock: clock.clone(),
             node: NodeId::random(),
             limits: claims::Limits::of(&settings),
+            predecessor: None,
             sales_file: None,
             declarations: claims::declare::of_config(&settings)?,
             sink: registry.sink(),
@@ -119,12 +120,11 @@ impl Node {
     /// One worker's edge and its counters; on the thread that uses it.
     pub fn worker(&self) -> Outcome<(Rc<Entrance>, Sink)> {
         let sink = self.registry.sink();
-        let mut entrances = self.kit.clone().entrances(
-            self.claims.clone(),
-            vec![penstock::edge::Entry::default()],
-            &sink,
-        );
-        Ok((entrances.pop().ok_or("no listener")?, sink))
+        let listeners = vec![(0, penstock::edge::Entry::default())];
+        let kit = self.kit.clone();
+        let mut entrances = kit.entrances(self.claims.clone(), listeners, None, &sink);
+        let (_, entrance) = entrances.pop().ok_or("no listener")?;
+        Ok((entrance, sink))
     }
 }
 

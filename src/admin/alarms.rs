@@ -122,7 +122,7 @@ fn over(sale: &SaleSnapshot) -> Option<Alarm> {
 }
 
 fn upstreams(context: &Context) -> Vec<Alarm> {
-    let groups = context.upstream.groups().into_iter();
+    let groups = context.view().upstream.groups().into_iter();
     let is_down = |group: &GroupReport| {
         group.circuit_open || group.servers > 0 && group.held == group.servers
     };

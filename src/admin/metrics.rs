@@ -79,8 +79,13 @@ fn seconds(ms: u64) -> String {
 fn gauges(context: &Context, page: &mut Page) {
     page.family("build_info", "gauge", "The version; always 1.");
     page.sample("build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
-    page.family("config_info", "gauge", "What the config says of the fleet, as a hash; always 1.");
-    page.sample("config_info", &[("hash", &context.config)], 1);
+    let config = &context.view().config;
+    page.family("config_info", "gauge", "The config that runs, by its hash; always 1.");
+    page.sample("config_info", &[("hash", &config.hash)], 1);
+    let help = "How many configs this process has run; 1 is the one it started with.";
+    page.gauge("config_generation", help, config.generation);
+    let help = "Settings of the file that wait for an upgrade or a restart.";
+    page.gauge("config_waiting", help, config.waiting.len());
     page.gauge("up_seconds", "Since the process started.", context.clock.mono().0 / 1000);
     let ready = u64::from(super::ready::wrong(context).is_empty());
     page.gauge("ready", "Whether /readyz says 200.", ready);
@@ -103,7 +108,7 @@ fn gauges(context: &Context, page: &mut Page) {
         "gauge",
         "Whether nothing is claimed for this upstream because the shop does not answer.",
     );
-    for (group, is_open) in context.upstream.circuits() {
+    for (group, is_open) in context.view().upstream.circuits() {
         let labels = [("upstream", group.as_str())];
         page.sample("upstream_circuit_open", &labels, u64::from(is_open));
     }
@@ -129,12 +134,12 @@ fn gauges(context: &Context, page: &mut Page) {
     page.gauge(
         "connections_max",
         "The most client connections there may be.",
-        context.connections_max,
+        context.view().connections_max,
     );
 }
 
 fn upstreams(context: &Context, page: &mut Page) {
-    let groups = context.upstream.groups();
+    let groups = context.view().upstream.groups();
     let mut family = |name: &str, help: &str, of: &dyn Fn(&GroupReport) -> u64| {
         page.family(name, "gauge", help);
         for group in &groups {

@@ -4,9 +4,9 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::Context;
 use super::reply::{Reply, Result};
 use super::route::Ask;
+use super::{Context, View};
 use crate::ident::Name;
 use crate::page::{Mode, Purge};
 
@@ -48,15 +48,16 @@ pub(super) async fn purge(ask: &Ask<'_>, context: &Context) -> Result {
 /// Purges on this node; says how many pages it found.
 pub(super) fn apply(said: &Said, context: &Context) -> Result<u64> {
     let mode = if said.soft { Mode::Soft } else { Mode::Hard };
+    let view = context.view();
     let located;
     let what = match said {
         Said { url: Some(url), site: None, activity: None, city: None, all: false, .. } => {
-            located = (context.locate)(url).map_err(|why| Reply::bad(format!("url: {why}")))?;
+            located = (view.locate)(url).map_err(|why| Reply::bad(format!("url: {why}")))?;
             let (host, path) = (located.host.as_str(), located.path.as_str());
             Purge::Url { host, path, city: located.city.as_deref() }
         }
         Said { activity: Some(activity), url: None, all: false, .. } => {
-            let site = site(said.site.as_ref(), context)?;
+            let site = site(said.site.as_ref(), &view)?;
             let activity = activity.as_str();
             match &said.city {
                 Some(city) => Purge::ActivityCity { site, activity, city: Some(city.as_str()) },
@@ -73,8 +74,8 @@ pub(super) fn apply(said: &Said, context: &Context) -> Result<u64> {
     Ok(context.cache.purge(&what, mode, &context.sink))
 }
 
-fn site<'a>(said: Option<&'a Name>, context: &'a Context) -> Result<&'a str> {
-    match (said, context.sites.as_slice()) {
+fn site<'a>(said: Option<&'a Name>, view: &'a View) -> Result<&'a str> {
+    match (said, view.sites.as_slice()) {
         (Some(site), sites) if sites.contains(site) => Ok(site.as_str()),
         (Some(site), _) => Err(Reply::missing(format!("there is no site {site}"))),
         (None, [only]) => Ok(only.as_str()),

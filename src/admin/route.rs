@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::reply::{Reply, Result};
-use super::{Context, dashboard, limbo, metrics, purge, ready, sales, stream};
+use super::{Context, dashboard, limbo, metrics, purge, ready, sales, steer, stream};
 use crate::ident::{Name, SaleId};
 use crate::ledger::Control;
 
@@ -36,10 +36,17 @@ pub(super) async fn answer(ask: &Ask<'_>, context: &Arc<Context>) -> Result {
         "/readyz" if get => Ok(ready::ready(context)),
         "/metrics" if get => Ok(metrics::answer(context)),
         "/v1/sales" if get => sales::list(context),
-        "/v1/upstreams" if get => Ok(Reply::ok(&json!({ "upstreams": context.upstream.report() }))),
+        "/v1/upstreams" if get => {
+            Ok(Reply::ok(&json!({ "upstreams": context.view().upstream.report() })))
+        }
+        "/v1/config" if get => Ok(steer::config(context)),
         "/v1/purge" if ask.method == Method::POST => purge::purge(ask, context).await,
+        "/v1/reload" if ask.method == Method::POST => steer::reload(ask, context).await,
+        "/v1/upgrade" if ask.method == Method::POST => steer::upgrade(ask, context).await,
         "/" | "/livez" | "/readyz" | "/metrics" | "/v1/sales" | "/v1/upstreams" | "/v1/purge"
-        | "/v1/stats" | "/v1/stream" => Err(Reply::method()),
+        | "/v1/config" | "/v1/reload" | "/v1/upgrade" | "/v1/stats" | "/v1/stream" => {
+            Err(Reply::method())
+        }
         path => match path.strip_prefix("/v1/sales/") {
             Some(rest) => of_sale(rest, ask, context).await,
             None => Err(Reply::missing("no such path; see `penstock ctl --help`")),

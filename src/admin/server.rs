@@ -30,9 +30,15 @@ pub async fn serve_unix(
     let mut room = Room::new(context, None);
     loop {
         let place = room.place().await;
-        match listener.accept().await {
-            Ok((stream, _)) => room.serve(stream, place),
-            Err(cause) => room.trouble(&cause).await,
+        let closing = room.context.closing.clone();
+        match closing.run_until_cancelled(listener.accept()).await {
+            Some(Ok((stream, _))) => room.serve(stream, place),
+            Some(Err(cause)) => room.trouble(&cause).await,
+            None => {
+                drop(listener);
+                room.end().await;
+                return std::future::pending().await;
+            }
         }
     }
 }
@@ -47,9 +53,15 @@ pub async fn serve_tcp(
     let mut room = Room::new(context, Some(token));
     loop {
         let place = room.place().await;
-        match listener.accept().await {
-            Ok((stream, _)) => room.serve(stream, place),
-            Err(cause) => room.trouble(&cause).await,
+        let closing = room.context.closing.clone();
+        match closing.run_until_cancelled(listener.accept()).await {
+            Some(Ok((stream, _))) => room.serve(stream, place),
+            Some(Err(cause)) => room.trouble(&cause).await,
+            None => {
+                drop(listener);
+                room.end().await;
+                return std::future::pending().await;
+            }
         }
     }
 }
@@ -75,6 +87,11 @@ impl Room {
         self.places.clone().acquire_owned().await.ok()
     }
 
+    /// Answers under way are given.
+    async fn end(&mut self) {
+        while self.connections.join_next().await.is_some() {}
+    }
+
     async fn trouble(&self, cause: &io::Error) {
         self.context.sink.inc(Counter::AcceptErrors);
         tracing::warn!(%cause, "the admin interface cannot accept a connection");
@@ -86,8 +103,9 @@ impl Room {
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let (context, token) = (self.context.clone(), self.token.clone());
+        let counted = self.context.operators.token();
         self.connections.spawn(async move {
-            let _place = place;
+            let (_place, _counted) = (place, counted);
             let answer = service_fn(|request| answer(request, &context, token.as_ref()));
             let connection = hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())

@@ -3,24 +3,43 @@
 use std::time::Duration;
 
 use super::Node;
+use super::workers::Workers;
+use crate::config::units::Span;
 use crate::listener::Phase;
 
+/// Who leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Leaves {
+    /// The node: clients have to go elsewhere.
+    Node,
+    /// This process: another one has its sockets and its clients.
+    Work,
+}
+
 impl Node {
-    /// Drains: health checks are red for `drain.notice`, then listeners close, and what is under way
-    /// has `drain.timeout` to end.
-    pub(super) async fn drain(&self) {
+    /// Drains: health checks are red for `drain.notice`, then connections end with their current
+    /// response, then listeners close, and what is under way has `drain.timeout` to end. Where another
+    /// process has the work there is no notice, and health stays as that one's is.
+    pub(super) async fn drain(&self, workers: &mut Workers, leaves: Leaves) {
         let settings = &self.settings.drain;
-        self.kit.edge.drain();
-        self.context.drain();
+        if leaves == Leaves::Node {
+            self.kit.edge.drain();
+            self.context.drain();
+        }
         tracing::info!(
             connections = self.caps.open(),
             purchases = self.kit.purchases.len(),
             "draining: health is red for {}, then what is under way may take {}",
-            settings.notice,
+            if leaves == Leaves::Node { settings.notice } else { Span::from_ms(0) },
             settings.timeout
         );
-        tokio::time::sleep(settings.notice.duration()).await;
+        if leaves == Leaves::Node {
+            tokio::time::sleep(settings.notice.duration()).await;
+        }
         self.phase.send_replace(Phase::Draining);
+        workers.forget_copies();
+        self.phase.send_replace(Phase::Closed);
+        workers.close().await;
         let timeout = settings.timeout.duration();
         let ends = tokio::time::Instant::now() + timeout;
         if tokio::time::timeout_at(ends, self.idle()).await.is_err() {
@@ -38,6 +57,11 @@ impl Node {
                 "{waiting} outcomes could not be delivered; the next start delivers them"
             );
         }
+        if leaves == Leaves::Work {
+            // Whoever asked for the upgrade hears that it is done.
+            self.context.operators.close();
+            let _ = tokio::time::timeout(ANSWERS_LONGEST, self.context.operators.wait()).await;
+        }
         tracing::info!("drained");
     }
 
@@ -52,4 +76,6 @@ impl Node {
 }
 
 const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// Idle connections of operators, a scraper's perhaps, are not waited for longer.
+const ANSWERS_LONGEST: Duration = Duration::from_secs(1);
 const OUTCOMES_SHORTEST: Duration = Duration::from_secs(2);

@@ -9,7 +9,7 @@ use tokio_util::task::TaskTracker;
 use crate::answers::Answers;
 use crate::claims::Claims;
 use crate::config::{Settings, schema};
-use crate::edge::{self, Edge, Entrance, Entry};
+use crate::edge::{self, Edge, Entrance, Entry, Ways};
 use crate::gate::{self, Gate};
 use crate::http::Trust;
 use crate::ident::Name;
@@ -46,6 +46,26 @@ impl Kit {
         book: &Arc<SaleBook>,
         log: AccessLog,
     ) -> Result<Kit, String> {
+        Kit::after(None, settings, book, log)
+    }
+
+    /// The parts for other settings: cache, counters, connections and what is under way go on. Nothing
+    /// changes before [`Kit::take_effect`].
+    pub fn next(
+        &self,
+        settings: &Arc<Settings>,
+        book: &Arc<SaleBook>,
+        log: AccessLog,
+    ) -> Result<Kit, String> {
+        Kit::after(Some(self), settings, book, log)
+    }
+
+    fn after(
+        old: Option<&Kit>,
+        settings: &Arc<Settings>,
+        book: &Arc<SaleBook>,
+        log: AccessLog,
+    ) -> Result<Kit, String> {
         let trust =
             Trust::new(&settings.trust.proxies).map_err(|bad| format!("trust.proxies: {bad}"))?;
         let trust = Arc::new(trust);
@@ -56,17 +76,26 @@ impl Kit {
         };
         Ok(Kit {
             edge: edge::Shared::new(settings, book.clone(), answers.clone(), trust.clone())?,
-            cache: Cache::new(settings),
-            upstream: upstream::Shared::new(&settings.upstream),
-            gate: gate::Shared::new(settings, answers.clone(), trust.clone())?,
+            cache: old.map_or_else(|| Cache::new(settings), |old| old.cache.clone()),
+            upstream: match old {
+                Some(old) => old.upstream.next(&settings.upstream),
+                None => upstream::Shared::new(&settings.upstream),
+            },
+            gate: match old {
+                Some(old) => old.gate.next(settings, answers.clone(), trust.clone())?,
+                None => gate::Shared::new(settings, answers.clone(), trust.clone())?,
+            },
             entries: settings.listen.iter().map(entry).collect::<Result<_, _>>()?,
-            upgrades: Upgrades::new(&settings.site),
+            upgrades: match old {
+                Some(old) => old.upgrades.next(&settings.site),
+                None => Upgrades::new(&settings.site),
+            },
             settings: settings.clone(),
             trust,
             log,
             answers,
-            purchases: TaskTracker::new(),
-            fills: TaskTracker::new(),
+            purchases: old.map(|old| old.purchases.clone()).unwrap_or_default(),
+            fills: old.map(|old| old.fills.clone()).unwrap_or_default(),
         })
     }
 
@@ -75,19 +104,37 @@ impl Kit {
         self.entries.get(name).cloned().unwrap_or_default()
     }
 
-    /// One worker's edge as each listener shows it.
-    pub fn entrances(self, claims: Claims, entries: Vec<Entry>, sink: &Sink) -> Vec<Rc<Entrance>> {
+    /// What all workers share and is not exchanged but changed.
+    pub fn take_effect(&self) {
+        self.cache.set(&self.settings.cache);
+        self.upstream.resize();
+    }
+
+    /// One worker's edge as each listener shows it, by their numbers. `old` is what the worker showed
+    /// before.
+    pub fn entrances(
+        self,
+        claims: Claims,
+        entries: Vec<(usize, Entry)>,
+        old: Option<&Entrance>,
+        sink: &Sink,
+    ) -> Vec<(usize, Rc<Entrance>)> {
         let Kit { settings, trust, edge, cache, upstream, purchases, log, answers, gate, .. } =
             self;
         let (fills, places) = (self.fills, self.upgrades);
-        let upstreams = Rc::new(Upstreams::new(&upstream, sink.clone()));
+        let upstreams = Rc::new(match old {
+            Some(old) => old.proxy().upstreams().next(&upstream, sink.clone()),
+            None => Upstreams::new(&upstream, sink.clone()),
+        });
         let (to, counts) = (upstreams.clone(), sink.clone());
         let pages = Pages::new(&settings, cache, answers.clone(), to, fills, counts);
         let (to, counts) = (upstreams.clone(), sink.clone());
         let hook = Edge::admissions(log.clone());
         let gate = Gate::new(gate, to, claims, purchases, counts).with_hook(hook);
         let proxy = Proxy::new(&settings, answers, trust, upstreams, &places, sink.clone());
-        let edge = Edge::new(edge, &settings.log, log, pages, gate, proxy, sink.clone());
-        entries.into_iter().map(|entry| Entrance::new(edge.clone(), entry)).collect()
+        let ways = Ways { pages, gate, proxy };
+        let edge = Edge::new(edge, &settings.log, log, ways, sink.clone());
+        let entrance = |(listener, entry)| (listener, Entrance::new(edge.clone(), entry));
+        entries.into_iter().map(entrance).collect()
     }
 }

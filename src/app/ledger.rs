@@ -1,18 +1,21 @@
 //! The ledger's side of a node: journal, store, claims, and the mirror that keeps the book in step.
 
+use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use super::AppError;
-use crate::claims::{self, Claims, History};
+use crate::claims::{self, Claims, History, Predecessor};
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::config::schema::StoreKind;
 use crate::ident::NodeId;
-use crate::journal::Journal;
+use crate::journal::{self, Journal};
 use crate::metrics::{Counter, Registry, Sink};
 use crate::sale::SaleBook;
 use crate::store::Store;
@@ -23,6 +26,17 @@ use crate::store::redis::Redis;
 pub(super) struct Ledger {
     pub store: Arc<dyn Store>,
     pub claims: Claims,
+    pub journal: Journal,
+    /// This run.
+    pub node: NodeId,
+}
+
+/// The process whose ledger this one takes over.
+pub(super) struct Before {
+    pub node: NodeId,
+    pub lock: Option<OwnedFd>,
+    /// Ends when it has ended.
+    pub ended: oneshot::Receiver<()>,
 }
 
 impl Ledger {
@@ -33,29 +47,50 @@ impl Ledger {
         book: &Arc<SaleBook>,
         clock: &Clock,
         registry: &Registry,
+        before: Option<Before>,
     ) -> Result<Ledger, AppError> {
         let declarations = claims::declare::of_config(settings).map_err(AppError::Config)?;
         let dir = settings.state_dir();
         let mut history = History::default();
         let sync = settings.journal_sync;
         let lines = |line| history.note(line);
-        let (journal, _) = Journal::open(&dir, sync, clock.clone(), registry.sink(), lines)
-            .map_err(|error| AppError::Boot(error.to_string()))?;
+        let (before, lock) = match before {
+            Some(Before { node, lock, ended }) => (Some((node, ended)), lock),
+            None => (None, None),
+        };
+        let opened = Journal::open_shared(&dir, lock, sync, clock.clone(), registry.sink(), lines);
+        let (journal, _) = opened.map_err(|error| AppError::Boot(error.to_string()))?;
+        let predecessor = before.map(|(node, ended)| predecessor(node, ended, &dir));
+        let node = NodeId::random();
         let store = store(settings, clock, registry).await?;
         let claims = Claims::start(claims::Parts {
             store: store.clone(),
-            journal,
+            journal: journal.clone(),
             history,
             book: book.clone(),
             clock: clock.clone(),
-            node: NodeId::random(),
+            node,
+            predecessor,
             limits: claims::Limits::of(settings),
             sales_file: Some(dir.join("sales.json")),
             declarations,
             sink: registry.sink(),
             runtime: Handle::current(),
         });
-        Ok(Ledger { store, claims })
+        Ok(Ledger { store, claims, journal, node })
+    }
+
+    /// Keeps the book in step, and sees to it that a dead task of the claims ends the process.
+    pub(super) fn keep(
+        &self,
+        book: &Arc<SaleBook>,
+        clock: &Clock,
+        sink: Sink,
+        tasks: &mut JoinSet<String>,
+    ) {
+        tasks.spawn(keep_mirror(self.store.clone(), book.clone(), clock.clone(), sink));
+        let claims = self.claims.clone();
+        tasks.spawn(async move { claims.death().await });
     }
 
     /// Waits until the book knows the store's sales and the config's, so that the first client is not
@@ -71,6 +106,31 @@ impl Ledger {
             tracing::warn!("the store has not told its sales yet: starting without");
         }
     }
+}
+
+fn predecessor(node: NodeId, ended: oneshot::Receiver<()>, state_dir: &Path) -> Predecessor {
+    let dir = state_dir.join("journal");
+    let ended = async move {
+        // A sender that is dropped belongs to a start that failed.
+        let _ = ended.await;
+        let read = move || {
+            let mut history = History::default();
+            let read = journal::read(&dir, None, |line| history.note(line));
+            (history, read)
+        };
+        match tokio::task::spawn_blocking(read).await {
+            Ok((history, Ok(_))) => history,
+            Ok((history, Err(cause))) => {
+                tracing::error!("what the process before this one left cannot be read: {cause}");
+                history
+            }
+            Err(panic) => {
+                tracing::error!("what the process before this one left cannot be read: {panic}");
+                History::default()
+            }
+        }
+    };
+    Predecessor { node, ended: Box::pin(ended) }
 }
 
 async fn store(
@@ -97,7 +157,7 @@ async fn store(
 
 /// Keeps the mirror: it ends only by a bug, which must not take pages down with it. Meanwhile the book
 /// ages, and says so.
-pub(super) async fn keep_mirror(
+async fn keep_mirror(
     store: Arc<dyn Store>,
     book: Arc<SaleBook>,
     clock: Clock,

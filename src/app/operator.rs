@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -11,7 +12,8 @@ use tokio::task::JoinSet;
 use super::AppError;
 use crate::admin::{self, Context, Token};
 use crate::config::Settings;
-use crate::listener::UnixSocket;
+use crate::config::address::ListenAddress;
+use crate::listener::{self, Inherited, UnixSocket};
 
 /// The admin interface's own worker: neither the edge nor the store can keep an operator waiting.
 pub(super) struct Desk(Option<Runtime>);
@@ -42,11 +44,15 @@ pub(super) struct Operator {
 
 impl Operator {
     /// Binds the Unix socket, and the TCP address if one is set; that one needs a token.
-    pub(super) fn bind(settings: &Settings) -> Result<Operator, AppError> {
-        let tcp = settings.admin.address.as_ref().map(|address| tcp(settings, address));
+    pub(super) fn bind(
+        settings: &Settings,
+        inherited: &mut Inherited,
+    ) -> Result<Operator, AppError> {
+        let tcp = settings.admin.address.as_ref();
+        let tcp = tcp.map(|address| bind_tcp(settings, address, inherited));
         let tcp = tcp.transpose()?;
         let path = settings.admin_socket();
-        let unix = UnixSocket::bind(&path, PRIVATE_MODE).map_err(|cause| {
+        let unix = listener::bind_private(&path, inherited).map_err(|cause| {
             AppError::Boot(format!("admin.socket: cannot listen on {}: {cause}", path.display()))
         })?;
         Ok(Operator { unix, tcp })
@@ -65,8 +71,11 @@ impl Operator {
         context: &Arc<Context>,
         desk: &Desk,
         tasks: &mut JoinSet<String>,
-    ) -> io::Result<UnixSocket> {
+    ) -> io::Result<Served> {
         let Some(runtime) = &desk.0 else { return Err(io::ErrorKind::NotConnected.into()) };
+        let tcp = self.tcp.as_ref();
+        let tcp = tcp.map(|(socket, at, _)| Ok((at.to_string(), socket.try_clone()?)));
+        let tcp = tcp.transpose().map_err(|cause: io::Error| cause)?;
         let ended = |ended: io::Result<()>| format!("the admin interface ended: {ended:?}");
         tasks.spawn(admin::keep_live(context.clone()));
         let (listener, to) = (self.unix.listener()?, context.clone());
@@ -81,11 +90,46 @@ impl Operator {
                 runtime.handle(),
             );
         }
-        Ok(self.unix)
+        Ok(Served { unix: self.unix, tcp })
     }
 }
 
-fn tcp(settings: &Settings, address: &str) -> Result<(TcpListener, SocketAddr, Token), AppError> {
+/// The sockets, served.
+#[derive(Debug)]
+pub(super) struct Served {
+    unix: UnixSocket,
+    /// A copy, to hand over.
+    tcp: Option<(String, TcpListener)>,
+}
+
+impl Served {
+    /// Copies of the sockets with their addresses.
+    pub(super) fn sockets(&self) -> io::Result<Vec<(String, OwnedFd)>> {
+        let unix = ListenAddress::Unix(self.unix.path().to_owned()).to_string();
+        let mut sockets = vec![(unix, self.unix.listener()?.into())];
+        if let Some((address, socket)) = &self.tcp {
+            sockets.push((address.clone(), socket.try_clone()?.into()));
+        }
+        Ok(sockets)
+    }
+
+    /// The socket's file is this process's to remove.
+    pub(super) fn keep_file(&self) {
+        self.unix.keep_file(true);
+    }
+
+    /// Another process has the sockets.
+    pub(super) fn hand_over(&mut self) {
+        self.unix.keep_file(false);
+        self.tcp = None;
+    }
+}
+
+fn bind_tcp(
+    settings: &Settings,
+    address: &str,
+    inherited: &mut Inherited,
+) -> Result<(TcpListener, SocketAddr, Token), AppError> {
     let address: SocketAddr = address.parse().map_err(|_| {
         AppError::Config(format!("admin.address: `{address}` is not an address with a port"))
     })?;
@@ -97,11 +141,7 @@ fn tcp(settings: &Settings, address: &str) -> Result<(TcpListener, SocketAddr, T
     let token = Token::read(file).map_err(AppError::Config)?;
     let cannot =
         |cause| AppError::Boot(format!("admin.address: cannot listen on {address}: {cause}"));
-    let listener = TcpListener::bind(address).map_err(cannot)?;
-    listener.set_nonblocking(true).map_err(cannot)?;
+    let listener = listener::bind_one(address, inherited).map_err(cannot)?;
     let address = listener.local_addr().map_err(cannot)?;
     Ok((listener, address, token))
 }
-
-/// Whoever can open the socket can end a sale.
-const PRIVATE_MODE: u32 = 0o600;

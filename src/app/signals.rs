@@ -11,8 +11,10 @@ pub(super) enum Word {
     End,
     /// USR1: logs were moved, open them again.
     ReopenLogs,
-    /// HUP and USR2: nothing that this version does.
-    Unknown(&'static str),
+    /// HUP: read the config again.
+    Reload,
+    /// USR2: make way for the binary that is installed now.
+    Upgrade,
 }
 
 /// The signals that are listened to from now on; none of them ends the process by itself.
@@ -45,8 +47,8 @@ impl Signals {
             _ = self.int.recv() => Word::End,
             _ = self.quit.recv() => Word::End,
             _ = self.usr1.recv() => Word::ReopenLogs,
-            _ = self.hup.recv() => Word::Unknown("HUP"),
-            _ = self.usr2.recv() => Word::Unknown("USR2"),
+            _ = self.hup.recv() => Word::Reload,
+            _ = self.usr2.recv() => Word::Upgrade,
         }
     }
 

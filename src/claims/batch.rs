@@ -51,7 +51,7 @@ struct Admission {
 
 /// Claims for one sale for as long as the node lives.
 pub(super) async fn run(shared: Arc<Shared>, desk: Arc<Desk>, mut queue: mpsc::Receiver<Waiting>) {
-    let batch_max = shared.limits.batch_max;
+    let batch_max = shared.limits.load().batch_max;
     let mut batch = Vec::with_capacity(batch_max);
     let (mut refusals, mut probed) = (Refusals::default(), None);
     while queue.recv_many(&mut batch, batch_max).await > 0 {
@@ -122,12 +122,13 @@ async fn fly(shared: &Arc<Shared>, desk: &Arc<Desk>, flying: Vec<Flying>, refusa
     let op = Op::Claim(ClaimBatch {
         node: shared.node,
         not_after,
-        claim_ttl_ms: shared.limits.claim_ttl_ms,
+        claim_ttl_ms: shared.limits.load().claim_ttl_ms,
         reported: told,
         fence: shared.facts.fence(&desk.sale),
         tries: flying.iter().map(Flying::to_try).collect(),
     });
-    let said = shared.call(&desk.sale, op, shared.limits.claim_deadline).await;
+    let deadline = shared.limits.load().claim_deadline;
+    let said = shared.call(&desk.sale, op, deadline).await;
     let now = shared.clock.mono();
     let mut failed =
         |flying: &[Flying], why: &str| refusals.failed(&desk.sale, flying.len(), why, now);

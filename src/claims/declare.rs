@@ -1,10 +1,11 @@
 //! Declarations: the config's `[sale]`s are applied until the ledger has them, and one activity has one
 //! sale that is not ended.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
 
 use super::shared::{CALL_DEADLINE, Concern, Shared};
 use super::{Claims, learn};
@@ -40,6 +41,27 @@ impl Claims {
         declare(&self.shared, sale, declaration).await
     }
 
+    /// Applies the declarations of another config: those that differ from what was declared before, and
+    /// those that were not applied. Sales that are in it no more stay as they are.
+    pub fn redeclare(&self, declarations: Vec<(SaleId, Declaration)>) {
+        let shared = &self.shared;
+        let mut of_config = shared.of_config.lock().unwrap_or_else(PoisonError::into_inner);
+        of_config.stop.cancel();
+        let gone = of_config.declarations.iter().map(|(sale, _)| sale);
+        for sale in gone.filter(|sale| !declarations.iter().any(|(id, _)| id == *sale)) {
+            shared.set_trouble(Concern::Declaration, sale, None);
+        }
+        let is_done = |one: &(SaleId, Declaration)| {
+            of_config.declarations.contains(one)
+                && !shared.has_trouble(Concern::Declaration, &one.0)
+        };
+        let left = declarations.iter().filter(|one| !is_done(one)).cloned().collect();
+        *of_config = OfConfig { declarations, stop: CancellationToken::new() };
+        let stop = of_config.stop.clone();
+        drop(of_config);
+        begin(shared, left, stop);
+    }
+
     /// Waits until each of the config's declarations was tried once.
     pub async fn declared(&self) {
         // The sender lives as long as the claims do.
@@ -52,8 +74,34 @@ impl Claims {
     }
 }
 
+/// What the config declares.
+#[derive(Debug, Default)]
+pub(super) struct OfConfig {
+    declarations: Vec<(SaleId, Declaration)>,
+    /// Ends the task that applies them.
+    stop: CancellationToken,
+}
+
+/// Applies the first config's declarations.
+pub(super) fn start(shared: &Arc<Shared>, declarations: Vec<(SaleId, Declaration)>) {
+    let mut of_config = shared.of_config.lock().unwrap_or_else(PoisonError::into_inner);
+    let stop = of_config.stop.clone();
+    of_config.declarations.clone_from(&declarations);
+    drop(of_config);
+    begin(shared, declarations, stop);
+}
+
+fn begin(shared: &Arc<Shared>, left: Vec<(SaleId, Declaration)>, stop: CancellationToken) {
+    shared.declared.send_replace(false);
+    let apply = run(shared.clone(), left);
+    shared.task("declarations", async move {
+        // Another config took its place otherwise, and declares for itself.
+        let _ = stop.run_until_cancelled(apply).await;
+    });
+}
+
 /// Applies the config's declarations; those that the store did not answer again and again.
-pub(super) async fn run(shared: Arc<Shared>, mut left: Vec<(SaleId, Declaration)>) {
+async fn run(shared: Arc<Shared>, mut left: Vec<(SaleId, Declaration)>) {
     let mut wait = RETRY_FIRST;
     loop {
         let mut again = Vec::new();

@@ -38,7 +38,7 @@ pub(super) struct Due {
 impl Desk {
     /// Opens the desk and starts its tasks.
     pub(super) fn open(shared: &Arc<Shared>, sale: SaleId) -> Arc<Desk> {
-        let (claims, waiting) = mpsc::channel(shared.limits.queue_max);
+        let (claims, waiting) = mpsc::channel(shared.limits.load().queue_max);
         let (outcomes, due) = mpsc::unbounded_channel();
         let (written, deliver) = mpsc::unbounded_channel();
         let desk = Arc::new(Desk { sale, claims, outcomes });

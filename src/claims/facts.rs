@@ -67,10 +67,16 @@ impl Facts {
         }
         let facts =
             Facts { sales: Mutex::new(sales), learn_ms: limits.learn_ms, wake: Notify::new() };
+        facts.learn(history, limits);
+        facts
+    }
+
+    /// What runs that have ended left in the journal.
+    pub(super) fn learn(&self, history: &History, limits: &Limits) {
         for (claim, past) in history.claims() {
             let admitted_at = past.admitted_at.unwrap_or_default();
             let of_earlier = |facet: &Facet| past.admitted_at.is_some_and(|at| at < facet.since);
-            if facts.lock().get(&past.sale).is_some_and(of_earlier) {
+            if self.lock().get(&past.sale).is_some_and(of_earlier) {
                 continue;
             }
             let ttl_ms = match past.event {
@@ -82,9 +88,8 @@ impl Facts {
             if past.event == Event::Admitted {
                 past.event = Event::Unknown;
             }
-            facts.note(*claim, &past, Some(admitted_at.plus(ttl_ms)), MonoMs(0));
+            self.note(*claim, &past, Some(admitted_at.plus(ttl_ms)), MonoMs(0));
         }
-        facts
     }
 
     /// Something happened to a claim; `deadline` where that is new.

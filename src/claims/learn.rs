@@ -222,7 +222,8 @@ async fn remember(shared: &Shared, file: &Path, written: &mut Vec<News>) {
 }
 
 fn write(path: &Path, all: &[Remembered]) -> std::io::Result<()> {
-    let draft = path.with_extension("json.new");
+    // One for each process: during an upgrade there are two.
+    let draft = path.with_extension(format!("json.{}", std::process::id()));
     let mut file = std::fs::File::create(&draft)?;
     file.write_all(&serde_json::to_vec(all)?)?;
     file.sync_all()?;

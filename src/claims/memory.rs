@@ -146,6 +146,12 @@ impl History {
         self.claims.insert(line.claim, past);
     }
 
+    /// Leaves out what a run did that has not ended yet.
+    pub(super) fn without(&mut self, run: NodeId) {
+        self.runs.remove(&run);
+        self.claims.retain(|_, past| past.node != run);
+    }
+
     pub(super) fn runs(&self) -> &HashSet<NodeId> {
         &self.runs
     }

@@ -11,7 +11,7 @@ use tokio::time::sleep;
 
 use super::memory::{History, Past};
 use super::shared::{CALL_DEADLINE, Concern, Shared};
-use super::{Known, Outcome};
+use super::{Known, Outcome, Predecessor};
 use crate::ident::{ClaimId, SaleId};
 use crate::journal::Event;
 use crate::ledger::{Op, OpResult, Record, RecordKind, Reply};
@@ -31,6 +31,17 @@ pub(super) fn start(shared: &Arc<Shared>, history: History) {
         shared.note_recovery(sale, Some(text));
     }
     shared.task("the recovery", run(shared.clone(), sales));
+}
+
+/// Waits until the process before this one has ended, and finishes what it left open.
+pub(super) async fn take_over(shared: Arc<Shared>, predecessor: Predecessor) {
+    let mut history = predecessor.ended.await;
+    // This run is under way, whatever stands in the journal of it.
+    history.without(shared.node);
+    shared.add_runs(history.runs());
+    shared.facts.learn(&history, &shared.limits.load());
+    tracing::info!("the process before this one has ended");
+    start(&shared, history);
 }
 
 async fn run(shared: Arc<Shared>, mut left: HashMap<SaleId, Claimed>) {

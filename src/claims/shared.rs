@@ -1,14 +1,16 @@
 //! What all tasks of the claims share: the store, the journal, the clocks, and one way to call.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
 use super::breaker::{Breaker, Whose};
+use super::declare::OfConfig;
 use super::desk::{Desk, Due};
 use super::facts::{Facts, Remembered};
 use super::memory::{History, Memory, Past};
@@ -43,8 +45,8 @@ pub(super) struct Shared {
     pub(super) clock: Clock,
     pub(super) node: NodeId,
     /// This run and the earlier ones that the journal knows.
-    runs: HashSet<NodeId>,
-    pub(super) limits: Limits,
+    runs: Mutex<HashSet<NodeId>>,
+    pub(super) limits: ArcSwap<Limits>,
     pub(super) sink: Sink,
     pub(super) runtime: Handle,
     pub(super) breaker: Breaker,
@@ -55,6 +57,7 @@ pub(super) struct Shared {
     desks: Mutex<HashMap<SaleId, Arc<Desk>>>,
     /// Whether each of the config's declarations was tried once.
     pub(super) declared: watch::Sender<bool>,
+    pub(super) of_config: Mutex<OfConfig>,
     /// What keeps a sale from being as declared, or from being recovered, in words.
     troubles: Mutex<BTreeMap<(Concern, SaleId), String>>,
     /// The first task that panicked.
@@ -86,8 +89,8 @@ impl Shared {
             book,
             clock,
             node,
-            runs,
-            limits,
+            runs: Mutex::new(runs),
+            limits: ArcSwap::from_pointee(limits),
             sink,
             runtime,
             breaker,
@@ -97,6 +100,7 @@ impl Shared {
             busy: Busy::default(),
             desks: Mutex::default(),
             declared: watch::Sender::new(false),
+            of_config: Mutex::default(),
             troubles: Mutex::default(),
             died: watch::Sender::new(None),
         };
@@ -219,7 +223,7 @@ impl Shared {
 
     /// Earlier runs of this node, whose journal it has.
     pub(super) fn earlier_runs(&self) -> Vec<NodeId> {
-        self.runs.iter().filter(|run| **run != self.node).take(RUNS_MAX).copied().collect()
+        self.runs().iter().filter(|run| **run != self.node).take(RUNS_MAX).copied().collect()
     }
 
     /// What this node has re-asserted everything to.
@@ -248,7 +252,16 @@ impl Shared {
     }
 
     pub(super) fn is_our_run(&self, node: &NodeId) -> bool {
-        self.runs.contains(node)
+        self.runs().contains(node)
+    }
+
+    /// A run of this node has ended: what it left is ours.
+    pub(super) fn add_runs(&self, ended: &HashSet<NodeId>) {
+        self.runs().extend(ended);
+    }
+
+    fn runs(&self) -> MutexGuard<'_, HashSet<NodeId>> {
+        self.runs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes the outcome of a claim: it is remembered, journalled, and delivered to the ledger until
@@ -281,7 +294,7 @@ impl Shared {
         self.memory.note(claim, &past, now.mono);
         let line = past.line(claim, now.ledger);
         let hold_until =
-            (verdict == Verdict::Pending).then(|| now.ledger.plus(self.limits.pay_ttl_ms));
+            (verdict == Verdict::Pending).then(|| now.ledger.plus(self.limits.load().pay_ttl_ms));
         self.facts.note(claim, &past, hold_until, now.mono);
         let resolution = past.resolution(claim, verdict, hold_until);
         desk.due(Due { resolution, line: Some(line), not_after: None, told, _token: token });
@@ -317,6 +330,11 @@ impl Shared {
         {
             tracing::error!("{text}");
         }
+    }
+
+    pub(super) fn has_trouble(&self, concern: Concern, sale: &SaleId) -> bool {
+        let troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
+        troubles.contains_key(&(concern, sale.clone()))
     }
 
     pub(super) fn troubles(&self, of: impl Fn(Concern) -> bool) -> Vec<String> {

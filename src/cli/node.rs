@@ -55,6 +55,29 @@ impl Node {
         Ok(Asking { client, settings })
     }
 
+    /// Tells the node something about itself. A config that it refuses is shown with every mistake
+    /// (exit 78); without `--socket` the file is read here first, to find the node.
+    pub fn steer(&self, path: &str) -> Result<Value, Exit> {
+        let (status, body) = self.ask()?.client.request("POST", path, None).map_err(unreachable)?;
+        let told: Value = serde_json::from_slice(&body).unwrap_or_default();
+        if (200..300).contains(&status) {
+            return Ok(told);
+        }
+        let problems = told["problems"].as_array().into_iter().flatten();
+        let problems: Vec<&str> = problems.filter_map(Value::as_str).collect();
+        if problems.is_empty() {
+            eprintln!("penstock: {}", said(status, &body));
+        }
+        for problem in problems {
+            eprintln!("{problem}");
+        }
+        Err(match status {
+            422 => Exit::Config,
+            409 => Exit::Refused,
+            _ => Exit::Failure,
+        })
+    }
+
     fn settings(&self) -> Result<Settings, Exit> {
         match config::load(&self.config.path()) {
             // Warnings are `check`'s to say, not every verb's.

@@ -5,8 +5,8 @@ use super::config_file::ConfigFile;
 use crate::app::{self, AppError};
 use crate::log;
 
-/// Runs a node in the foreground. TERM and INT drain it, a second one ends it at once; USR1 opens the
-/// logs again.
+/// Runs a node in the foreground. TERM and INT drain it, a second one ends it at once; HUP reads the
+/// config again, USR1 opens the logs again, USR2 makes way for the binary that is installed now.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -15,6 +15,7 @@ pub struct Args {
 
 /// Runs the verb.
 pub fn run(args: Args) -> Exit {
+    let file = args.config.path();
     let loaded = match args.config.load() {
         Ok(loaded) => loaded,
         Err(exit) => return exit,
@@ -23,7 +24,7 @@ pub fn run(args: Args) -> Exit {
         eprintln!("penstock run: {said}");
         return Exit::Config;
     }
-    match app::run(loaded.settings) {
+    match app::run(loaded.settings, &file) {
         Ok(()) => Exit::Ok,
         Err(error) => {
             eprintln!("penstock run: {error}");

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path as FilePath;
+use std::path::{Path as FilePath, PathBuf};
 
 use super::check::Findings;
 use super::problem::Path;
@@ -11,11 +11,15 @@ use super::units::Time;
 use crate::clock::Clock;
 
 /// Makes the names of key files and pages relative to the config's own directory, so that the config
-/// means the same wherever the command is started.
+/// means the same wherever the command is started. What systemd passed to the service under that name
+/// (`LoadCredential=`) comes first.
 pub fn resolve(settings: &mut Settings, dir: &FilePath) {
+    let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
     for file in named_mut(settings) {
         if FilePath::new(&**file).is_relative() {
-            *file = dir.join(&**file).to_string_lossy().into_owned();
+            let passed = credentials.as_ref().map(|passed| passed.join(&**file));
+            let found = passed.filter(|passed| passed.exists());
+            *file = found.unwrap_or_else(|| dir.join(&**file)).to_string_lossy().into_owned();
         }
     }
 }

@@ -1,5 +1,6 @@
 //! From a file to settings, or to the list of all its mistakes.
 
+use std::collections::BTreeMap;
 use std::path::{Path as FilePath, PathBuf};
 
 use toml::de::DeTable;
@@ -18,6 +19,21 @@ pub struct Loaded {
     pub settings: Settings,
     /// What is probably a mistake.
     pub warnings: Vec<Problem>,
+    file: String,
+    /// Where each setting stands.
+    places: BTreeMap<Path, Place>,
+}
+
+impl Loaded {
+    /// A mistake that showed only when the setting `path` (`listen.http`) was used, at its place in the
+    /// file, or at that of the nearest setting around it.
+    pub fn problem(&self, path: &str, what: String) -> Problem {
+        let path = Path(path.split('.').map(str::to_owned).collect());
+        let place = (0..=path.0.len())
+            .rev()
+            .find_map(|n| self.places.get(&Path(path.0.get(..n)?.to_vec())).cloned());
+        Problem { is_warning: false, path, what, help: None, place, file: self.file.clone() }
+    }
 }
 
 /// Where the config is if `-c` and `PENSTOCK_CONFIG` do not say: `./penstock.toml`, else
@@ -92,7 +108,12 @@ impl<'t> Document<'t> {
         let warnings = findings.warnings.into_iter().filter(|f| !self.walk.is_broken(&f.path));
         let warnings = self.problems(warnings.collect(), true);
         if errors.is_empty() {
-            return Ok(Loaded { settings: self.settings, warnings });
+            let places = self
+                .walk
+                .spans()
+                .map(|(path, span)| (path.clone(), Place::of(self.text, span.clone())));
+            let (file, places) = (self.name.to_owned(), places.collect());
+            return Ok(Loaded { settings: self.settings, warnings, file, places });
         }
         let mut problems = self.problems(errors, false);
         problems.extend(warnings);

@@ -8,7 +8,7 @@ use super::shape::{Field, Shape, Table, root};
 /// config: what has a default stands with it, the rest as a comment with an example.
 pub fn text() -> String {
     let mut out = String::from(HEAD);
-    Writer { out: &mut out, off: false }.table("", root());
+    Writer { out: &mut out, off: false, fixed: false }.table("", root());
     out
 }
 
@@ -30,6 +30,8 @@ struct Writer<'o> {
     out: &'o mut String,
     /// Whether everything is written as a comment.
     off: bool,
+    /// Whether the section has said already that a change takes an upgrade.
+    fixed: bool,
 }
 
 impl Writer<'_> {
@@ -46,14 +48,19 @@ impl Writer<'_> {
                 let absent = field.default.is_none() && !field.shown;
                 let off = self.off || absent || !is_section(&field.shape);
                 let path = join(path, &field.name);
-                Writer { out: self.out, off }.section(&path, &field.doc, below);
+                let mut doc = field.doc.clone();
+                if field.is_fixed && !self.fixed {
+                    doc.push_str(FIXED);
+                }
+                let fixed = field.is_fixed;
+                Writer { out: self.out, off, fixed }.section(&path, &doc, below);
             } else if let Shape::List(of) = &field.shape
                 && let Some(below) = of.table()
             {
                 let path = join(path, &field.name);
                 self.doc(&field.doc, "\n");
                 let _ = writeln!(self.out, "#[[{path}]]");
-                Writer { out: self.out, off: true }.table(&path, below);
+                Writer { out: self.out, off: true, fixed: field.is_fixed }.table(&path, below);
             }
         }
         if let Some(entries) = &table.entries
@@ -62,7 +69,7 @@ impl Writer<'_> {
             // Beside settings of ours (answers), or in place of one (pools), an entry is an example.
             let off = self.off || !table.fields.is_empty() || path.starts_with("sale.");
             let path = join(path, &entries.example);
-            Writer { out: self.out, off }.section(&path, &entries.doc, below);
+            Writer { out: self.out, off, fixed: self.fixed }.section(&path, &entries.doc, below);
         }
     }
 
@@ -84,6 +91,9 @@ impl Writer<'_> {
         }
         if let Some(range) = field.range() {
             self.doc(&format!("({range})"), "");
+        }
+        if field.is_fixed && !self.fixed {
+            self.doc(FIXED.trim_start(), "");
         }
         let written = |value| field.shape.written(value);
         match (&field.example, &field.default) {
@@ -223,6 +233,7 @@ fn describe(path: &str, found: &Found<'_>) -> String {
         if let Some(example) = &field.example {
             let _ = writeln!(out, "  example  {} = {}", field.name, shape.written(example));
         }
+        let _ = writeln!(out, "  changed  {}", field.change());
     }
     if let Some(table) = inner(shape) {
         let names: Vec<&str> = table.fields.iter().map(|field| &*field.name).collect();
@@ -232,6 +243,8 @@ fn describe(path: &str, found: &Found<'_>) -> String {
     }
     out
 }
+
+const FIXED: &str = "\n(a change takes `penstock upgrade` or a restart)";
 
 const HEAD: &str = "\
 # Every setting of Penstock. Printed by `penstock config reference` from the source; do not edit.

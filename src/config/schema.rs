@@ -1,5 +1,6 @@
-//! Every setting: name, meaning, unit, default and range. This file is a table; the reference file is
-//! generated from it.
+//! Every setting: name, meaning, unit, default and range, and how a change applies: by a reload, or, where
+//! `x-change` says so, by an upgrade or restart. This file is a table; the reference file is generated
+//! from it.
 
 use std::collections::BTreeMap;
 
@@ -17,8 +18,10 @@ pub struct Settings {
     /// Where the journal, the embedded ledger and the admin socket live. Default: `$STATE_DIRECTORY`,
     /// else `./penstock-state`.
     #[schemars(extend("x-example" = "/var/lib/penstock"))]
+    #[schemars(extend("x-change" = "upgrade"))]
     pub state_dir: Option<String>,
     /// When journal lines reach the disk: `batch` syncs within 100 ms, `always` before each send.
+    #[schemars(extend("x-change" = "upgrade"))]
     pub journal_sync: JournalSync,
     /// Listeners, by a name of your choice.
     #[schemars(extend("x-name" = "http"))]
@@ -35,6 +38,7 @@ pub struct Settings {
     #[schemars(extend("x-name" = "shop"))]
     pub upstream: BTreeMap<Name, Upstream>,
     /// Where the ledger lives.
+    #[schemars(extend("x-change" = "upgrade"))]
     pub store: Store,
     /// The shops in front of which this node stands.
     #[schemars(extend("x-name" = "shop"))]
@@ -49,6 +53,7 @@ pub struct Settings {
     /// What clients are told, in the shop's own words.
     pub answers: Answers,
     /// Control and metrics.
+    #[schemars(extend("x-change" = "upgrade"))]
     pub admin: Admin,
     /// The access log and the log of events.
     pub log: Log,
@@ -81,7 +86,7 @@ pub struct Listen {
     /// Who may open a Unix socket: its file mode, in octal. Default: `0666`, so that its directory
     /// decides.
     #[serde(default)]
-    #[schemars(extend("x-example" = "0660"))]
+    #[schemars(extend("x-example" = "0660", "x-change" = "upgrade"))]
     pub mode: Option<String>,
     /// Connections begin with a PROXY header (version 1 or 2) that names the client, as balancers of
     /// layer 4 write it. Others than those listed are refused then.
@@ -129,6 +134,7 @@ pub struct Trust {
 pub struct Http {
     /// Worker threads; 0 is one for each processor we may use.
     #[schemars(range(max = 1024))]
+    #[schemars(extend("x-change" = "upgrade"))]
     pub workers: u32,
     /// Whole head, request line included.
     #[schemars(extend("x-min" = "1KiB", "x-max" = "1MiB"))]
@@ -217,6 +223,7 @@ pub struct Limits {
     pub prefix: Rate,
     /// Keys that the rate table remembers; 8 bytes each.
     #[schemars(range(min = 1024, max = 67_108_864))]
+    #[schemars(extend("x-change" = "upgrade"))]
     pub table_keys: u32,
 }
 
@@ -262,7 +269,7 @@ impl Default for Memory {
 }
 
 /// A group of the shop's servers.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(PartialEq, Eq, Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Upstream {
     /// `host:port` or `unix:/path` of each server. A name that does not resolve is tried again.
@@ -334,7 +341,7 @@ impl Default for Upstream {
 }
 
 /// What an upstream's answer to a purchase means.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(PartialEq, Eq, Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Outcome {
     /// By the status alone.
@@ -352,7 +359,7 @@ pub enum OutcomeStatus {
 }
 
 /// Rules that read one value of the answer.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(PartialEq, Eq, Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OutcomeRules {
     /// Where the value is: in the JSON body, in a header, or the status itself.
@@ -1078,9 +1085,11 @@ pub enum Restock {
 pub struct Cache {
     /// What all entries together may take.
     #[schemars(extend("x-min" = "1MiB", "x-max" = "1024GiB"))]
+    #[schemars(extend("x-change" = "upgrade"))]
     pub size: Size,
     /// Largest body that is stored.
     #[schemars(extend("x-min" = "1KiB", "x-max" = "1GiB"))]
+    #[schemars(extend("x-change" = "upgrade"))]
     pub entry_bytes_max: Size,
     /// Requests that wait for one fill.
     #[schemars(range(min = 1))]
@@ -1137,9 +1146,11 @@ pub struct Gate {
     pub join_timeout: Span,
     /// Answers that are kept for repeats.
     #[schemars(range(min = 16))]
+    #[schemars(extend("x-change" = "upgrade"))]
     pub replay_entries_max: u32,
     /// Largest answer that is kept for repeats.
     #[schemars(extend("x-max" = "1MiB"))]
+    #[schemars(extend("x-change" = "upgrade"))]
     pub replay_bytes_max: Size,
     /// How long a pending order is held before it goes to limbo.
     #[schemars(extend("x-min" = "1s", "x-max" = "30d"))]
@@ -1150,6 +1161,7 @@ pub struct Gate {
     pub claim_ttl: Span,
     /// Purchase bodies in memory at once.
     #[schemars(extend("x-min" = "64KiB", "x-max" = "1024GiB"))]
+    #[schemars(extend("x-change" = "upgrade"))]
     pub body_memory_max: Size,
     /// Largest answer of the shop to a purchase. A longer one is not read to its end: the outcome is
     /// unknown, and the client is told `pending`.
@@ -1314,6 +1326,7 @@ pub struct Log {
     pub queue_max: u32,
     /// Least level of events on standard error: `error`, `warn`, `info`, `debug`.
     #[schemars(extend("enum" = ["error", "warn", "info", "debug"]))]
+    #[schemars(extend("x-change" = "upgrade"))]
     pub level: String,
 }
 

@@ -89,6 +89,8 @@ pub struct Field {
     pub least: Option<String>,
     /// Greatest value that is accepted, of those with a unit.
     pub most: Option<String>,
+    /// Whether a change takes an upgrade or a restart: a reload names it and leaves it.
+    pub is_fixed: bool,
 }
 
 /// The schema of everything in `penstock.toml`, for editors.
@@ -133,6 +135,11 @@ impl Field {
             (_, Some(least), None) => Some(format!("at least {least}")),
             _ => None,
         }
+    }
+
+    /// How a change of it applies, in words.
+    pub fn change(&self) -> &'static str {
+        if self.is_fixed { "by `penstock upgrade` or a restart" } else { "by `penstock reload`" }
     }
 
     /// Its table, where it is one (perhaps besides something shorter).
@@ -246,16 +253,22 @@ impl<'s> Reader<'s> {
             None => self.resolve(schema)["description"].as_str().unwrap_or_default(),
         };
         let word = |key: &str| schema[key].as_str().map(str::to_owned);
+        let is_fixed = schema["x-change"] == "upgrade";
+        let mut shape = self.shape(schema);
+        if is_fixed {
+            fix(&mut shape);
+        }
         Field {
             name: name.to_owned(),
             doc: doc.to_owned(),
-            shape: self.shape(schema),
+            shape,
             required,
             default: schema.get("default").filter(|value| !value.is_null()).cloned(),
             example: schema.get("x-example").cloned(),
             shown: schema["x-shown"].as_bool().unwrap_or_default(),
             least: word("x-min"),
             most: word("x-max"),
+            is_fixed,
         }
     }
 
@@ -305,6 +318,24 @@ impl<'s> Reader<'s> {
             1 => shapes.remove(0),
             _ => Shape::Either(shapes),
         }
+    }
+}
+
+/// What stands below a setting changes as it does.
+fn fix(shape: &mut Shape) {
+    match shape {
+        Shape::Table(table) => {
+            for field in &mut table.fields {
+                field.is_fixed = true;
+                fix(&mut field.shape);
+            }
+            if let Some(entries) = &mut table.entries {
+                fix(&mut entries.shape);
+            }
+        }
+        Shape::List(of) => fix(of),
+        Shape::Either(shapes) => shapes.iter_mut().for_each(fix),
+        _ => {}
     }
 }
 

@@ -43,6 +43,11 @@ impl Walk {
         self.table(&Path::default(), None, file, shape).unwrap_or_else(|| json!({}))
     }
 
+    /// Where every setting stands.
+    pub fn spans(&self) -> impl Iterator<Item = (&Path, &Range<usize>)> {
+        self.spans.iter()
+    }
+
     /// Where `path` stands, or the nearest setting around it.
     pub fn span(&self, path: &Path) -> Option<Range<usize>> {
         (0..=path.0.len()).rev().find_map(|n| self.spans.get(&Path(path.0[..n].to_vec()))).cloned()

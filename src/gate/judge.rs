@@ -54,7 +54,7 @@ pub(super) struct Open {
 /// Rates of purchases.
 #[derive(Debug)]
 pub(super) struct Limits {
-    table: RateTable,
+    table: Arc<RateTable>,
     user: Option<Limit>,
     address: Option<Limit>,
     prefix: Option<Limit>,
@@ -198,10 +198,11 @@ impl From<BadOrder> for Said {
 }
 
 impl Limits {
-    /// Reads `[limits]`.
-    pub fn new(settings: &schema::Limits) -> Limits {
+    /// Reads `[limits]`; what was counted goes on.
+    pub fn new(settings: &schema::Limits, old: Option<&Limits>) -> Limits {
+        let table = || Arc::new(RateTable::new(settings.table_keys));
         Limits {
-            table: RateTable::new(settings.table_keys),
+            table: old.map_or_else(table, |old| old.table.clone()),
             user: Limit::new(settings.user),
             address: Limit::new(settings.address),
             prefix: Limit::new(settings.prefix),

@@ -20,9 +20,13 @@ use super::deadlines::{Deadlines, Wait};
 #[derive(Debug)]
 pub struct Drainer(Rc<Shared>);
 
-/// A connection's end.
+/// What the connections of one listener listen to: the order for all of the worker's, or for theirs.
 #[derive(Clone, Debug)]
-pub struct DrainSignal(Rc<Shared>);
+pub struct DrainSignal {
+    shared: Rc<Shared>,
+    /// Since when this listener alone is closed. Clones share it.
+    own: Rc<Cell<Option<Instant>>>,
+}
 
 #[derive(Debug)]
 struct Shared {
@@ -54,9 +58,9 @@ impl Drainer {
         }))
     }
 
-    /// What a connection listens to.
+    /// What the connections of one listener listen to.
     pub fn signal(&self) -> DrainSignal {
-        DrainSignal(self.0.clone())
+        DrainSignal { shared: self.0.clone(), own: Rc::default() }
     }
 
     /// Wakes the connections whose deadlines come up. It never ends; while it is not polled, no
@@ -99,6 +103,13 @@ impl Drainer {
 }
 
 impl DrainSignal {
+    /// Begins to drain those who listen to this signal; there is no way back.
+    pub fn begin(&self) {
+        self.own.set(Some(self.own.get().unwrap_or_else(Instant::now)));
+        // The others look, see that they are not meant, and wait on.
+        self.shared.deadlines.borrow().wake_all();
+    }
+
     /// Whether the drain has begun.
     pub fn is_draining(&self) -> bool {
         self.since().is_some()
@@ -106,18 +117,18 @@ impl DrainSignal {
 
     /// How long a request may be waited for while memory is short; `None`: it is not.
     pub(super) fn patience(&self) -> Option<Duration> {
-        self.0.patience.get()
+        self.shared.patience.get()
     }
 
     /// When the drain began. Whoever has a [`Timer`] that waits is woken when it does.
     pub(super) fn since(&self) -> Option<Instant> {
-        self.0.since.get()
+        self.shared.since.get().or_else(|| self.own.get())
     }
 
     /// A timer for one connection.
     pub(super) fn timer(&self) -> Timer {
-        let at = self.0.deadlines.borrow_mut().enter();
-        Timer { shared: self.0.clone(), at }
+        let at = self.shared.deadlines.borrow_mut().enter();
+        Timer { shared: self.shared.clone(), at }
     }
 }
 
@@ -200,5 +211,15 @@ mod tests {
         });
         let (heard, ()) = tokio::join!(heard, async { drainer.begin() });
         assert!(heard <= Instant::now() && signal.is_draining());
+    }
+
+    #[tokio::test]
+    async fn one_listener_can_end_alone() {
+        let drainer = Drainer::new();
+        let (one, other) = (drainer.signal(), drainer.signal());
+        one.clone().begin();
+        assert!(one.is_draining() && !other.is_draining());
+        drainer.begin();
+        assert!(other.is_draining());
     }
 }

@@ -6,7 +6,7 @@ use crate::config::schema;
 
 /// Everything an HTTP/1.1 connection is bounded by. One value is shared by all connections of a
 /// worker.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Whole head, request line and ending included, in bytes.
     pub head_bytes_max: usize,

@@ -1,7 +1,7 @@
 //! Reading a journal: every file in order, the chain verified, a cut last line tolerated.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use super::Line;
@@ -73,7 +73,7 @@ pub fn read(dir: &Path, key: Option<&Key>, mut each: impl FnMut(Line)) -> io::Re
             found.break_at(&path, 1);
         }
         number_before = Some(number);
-        found.read_file(number, &path, key, &mut each)?;
+        found.read_file(number, &path, 0, key, &mut each)?;
     }
     Ok(found)
 }
@@ -102,15 +102,25 @@ pub(super) fn file_name(number: u64) -> String {
 }
 
 impl Found {
-    fn read_file(
+    /// What was found up to a place that is known already.
+    pub(super) fn up_to(seq: u64, link: Link) -> Found {
+        let (chain, last) = (Chain::Unchecked, None);
+        Found { lines: 0, unreadable: 0, chain, seq, link, last }
+    }
+
+    /// Reads a file from byte `from` on.
+    pub(super) fn read_file(
         &mut self,
         number: u64,
         path: &Path,
+        from: u64,
         key: Option<&Key>,
         each: &mut impl FnMut(Line),
     ) -> io::Result<()> {
-        let mut file = BufReader::new(File::open(path)?);
-        let (mut at, mut good_bytes, mut line_number) = (0_u64, 0_u64, 0_u64);
+        let mut file = File::open(path)?;
+        file.seek(SeekFrom::Start(from))?;
+        let mut file = BufReader::new(file);
+        let (mut at, mut good_bytes, mut line_number) = (from, from, 0_u64);
         let mut text = Vec::new();
         loop {
             text.clear();

@@ -3,10 +3,14 @@
 //! Lines of an admission are refused when they cannot be written, since then nobody is admitted.
 //! Lines of an outcome are kept and written later, since it has happened. How many are kept is bounded
 //! by the admissions that were open when the disk failed.
+//!
+//! During an upgrade two processes write the same journal: each takes its turn by a lock on a file of its
+//! own, and reads first what the other one wrote, so that numbers and chain go on.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
@@ -17,6 +21,7 @@ use tokio::sync::oneshot;
 
 use super::Line;
 use super::chain::{Key, Link, seal};
+use super::disk::{cut, is_same, open_new, open_to_append};
 use super::read::{Found, LastFile, file_name, read};
 use crate::clock::{Clock, MonoMs};
 use crate::config::schema::JournalSync;
@@ -62,6 +67,10 @@ pub struct Journal {
 
 #[derive(Debug)]
 struct State {
+    /// Held while the process lives, and by the one that takes over from it.
+    lock: File,
+    /// Whether another process writes, too.
+    is_shared: AtomicBool,
     writable: AtomicBool,
     trouble: Mutex<String>,
     /// Stands for a disk that fails.
@@ -93,7 +102,19 @@ impl Journal {
         sink: Sink,
         each: impl FnMut(Line),
     ) -> Result<(Journal, Found), JournalError> {
-        let (writer, found) = Writer::open(state_dir, sync, clock, sink, each)?;
+        Journal::open_shared(state_dir, None, sync, clock, sink, each)
+    }
+
+    /// The same with the lock of a process that still writes, if it is that of `state_dir`.
+    pub fn open_shared(
+        state_dir: &Path,
+        lock: Option<OwnedFd>,
+        sync: JournalSync,
+        clock: Clock,
+        sink: Sink,
+        each: impl FnMut(Line),
+    ) -> Result<(Journal, Found), JournalError> {
+        let (writer, found) = Writer::open(state_dir, lock, sync, clock, sink, each)?;
         let state = writer.state.clone();
         let (jobs, work) = sync_channel(JOBS_WAITING_MAX);
         let thread = std::thread::Builder::new().name("journal".to_owned());
@@ -117,6 +138,17 @@ impl Journal {
     /// Waits until everything written before is on the disk.
     pub async fn sync(&self) -> Result<(), JournalError> {
         self.job(Vec::new(), true, true).await
+    }
+
+    /// The lock, for the process that takes over.
+    pub fn lock(&self) -> io::Result<OwnedFd> {
+        self.state.lock.as_fd().try_clone_to_owned()
+    }
+
+    /// From now on another process may write, too. It stays so: what that one wrote last is read before
+    /// the next line, whenever that is, and looking costs a few microseconds.
+    pub fn share(&self) {
+        self.state.is_shared.store(true, Ordering::Release);
     }
 
     /// Whether lines can be written: nobody is admitted otherwise.
@@ -198,8 +230,8 @@ struct Writer {
     clock: Clock,
     sink: Sink,
     state: Arc<State>,
-    /// Held while the process lives.
-    _lock: File,
+    /// Whoever writes while two do holds this.
+    turn: File,
     file: File,
     tail: Tail,
     file_bytes_max: u64,
@@ -225,10 +257,11 @@ struct Tail {
 impl Writer {
     fn open(
         state_dir: &Path,
+        lock: Option<OwnedFd>,
         sync: JournalSync,
         clock: Clock,
         sink: Sink,
-        each: impl FnMut(Line),
+        mut each: impl FnMut(Line),
     ) -> Result<(Writer, Found), JournalError> {
         let dir = state_dir.join("journal");
         let at = |path: &Path| {
@@ -237,30 +270,31 @@ impl Writer {
         };
         let mut builder = std::fs::DirBuilder::new();
         builder.recursive(true).mode(0o700).create(&dir).map_err(at(&dir))?;
-        let lock_path = dir.join("lock");
-        let lock = open_to_append(&lock_path).map_err(at(&lock_path))?;
-        lock.try_lock().map_err(|cause| match cause {
-            std::fs::TryLockError::WouldBlock => JournalError::InUse(state_dir.to_owned()),
-            std::fs::TryLockError::Error(cause) => at(&lock_path)(cause),
-        })?;
+        let (lock, is_shared) = take_lock(state_dir, &dir.join("lock"), lock)?;
+        let turn_path = dir.join("turn");
+        let turn = open_to_append(&turn_path).map_err(at(&turn_path))?;
         let key_path = state_dir.join("journal.key");
         let key = Key::load_or_make(&key_path)
             .map_err(|cause| JournalError::Key { path: key_path, cause })?;
-        let found = read(&dir, Some(&key), each).map_err(at(&dir))?;
+        let found = read(&dir, Some(&key), &mut each).map_err(at(&dir))?;
         let last = match &found.last {
             Some(last) => last.clone(),
             None => LastFile { number: 1, good_bytes: 0, torn_bytes: 0 },
         };
         let path = dir.join(file_name(last.number));
-        cut(&path, &last).map_err(at(&path))?;
+        if !is_shared {
+            cut(&path, &last).map_err(at(&path))?;
+        }
         let file = open_to_append(&path).map_err(at(&path))?;
-        let writer = Writer {
+        let mut writer = Writer {
             dir,
             key,
             sync,
             clock,
             sink,
             state: Arc::new(State {
+                lock,
+                is_shared: is_shared.into(),
                 writable: AtomicBool::new(true),
                 trouble: Mutex::default(),
                 #[cfg(test)]
@@ -268,7 +302,7 @@ impl Writer {
                 #[cfg(test)]
                 disk_hangs: AtomicBool::new(false),
             }),
-            _lock: lock,
+            turn,
             file,
             tail: Tail {
                 file: last.number,
@@ -282,6 +316,9 @@ impl Writer {
             retry_at: None,
             sync_failed: false,
         };
+        // What the other one wrote since it was read.
+        let dir = writer.dir.clone();
+        writer.in_turn(&mut each, |_| Ok(())).map_err(at(&dir))?;
         Ok((writer, found))
     }
 
@@ -334,7 +371,10 @@ impl Writer {
         let sync = self.sync == JournalSync::Always || jobs.iter().any(|job| job.sync);
         let mut result = match self.retry_at {
             Some(_) => Err(None),
-            None => self.write(jobs.iter().flat_map(|job| &job.lines)).map_err(Some),
+            None => {
+                let lines = jobs.iter().flat_map(|job| &job.lines);
+                self.in_turn(&mut |_| {}, |writer| writer.write(lines)).map_err(Some)
+            }
         };
         // After a failed sync the lines stand in the file all the same. Who asked undoes its
         // admissions with lines of their own, and outcomes stand there twice, which readers allow.
@@ -356,6 +396,45 @@ impl Writer {
             };
             // Who asked may be gone; the lines stand.
             let _ = job.done.send(told);
+        }
+    }
+
+    /// Does something when it is this process's turn, behind what the other one wrote, if there is one.
+    fn in_turn<T>(
+        &mut self,
+        each: &mut impl FnMut(Line),
+        run: impl FnOnce(&mut Writer) -> io::Result<T>,
+    ) -> io::Result<T> {
+        if !self.state.is_shared.load(Ordering::Acquire) {
+            return run(self);
+        }
+        self.turn.lock()?;
+        let done = self.catch_up(each).and_then(|()| run(self));
+        self.turn.unlock()?;
+        done
+    }
+
+    /// Goes on after the last line of the other process. What it left of a line when it was killed is
+    /// cut off.
+    fn catch_up(&mut self, each: &mut impl FnMut(Line)) -> io::Result<()> {
+        loop {
+            let Tail { file: number, bytes, seq, link } = self.tail;
+            if self.file.metadata()?.len() != bytes {
+                let mut found = Found::up_to(seq, link);
+                let path = self.dir.join(file_name(number));
+                found.read_file(number, &path, bytes, Some(&self.key), each)?;
+                let good_bytes = found.last.as_ref().map_or(bytes, |last| last.good_bytes);
+                self.file.set_len(good_bytes)?;
+                self.tail =
+                    Tail { bytes: good_bytes, seq: found.seq, link: found.link, ..self.tail };
+            }
+            let next = self.dir.join(file_name(number + 1));
+            if !next.exists() {
+                return Ok(());
+            }
+            self.sync_now()?;
+            self.file = open_to_append(&next)?;
+            self.tail = Tail { file: number + 1, bytes: 0, ..self.tail };
         }
     }
 
@@ -413,6 +492,10 @@ impl Writer {
 
     /// Tries whether the disk takes lines again, and writes those that were kept.
     fn retry(&mut self) -> io::Result<()> {
+        self.in_turn(&mut |_| {}, Writer::try_again)
+    }
+
+    fn try_again(&mut self) -> io::Result<()> {
         if self.sync_failed {
             self.rotate()?;
         }
@@ -467,39 +550,24 @@ impl Writer {
     }
 }
 
-/// Cuts off what follows the last readable line and keeps it in a file of its own.
-fn cut(path: &Path, last: &LastFile) -> io::Result<()> {
-    if last.torn_bytes == 0 {
-        return Ok(());
-    }
-    let torn = path.with_extension("torn");
-    tracing::warn!(
-        "the journal {} ends in {} bytes that are no whole line: they were being written when the \
-         process or the machine stopped; moved to {}",
-        path.display(),
-        last.torn_bytes,
-        torn.display()
-    );
-    let mut file = File::options().read(true).write(true).open(path)?;
-    io::Seek::seek(&mut file, io::SeekFrom::Start(last.good_bytes))?;
-    io::copy(&mut file, &mut open_to_append(&torn)?)?;
-    file.set_len(last.good_bytes)?;
-    file.sync_all()
-}
-
-fn open_to_append(path: &Path) -> io::Result<File> {
-    OpenOptions::new().create(true).append(true).mode(0o600).open(path)
-}
-
-/// A file that has nothing in it: a new one, or one that an earlier try left behind.
-fn open_new(path: &Path) -> io::Result<File> {
-    let file = open_to_append(path)?;
-    let meta = file.metadata()?;
-    if meta.is_file() && meta.len() == 0 {
-        return Ok(file);
-    }
-    let text = format!("{} is in the way: it is not empty", path.display());
-    Err(io::Error::new(io::ErrorKind::AlreadyExists, text))
+/// Takes the journal for this process, or keeps it with the one that handed its lock over; whether that
+/// is so.
+fn take_lock(
+    state_dir: &Path,
+    path: &Path,
+    theirs: Option<OwnedFd>,
+) -> Result<(File, bool), JournalError> {
+    let failed = |cause| JournalError::File { path: path.to_owned(), cause };
+    let own = open_to_append(path).map_err(failed)?;
+    let theirs = theirs.map(File::from).filter(|theirs| is_same(theirs, &own));
+    let is_shared = theirs.is_some();
+    let lock = theirs.unwrap_or(own);
+    // Locked already where it is theirs.
+    lock.try_lock().map_err(|cause| match cause {
+        std::fs::TryLockError::WouldBlock => JournalError::InUse(state_dir.to_owned()),
+        std::fs::TryLockError::Error(cause) => failed(cause),
+    })?;
+    Ok((lock, is_shared))
 }
 
 /// A file is not made longer than this.

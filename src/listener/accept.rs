@@ -1,4 +1,4 @@
-//! Accepting: one loop for each socket. It ends when the process drains, after it has taken what the
+//! Accepting: one loop for each socket. It ends when its listener closes, after it has taken what the
 //! kernel had accepted already.
 
 use std::future::Future;
@@ -7,28 +7,27 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::caps::Caps;
-use super::worker::Dealt;
-use super::{Phase, UnixSocket};
+use super::worker::{Dealt, DealtStream, Order};
 use crate::fault::{self, Point};
 use crate::http::Peer;
 use crate::metrics::{Counter, Sink};
 use crate::outcome::CloseReason;
 
-/// Accepts TCP connections and hands each to `take`, until the process drains.
+/// Accepts TCP connections and hands each to `take`, until `closed`.
 pub(super) async fn tcp(
     listener: std::net::TcpListener,
-    mut phase: watch::Receiver<Phase>,
+    closed: CancellationToken,
     sink: Sink,
     take: impl Fn(tokio::net::TcpStream, SocketAddr),
 ) -> io::Result<()> {
-    let listener = TcpListener::from_std(listener)?;
+    let listener = tokio::net::TcpListener::from_std(listener)?;
     let mut trouble = Trouble::new(sink);
-    while let Some(accepted) = until_drain(&mut phase, listener.accept()).await {
+    while let Some(accepted) = closed.run_until_cancelled(listener.accept()).await {
         match accepted {
             Ok((stream, from)) => {
                 fault::pass(Point::Accepted);
@@ -39,70 +38,109 @@ pub(super) async fn tcp(
         }
     }
     let listener = listener.into_std()?;
-    while let Ok((stream, from)) = listener.accept() {
+    // No more than the queue holds: another process may have the socket, too.
+    for _ in 0..QUEUE_MAX {
+        let Ok((stream, from)) = listener.accept() else { break };
         stream.set_nonblocking(true)?;
         take(tokio::net::TcpStream::from_std(stream)?, from);
     }
     Ok(())
 }
 
-/// Accepts connections of a Unix socket and deals each to the worker with the fewest, until the
-/// process drains. `listener` is the place among the listeners, by which the worker finds the
+/// A socket that all workers share.
+#[derive(Debug)]
+pub enum Shared {
+    /// TCP, bound by somebody else in a way that allows no socket for each worker.
+    Tcp(std::net::TcpListener),
+    /// Unix.
+    Unix(std::os::unix::net::UnixListener),
+}
+
+/// Accepts connections of a socket that all workers share and deals each to the worker with the
+/// fewest, until `closed`. `listener` is the number of the listener, by which the worker finds the
 /// service.
-pub async fn deal(
-    socket: UnixSocket,
+pub async fn deal<S: 'static>(
+    socket: Shared,
     listener: usize,
     caps: Arc<Caps>,
-    workers: Vec<mpsc::Sender<Dealt>>,
-    mut phase: watch::Receiver<Phase>,
+    workers: Vec<mpsc::Sender<Order<S>>>,
+    closed: CancellationToken,
     sink: Sink,
 ) -> io::Result<()> {
-    let accepting = UnixListener::from_std(socket.listener()?)?;
-    let mut trouble = Trouble::new(sink.clone());
-    while let Some(accepted) = until_drain(&mut phase, accepting.accept()).await {
-        match accepted {
-            Ok((stream, _)) => {
-                trouble.is_over();
-                deal_one(stream.into_std()?, listener, &caps, &workers, &sink).await;
+    let dealer = Dealer { listener, caps, workers, sink: sink.clone() };
+    match socket {
+        Shared::Tcp(socket) => {
+            let accepting = tokio::net::TcpListener::from_std(socket)?;
+            let accept = async || {
+                let (stream, from) = accepting.accept().await?;
+                Ok((DealtStream::Tcp(stream.into_std()?), tcp_peer(from)))
+            };
+            dealer.until_closed(closed, accept).await;
+            let rest = accepting.into_std()?;
+            for _ in 0..QUEUE_MAX {
+                let Ok((stream, from)) = rest.accept() else { break };
+                stream.set_nonblocking(true)?;
+                dealer.deal(DealtStream::Tcp(stream), tcp_peer(from)).await;
             }
-            Err(cause) => trouble.with(&cause).await,
         }
-    }
-    let accepting = accepting.into_std()?;
-    while let Ok((stream, _)) = accepting.accept() {
-        stream.set_nonblocking(true)?;
-        deal_one(stream, listener, &caps, &workers, &sink).await;
+        Shared::Unix(socket) => {
+            let accepting = tokio::net::UnixListener::from_std(socket)?;
+            let accept = async || {
+                let (stream, _) = accepting.accept().await?;
+                Ok((DealtStream::Unix(stream.into_std()?), Peer::Unix))
+            };
+            dealer.until_closed(closed, accept).await;
+            let rest = accepting.into_std()?;
+            for _ in 0..QUEUE_MAX {
+                let Ok((stream, _)) = rest.accept() else { break };
+                stream.set_nonblocking(true)?;
+                dealer.deal(DealtStream::Unix(stream), Peer::Unix).await;
+            }
+        }
     }
     Ok(())
 }
 
-async fn deal_one(
-    stream: std::os::unix::net::UnixStream,
-    listener: usize,
-    caps: &Arc<Caps>,
-    workers: &[mpsc::Sender<Dealt>],
-    sink: &Sink,
-) {
-    let worker = caps.idlest();
-    match (caps.admit(&stream, &Peer::Unix, worker), workers.get(worker)) {
-        (Ok(ticket), Some(queue)) => {
-            // A worker that has ended takes nobody: the process is ending with it.
-            let _ = queue.send(Dealt { stream, listener, ticket }).await;
-        }
-        (Err(why), _) => sink.close(why),
-        (Ok(_), None) => sink.close(CloseReason::Refused),
-    }
+/// A TCP peer; an IPv4 one on a socket of IPv6 is itself.
+pub(super) fn tcp_peer(from: SocketAddr) -> Peer {
+    Peer::Tcp(SocketAddr::new(from.ip().to_canonical(), from.port()))
 }
 
-/// What `accept` says, `None` once the process drains.
-async fn until_drain<T>(
-    phase: &mut watch::Receiver<Phase>,
-    accept: impl Future<Output = T>,
-) -> Option<T> {
-    tokio::select! {
-        biased;
-        _ = phase.wait_for(|phase| *phase != Phase::Serving) => None,
-        accepted = accept => Some(accepted),
+struct Dealer<S> {
+    listener: usize,
+    caps: Arc<Caps>,
+    workers: Vec<mpsc::Sender<Order<S>>>,
+    sink: Sink,
+}
+
+impl<S> Dealer<S> {
+    async fn until_closed<F>(&self, closed: CancellationToken, accept: impl Fn() -> F)
+    where
+        F: Future<Output = io::Result<(DealtStream, Peer)>>,
+    {
+        let mut trouble = Trouble::new(self.sink.clone());
+        while let Some(accepted) = closed.run_until_cancelled(accept()).await {
+            match accepted {
+                Ok((stream, peer)) => {
+                    trouble.is_over();
+                    self.deal(stream, peer).await;
+                }
+                Err(cause) => trouble.with(&cause).await,
+            }
+        }
+    }
+
+    async fn deal(&self, stream: DealtStream, peer: Peer) {
+        let worker = self.caps.idlest();
+        let ticket = self.caps.admit(&stream, worker);
+        let (ticket, queue) = match (ticket, self.workers.get(worker)) {
+            (Ok(ticket), Some(queue)) => (ticket, queue),
+            (Err(why), _) => return self.sink.close(why),
+            (Ok(_), None) => return self.sink.close(CloseReason::Refused),
+        };
+        let dealt = Dealt { stream, peer, listener: self.listener, ticket };
+        // A worker that has ended takes nobody: the process is ending with it.
+        let _ = queue.send(Order::Serve(dealt)).await;
     }
 }
 
@@ -153,6 +191,8 @@ fn is_of_one_connection(cause: &io::Error) -> bool {
     )
 }
 
+/// More than the kernel keeps for one socket.
+const QUEUE_MAX: usize = 65_536;
 const PAUSE_MIN: Duration = Duration::from_millis(5);
 const PAUSE_MAX: Duration = Duration::from_millis(100);
 const TELL_EVERY: Duration = Duration::from_secs(1);

@@ -27,8 +27,6 @@ impl Key {
 pub(super) struct Addresses {
     shards: [Mutex<Shard>; SHARDS],
     hasher: RandomState,
-    open_max: u32,
-    rate: Rate,
 }
 
 #[derive(Debug, Default)]
@@ -46,22 +44,18 @@ struct Entry {
 }
 
 impl Addresses {
-    pub(super) fn new(open_max: u32, rate: Rate) -> Addresses {
-        Addresses {
-            shards: std::array::from_fn(|_| Mutex::default()),
-            hasher: RandomState::new(),
-            open_max,
-            rate,
-        }
+    pub(super) fn new() -> Addresses {
+        Addresses { shards: std::array::from_fn(|_| Mutex::default()), hasher: RandomState::new() }
     }
 
-    /// Counts one more connection of `key`, unless it has too many or they come too fast.
-    pub(super) fn open(&self, key: Key, now: MonoMs) -> bool {
+    /// Counts one more connection of `key`, unless it has `open_max` already or they come faster than
+    /// `rate`.
+    pub(super) fn open(&self, key: Key, now: MonoMs, open_max: u32, rate: Rate) -> bool {
         let mut shard = self.shard(key);
         shard.make_room(now);
         let now_us = now.0.saturating_mul(1000);
         let entry = shard.entries.entry(key).or_default();
-        if entry.open >= self.open_max || !entry.conforms(self.rate, now_us) {
+        if entry.open >= open_max || !entry.conforms(rate, now_us) {
             return false;
         }
         entry.open += 1;
@@ -136,8 +130,21 @@ mod tests {
         Key::of(text.parse().unwrap())
     }
 
-    fn table(open_max: u32, rate: Rate) -> Addresses {
-        Addresses::new(open_max, rate)
+    /// A table with bounds of its own.
+    struct Table(Addresses, u32, Rate);
+
+    impl Table {
+        fn open(&self, key: Key, now: MonoMs) -> bool {
+            self.0.open(key, now, self.1, self.2)
+        }
+
+        fn close(&self, key: Key, now: MonoMs) {
+            self.0.close(key, now);
+        }
+    }
+
+    fn table(open_max: u32, rate: Rate) -> Table {
+        Table(Addresses::new(), open_max, rate)
     }
 
     #[test]
@@ -183,7 +190,7 @@ mod tests {
             assert!(table.open(key, now), "{n}");
             table.close(key, now);
         }
-        let kept: usize = table.shards.iter().map(|s| s.lock().unwrap().entries.len()).sum();
+        let kept: usize = table.0.shards.iter().map(|s| s.lock().unwrap().entries.len()).sum();
         assert!(kept < SHARDS * IDLE_MAX * 3, "{kept}");
     }
 }

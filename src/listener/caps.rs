@@ -4,10 +4,13 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
+use arc_swap::ArcSwap;
+
 use super::addresses::{Addresses, Key};
 use super::files;
 use crate::clock::{Clock, MonoMs};
 use crate::config::schema;
+use crate::config::units::Rate;
 use crate::http::{Peer, Trust};
 use crate::outcome::CloseReason;
 
@@ -17,9 +20,8 @@ pub struct Caps {
     /// Open connections by worker.
     by_worker: Vec<AtomicUsize>,
     open: AtomicUsize,
-    open_max: usize,
     addresses: Addresses,
-    trust: Arc<Trust>,
+    bounds: ArcSwap<Bounds>,
     clock: Clock,
     /// Descriptors from this number on are for the rest of the process.
     reserved_from: RawFd,
@@ -27,6 +29,26 @@ pub struct Caps {
     refuses: AtomicBool,
     /// When it was told last that descriptors are short; 0: never.
     told_ms: AtomicU64,
+}
+
+/// What the settings say.
+#[derive(Debug)]
+struct Bounds {
+    open_max: usize,
+    of_address_max: u32,
+    rate: Rate,
+    trust: Arc<Trust>,
+}
+
+impl Bounds {
+    fn new(limits: &schema::Limits, trust: Arc<Trust>) -> Bounds {
+        Bounds {
+            open_max: usize::try_from(limits.connections_max).unwrap_or(usize::MAX),
+            of_address_max: limits.connections_per_address_max,
+            rate: limits.connects_per_address,
+            trust,
+        }
+    }
 }
 
 /// One admitted connection; its places are given back when this is dropped.
@@ -49,12 +71,8 @@ impl Caps {
         Arc::new(Caps {
             by_worker: (0..workers).map(|_| AtomicUsize::new(0)).collect(),
             open: AtomicUsize::new(0),
-            open_max: usize::try_from(limits.connections_max).unwrap_or(usize::MAX),
-            addresses: Addresses::new(
-                limits.connections_per_address_max,
-                limits.connects_per_address,
-            ),
-            trust,
+            addresses: Addresses::new(),
+            bounds: ArcSwap::from_pointee(Bounds::new(limits, trust)),
             clock,
             reserved_from: files::reserved_from(),
             refuses: AtomicBool::new(false),
@@ -62,20 +80,14 @@ impl Caps {
         })
     }
 
-    /// A ticket for a connection of `peer` to `worker`, or why there is none.
-    pub fn admit(
-        self: &Arc<Self>,
-        socket: &impl AsRawFd,
-        peer: &Peer,
-        worker: usize,
-    ) -> Result<Ticket, CloseReason> {
-        let mut ticket = self.admit_unknown(socket, worker)?;
-        ticket.charge(peer)?;
-        Ok(ticket)
+    /// Other caps for those who come from now on. Those who are here stay and count.
+    pub fn set(&self, limits: &schema::Limits, trust: Arc<Trust>) {
+        self.bounds.store(Arc::new(Bounds::new(limits, trust)));
     }
 
-    /// The same where it is not known yet who the client is: [`Ticket::charge`] follows.
-    pub fn admit_unknown(
+    /// A ticket for a connection to `worker`, or why there is none. Who the client is may not be known
+    /// yet: [`Ticket::charge`] follows.
+    pub fn admit(
         self: &Arc<Self>,
         socket: &impl AsRawFd,
         worker: usize,
@@ -86,7 +98,7 @@ impl Caps {
         if self.lacks_descriptors(socket) {
             return Err(CloseReason::Descriptors);
         }
-        if self.open.fetch_add(1, Ordering::Relaxed) >= self.open_max {
+        if self.open.fetch_add(1, Ordering::Relaxed) >= self.bounds.load().open_max {
             self.open.fetch_sub(1, Ordering::Relaxed);
             return Err(CloseReason::Refused);
         }
@@ -136,11 +148,13 @@ impl Ticket {
     /// fast. Trusted peers speak for many clients and are not counted.
     pub fn charge(&mut self, peer: &Peer) -> Result<(), CloseReason> {
         let caps = &self.caps;
+        let bounds = caps.bounds.load();
         let key = match peer {
-            Peer::Tcp(address) if !caps.trust.is_trusted(peer) => Key::of(address.ip()),
+            Peer::Tcp(address) if !bounds.trust.is_trusted(peer) => Key::of(address.ip()),
             _ => return Ok(()),
         };
-        if !caps.addresses.open(key, caps.clock.mono()) {
+        let (most, rate) = (bounds.of_address_max, bounds.rate);
+        if !caps.addresses.open(key, caps.clock.mono(), most, rate) {
             return Err(CloseReason::Refused);
         }
         if let Some(before) = self.address.replace(key) {
@@ -187,7 +201,9 @@ mod tests {
     }
 
     fn admit(caps: &Arc<Caps>, peer: &Peer, worker: usize) -> Result<Ticket, CloseReason> {
-        caps.admit(&Socket(3), peer, worker)
+        let mut ticket = caps.admit(&Socket(3), worker)?;
+        ticket.charge(peer)?;
+        Ok(ticket)
     }
 
     fn caps(open_max: u32, each_max: u32) -> Arc<Caps> {
@@ -219,6 +235,18 @@ mod tests {
     }
 
     #[test]
+    fn caps_change_for_those_who_come() {
+        let caps = caps(2, 10);
+        let (_one, _two) = (admit(&caps, &peer("10.0.0.1"), 0), admit(&caps, &peer("10.0.0.2"), 0));
+        let limits = |open_max| schema::Limits { connections_max: open_max, ..Default::default() };
+        caps.set(&limits(1), Arc::default());
+        assert!(admit(&caps, &peer("10.0.0.3"), 0).is_err());
+        assert_eq!(caps.open(), 2);
+        caps.set(&limits(3), Arc::default());
+        assert!(admit(&caps, &peer("10.0.0.3"), 0).is_ok());
+    }
+
+    #[test]
     fn an_address_has_its_cap_unless_it_is_trusted() {
         let caps = caps(100, 1);
         let _one = admit(&caps, &peer("10.0.0.1"), 0).unwrap();
@@ -232,7 +260,7 @@ mod tests {
     fn a_client_that_is_named_later_is_counted_then() {
         let caps = caps(100, 1);
         let mut tickets: Vec<_> =
-            (0..3).map(|_| caps.admit_unknown(&Socket(3), 0).unwrap()).collect();
+            (0..3).map(|_| caps.admit(&Socket(3), 0).unwrap()).collect();
         assert!(tickets[0].charge(&peer("2001:db8::1")).is_ok());
         assert!(tickets[1].charge(&peer("2001:db8::2")).is_err(), "a /64 is one client");
         assert!(tickets[2].charge(&peer("10.0.0.1")).is_ok());
@@ -245,10 +273,10 @@ mod tests {
     fn the_last_descriptors_are_not_for_clients() {
         let caps = caps(100, 100);
         let last = Socket(caps.reserved_from);
-        let refused = caps.admit(&last, &peer("10.0.0.1"), 0).unwrap_err();
+        let refused = caps.admit(&last, 0).unwrap_err();
         assert_eq!(refused, CloseReason::Descriptors);
         let before = Socket(caps.reserved_from - 1);
-        assert!(caps.admit(&before, &peer("10.0.0.1"), 0).is_ok());
+        assert!(caps.admit(&before, 0).is_ok());
     }
 
     #[test]

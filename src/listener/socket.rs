@@ -6,19 +6,46 @@ use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
-/// Binds `copies` sockets to the same TCP address; the kernel spreads connections over them.
-pub(super) fn tcp(address: SocketAddr, copies: usize) -> io::Result<Vec<std::net::TcpListener>> {
-    refuse_if_taken(address)?;
+/// Binds `copies` sockets to the same TCP address; the kernel spreads connections over them. Whether
+/// another process has it is looked at first, unless it `is_ours` already.
+pub(super) fn tcp(
+    address: SocketAddr,
+    copies: usize,
+    is_ours: bool,
+) -> io::Result<Vec<std::net::TcpListener>> {
+    if !is_ours {
+        refuse_if_taken(address)?;
+    }
     let first = reusable(address)?;
     // A port of 0 is any free one; the others take the same.
     let taken = first.local_addr()?.as_socket().unwrap_or(address);
     let rest = (1..copies.max(1)).map(|_| reusable(taken));
     let sockets = std::iter::once(Ok(first)).chain(rest);
     sockets.map(|socket| listening(socket?)).collect()
+}
+
+/// Sets up sockets that another process bound, and binds more to have `copies`, where it let others
+/// share the port. Fewer come back where it did not.
+pub(super) fn inherit(
+    mut sockets: Vec<std::net::TcpListener>,
+    copies: usize,
+) -> io::Result<Vec<std::net::TcpListener>> {
+    let first = sockets.first().map(socket2::SockRef::from);
+    let shares = first.is_some_and(|socket| socket.reuse_port().unwrap_or(false));
+    if let Some(address) = sockets.first().map(std::net::TcpListener::local_addr).transpose()? {
+        for _ in sockets.len()..if shares { copies } else { 0 } {
+            // Refused where the other one is another user's: then all share what there is.
+            let Ok(more) = reusable(address) else { break };
+            sockets.push(more.into());
+        }
+    }
+    sockets.into_iter().map(|socket| listening(socket.into())).collect()
 }
 
 /// `SO_REUSEPORT` would let a second process of the same user share the port without a word: one
@@ -58,11 +85,11 @@ fn listening(socket: Socket) -> io::Result<std::net::TcpListener> {
     Ok(socket.into())
 }
 
-/// A bound Unix socket; its file is removed when this is dropped, if it is still ours.
-#[derive(Debug)]
+/// A bound Unix socket; its file is removed when the last clone is dropped, if it is still ours.
+#[derive(Clone, Debug)]
 pub struct UnixSocket {
-    listener: UnixListener,
-    file: File,
+    listener: Arc<UnixListener>,
+    file: Arc<File>,
 }
 
 impl UnixSocket {
@@ -83,7 +110,20 @@ impl UnixSocket {
         if placed.is_err() {
             let _ = std::fs::remove_file(&new);
         }
-        Ok(UnixSocket { listener, file: placed? })
+        Ok(UnixSocket { listener: Arc::new(listener), file: Arc::new(placed?) })
+    }
+
+    /// Takes over a socket that another process bound to `path`. Its file is the other's to remove,
+    /// until [`UnixSocket::keep_file`] says otherwise.
+    pub(super) fn adopt(listener: UnixListener, path: &Path) -> io::Result<UnixSocket> {
+        listener.set_nonblocking(true)?;
+        let file = File::found(path, false)?;
+        Ok(UnixSocket { listener: Arc::new(listener), file: Arc::new(file) })
+    }
+
+    /// Says whether the file goes with this process's socket, or is another process's by now.
+    pub fn keep_file(&self, is_ours: bool) {
+        self.file.is_ours.store(is_ours, Ordering::Release);
     }
 
     /// The listener, not blocking. The file stays for as long as `self` does.
@@ -103,6 +143,15 @@ struct File {
     path: PathBuf,
     device: u64,
     inode: u64,
+    is_ours: AtomicBool,
+}
+
+impl File {
+    fn found(path: &Path, is_ours: bool) -> io::Result<File> {
+        let found = path.symlink_metadata()?;
+        let (device, inode) = (found.dev(), found.ino());
+        Ok(File { path: path.to_owned(), device, inode, is_ours: is_ours.into() })
+    }
 }
 
 impl Drop for File {
@@ -112,7 +161,7 @@ impl Drop for File {
             .path
             .symlink_metadata()
             .is_ok_and(|found| (found.dev(), found.ino()) == (self.device, self.inode));
-        if ours {
+        if ours && self.is_ours.load(Ordering::Acquire) {
             let _ = std::fs::remove_file(&self.path);
         }
     }
@@ -138,8 +187,7 @@ fn place(listener: &UnixListener, new: &Path, path: &Path, mode: u32) -> io::Res
     std::fs::set_permissions(new, std::fs::Permissions::from_mode(mode))?;
     listener.set_nonblocking(true)?;
     std::fs::rename(new, path)?;
-    let found = path.symlink_metadata()?;
-    Ok(File { path: path.to_owned(), device: found.dev(), inode: found.ino() })
+    File::found(path, true)
 }
 
 /// Connections that wait to be accepted; the kernel cuts it to `net.core.somaxconn`.
@@ -158,17 +206,17 @@ mod tests {
     #[test]
     fn workers_share_a_port_but_processes_do_not() {
         let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
-        let sockets = tcp(any, 3).unwrap();
+        let sockets = tcp(any, 3, false).unwrap();
         let taken = sockets[0].local_addr().unwrap();
         assert!(sockets.iter().all(|s| s.local_addr().unwrap() == taken));
-        assert_eq!(tcp(taken, 1).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(tcp(taken, 1, false).unwrap_err().kind(), io::ErrorKind::AddrInUse);
         drop(sockets);
-        assert_eq!(tcp(taken, 2).unwrap().len(), 2);
+        assert_eq!(tcp(taken, 2, false).unwrap().len(), 2);
     }
 
     #[test]
     fn accepted_sockets_inherit_the_options() {
-        let sockets = tcp("127.0.0.1:0".parse().unwrap(), 1).unwrap();
+        let sockets = tcp("127.0.0.1:0".parse().unwrap(), 1, false).unwrap();
         sockets[0].set_nonblocking(false).unwrap();
         let _near = std::net::TcpStream::connect(sockets[0].local_addr().unwrap()).unwrap();
         let far = Socket::from(sockets[0].accept().unwrap().0);
@@ -181,7 +229,7 @@ mod tests {
     #[test]
     fn the_unspecified_address_of_ipv6_takes_ipv4_too() {
         // A machine without IPv6 has nothing to show here.
-        let Ok(sockets) = tcp("[::]:0".parse().unwrap(), 1) else { return };
+        let Ok(sockets) = tcp("[::]:0".parse().unwrap(), 1, false) else { return };
         let port = sockets[0].local_addr().unwrap().port();
         assert!(std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
     }

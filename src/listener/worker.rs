@@ -1,16 +1,21 @@
 //! One worker: a thread, its runtime, its sockets and its connections.
+//!
+//! It obeys [`Order`]s in the order they come: a connection that was dealt to it is served before a
+//! change that came after it.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use tokio::io::AsyncWrite;
 use tokio::runtime::Builder;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Phase;
@@ -27,12 +32,8 @@ use crate::metrics::{Counter, Sink};
 pub struct Seat {
     /// Its number, from 0.
     pub index: usize,
-    /// Its TCP sockets, each with its place among the listeners.
-    pub tcp: Vec<(usize, std::net::TcpListener)>,
     /// Caps of the process.
     pub caps: Arc<Caps>,
-    /// Bounds of a connection.
-    pub limits: Limits,
     /// The clock.
     pub clock: Clock,
     /// The worker's own counters.
@@ -45,34 +46,78 @@ pub struct Seat {
     pub died: mpsc::Sender<usize>,
 }
 
-/// A connection of a Unix socket, on its way to the worker it was dealt to.
+/// What a worker is told to do.
+pub enum Order<S> {
+    /// Serve a connection.
+    Serve(Dealt),
+    /// Exchange services, open and close listeners.
+    Change(Change<S>),
+    /// Say that it is alive.
+    Look(oneshot::Sender<()>),
+}
+
+/// From now on. Each request sees all of it or nothing.
+pub struct Change<S> {
+    /// Makes the services, on the worker's thread, from one of the old ones (none at the start): one
+    /// for each listener there is, by its number, those that close among them.
+    pub make: Make<S>,
+    /// Bounds of connections that come from now on.
+    pub limits: Limits,
+    /// TCP sockets of this worker that open, each with the number of its listener.
+    pub open: Vec<(usize, std::net::TcpListener)>,
+    /// Listeners that close: they take whom the kernel had accepted already, and their connections end
+    /// with their current response.
+    pub close: Vec<usize>,
+    /// Told when it is done.
+    pub done: oneshot::Sender<()>,
+}
+
+/// Makes the services of a worker.
+pub type Make<S> = Box<dyn FnOnce(Option<&S>) -> Vec<(usize, Rc<S>)> + Send>;
+
+/// A connection of a socket that all workers share, on its way to the worker it was dealt to.
 #[derive(Debug)]
 pub struct Dealt {
     /// The connection, not blocking.
-    pub stream: UnixStream,
-    /// The place of its listener.
+    pub stream: DealtStream,
+    /// Who is there.
+    pub peer: Peer,
+    /// The number of its listener.
     pub listener: usize,
     /// Its ticket.
     pub ticket: Ticket,
 }
 
+/// A connection that no runtime has yet.
+#[derive(Debug)]
+pub enum DealtStream {
+    /// Of TCP.
+    Tcp(std::net::TcpStream),
+    /// Of a Unix socket.
+    Unix(std::os::unix::net::UnixStream),
+}
+
+impl std::os::fd::AsRawFd for DealtStream {
+    fn as_raw_fd(&self) -> std::os::fd::RawFd {
+        match self {
+            DealtStream::Tcp(stream) => stream.as_raw_fd(),
+            DealtStream::Unix(stream) => stream.as_raw_fd(),
+        }
+    }
+}
+
 /// A running worker.
 #[derive(Debug)]
-pub struct Worker {
-    /// Where connections are dealt to it.
-    pub dealt: mpsc::Sender<Dealt>,
+pub struct Worker<S> {
+    /// What it is told.
+    pub orders: mpsc::Sender<Order<S>>,
     /// Ends when the phase is [`Phase::Stopped`].
     pub thread: JoinHandle<()>,
 }
 
-/// Starts a worker. `make` runs on its thread and makes one service for each listener, in their
-/// order.
-pub fn spawn<S, F>(seat: Seat, make: F) -> io::Result<Worker>
-where
-    S: Service,
-    F: FnOnce() -> Vec<Rc<S>> + Send + 'static,
-{
-    let (dealt, queue) = mpsc::channel(DEALT_MAX);
+/// Starts a worker, which has no listener until it is told of one.
+pub fn spawn<S: Service>(seat: Seat) -> io::Result<Worker<S>> {
+    let (orders, told) = mpsc::channel(ORDERS_MAX);
     let thread = std::thread::Builder::new().name(format!("worker-{}", seat.index));
     let thread = thread.spawn(move || {
         let _watch = Obituary { worker: seat.index, died: seat.died.clone() };
@@ -80,13 +125,13 @@ where
         // every request one more queue.
         let runtime = Builder::new_current_thread().enable_all().build_local(Default::default());
         match runtime {
-            Ok(runtime) => runtime.block_on(work(seat, queue, make)),
+            Ok(runtime) => runtime.block_on(work(seat, told)),
             Err(cause) => {
                 std::panic::resume_unwind(Box::new(format!("a worker has no runtime: {cause}")))
             }
         }
     })?;
-    Ok(Worker { dealt, thread })
+    Ok(Worker { orders, thread })
 }
 
 /// Says that a worker's thread panicked.
@@ -107,107 +152,195 @@ impl Drop for Obituary {
 /// What all connections of a worker share.
 struct Room<S> {
     index: usize,
-    /// One for each listener.
-    doors: Vec<Rc<Door<S>>>,
+    /// By the numbers of the listeners. One that closes stays until its sockets are empty.
+    doors: RefCell<BTreeMap<usize, Rc<Door<S>>>>,
     caps: Arc<Caps>,
     sink: Sink,
     connections: TaskTracker,
 }
 
-async fn work<S, F>(seat: Seat, queue: mpsc::Receiver<Dealt>, make: F)
-where
-    S: Service,
-    F: FnOnce() -> Vec<Rc<S>>,
-{
+/// The worker's own side of its orders.
+struct Desk<S> {
+    room: Rc<Room<S>>,
+    drainer: Drainer,
+    clock: Clock,
+    /// The bounds of the doors that are made now.
+    limits: Rc<Limits>,
+    /// What closes each listener that has sockets of this worker's own.
+    closers: BTreeMap<usize, CancellationToken>,
+    /// Loops that accept, one for each socket; each ends with the number of its listener.
+    accepting: JoinSet<io::Result<usize>>,
+    /// Sockets that are not closed yet, by listener.
+    sockets: BTreeMap<usize, usize>,
+}
+
+async fn work<S: Service>(seat: Seat, mut told: mpsc::Receiver<Order<S>>) {
     let (mut phase, mut pressure) = (seat.phase, seat.pressure);
-    let drainer = Drainer::new();
-    let (limits, clock, sink) = (Rc::new(seat.limits), seat.clock, seat.sink);
-    let door =
-        |service| Door::new(service, limits.clone(), clock.clone(), sink.clone(), drainer.signal());
-    let room = Rc::new(Room {
+    let room = Room {
         index: seat.index,
-        doors: make().into_iter().map(door).collect(),
+        doors: RefCell::default(),
         caps: seat.caps,
-        sink: sink.clone(),
+        sink: seat.sink,
         connections: TaskTracker::new(),
-    });
-    let mut accepting = JoinSet::new();
-    for (listener, socket) in seat.tcp {
-        let (phase, sink, room) = (phase.clone(), room.sink.clone(), room.clone());
-        accepting.spawn_local(accept::tcp(socket, phase, sink, move |stream, from| {
-            room.accepted(stream, from, listener);
-        }));
-    }
-    accepting.spawn_local(take_dealt(queue, room.clone()));
+    };
+    let mut desk = Desk {
+        room: Rc::new(room),
+        drainer: Drainer::new(),
+        clock: seat.clock,
+        limits: Rc::default(),
+        closers: BTreeMap::new(),
+        accepting: JoinSet::new(),
+        sockets: BTreeMap::new(),
+    };
     // Not among those that accept: it never ends.
     let mut time = JoinSet::new();
-    time.spawn_local(drainer.keep_time());
+    time.spawn_local(desk.drainer.keep_time());
     loop {
         tokio::select! {
-            ended = accepting.join_next(), if !accepting.is_empty() => answer_for(ended),
+            ended = desk.accepting.join_next(), if !desk.accepting.is_empty() => {
+                desk.ended(ended);
+            }
+            Some(order) = told.recv() => desk.obey(order),
             changed = phase.changed() => {
                 let now = *phase.borrow_and_update();
                 if changed.is_err() || now == Phase::Stopped {
                     return;
                 }
-                drainer.begin();
+                desk.drainer.begin();
+                if now >= Phase::Closed {
+                    desk.closers.values().for_each(CancellationToken::cancel);
+                }
             }
             Ok(()) = pressure.changed() => {
-                drainer.shed(pressure.borrow_and_update().patience());
+                desk.drainer.shed(pressure.borrow_and_update().patience());
             }
         }
     }
 }
 
-/// An accept loop that ended by a panic or an error would leave its socket deaf: the worker goes
-/// with it, and the process says so.
-fn answer_for(ended: Option<Result<io::Result<()>, tokio::task::JoinError>>) {
-    match ended {
-        Some(Err(panic)) if panic.is_panic() => std::panic::resume_unwind(panic.into_panic()),
-        Some(Ok(Err(cause))) => {
-            std::panic::resume_unwind(Box::new(format!("a listener failed: {cause}")))
+impl<S: Service> Desk<S> {
+    /// A socket is empty and closed; the door goes with the last one of its listener. A loop that
+    /// ended by a panic or an error would leave its socket deaf: the worker goes with it, and the
+    /// process says so.
+    fn ended(&mut self, ended: Option<Result<io::Result<usize>, tokio::task::JoinError>>) {
+        let listener = match ended {
+            Some(Err(panic)) if panic.is_panic() => std::panic::resume_unwind(panic.into_panic()),
+            Some(Ok(Err(cause))) => {
+                std::panic::resume_unwind(Box::new(format!("a listener failed: {cause}")))
+            }
+            Some(Ok(Ok(listener))) => listener,
+            _ => return,
+        };
+        let left = self.sockets.entry(listener).or_default();
+        *left = left.saturating_sub(1);
+        if *left == 0 {
+            self.sockets.remove(&listener);
+            self.shut(listener);
         }
-        _ => {}
     }
-}
 
-async fn take_dealt<S: Service>(
-    mut queue: mpsc::Receiver<Dealt>,
-    room: Rc<Room<S>>,
-) -> io::Result<()> {
-    while let Some(Dealt { stream, listener, ticket }) = queue.recv().await {
-        room.sink.inc(Counter::Connections);
-        match tokio::net::UnixStream::from_std(stream) {
-            Ok(stream) => room.serve(stream, Peer::Unix, listener, ticket),
-            Err(_) => room.sink.inc(Counter::AcceptErrors),
+    fn shut(&self, listener: usize) {
+        if let Some(door) = self.room.doors.borrow_mut().remove(&listener) {
+            door.close();
         }
     }
-    Ok(())
+
+    fn obey(&mut self, order: Order<S>) {
+        match order {
+            Order::Serve(dealt) => self.room.dealt(dealt),
+            // Who asked may have given up.
+            Order::Look(seen) => drop(seen.send(())),
+            Order::Change(change) => self.change(change),
+        }
+    }
+
+    fn change(&mut self, change: Change<S>) {
+        let Change { make, limits, open, close, done } = change;
+        let same_limits = *self.limits == limits;
+        if !same_limits {
+            self.limits = Rc::new(limits);
+        }
+        let old = self.room.doors.borrow().values().next().map(|door| door.service());
+        let services = make(old.as_deref());
+        let mut doors = self.room.doors.borrow_mut();
+        for (listener, service) in services {
+            match doors.get_mut(&listener) {
+                Some(door) => {
+                    door.set_service(service);
+                    if !same_limits {
+                        *door = door.with_limits(self.limits.clone());
+                    }
+                }
+                None => {
+                    let (clock, sink) = (self.clock.clone(), self.room.sink.clone());
+                    let limits = self.limits.clone();
+                    let door = Door::new(service, limits, clock, sink, self.drainer.signal());
+                    doors.insert(listener, door);
+                }
+            }
+        }
+        drop(doors);
+        for listener in close {
+            match self.closers.remove(&listener) {
+                // Its last socket takes the door away.
+                Some(closer) => closer.cancel(),
+                None => self.shut(listener),
+            }
+        }
+        for (listener, socket) in open {
+            self.open(listener, socket);
+        }
+        // Who asked may have given up.
+        let _ = done.send(());
+    }
+
+    fn open(&mut self, listener: usize, socket: std::net::TcpListener) {
+        let closer = self.closers.entry(listener).or_default().clone();
+        let (sink, room) = (self.room.sink.clone(), self.room.clone());
+        let take = move |stream, from| room.accepted(stream, from, listener);
+        *self.sockets.entry(listener).or_default() += 1;
+        self.accepting.spawn_local(async move {
+            accept::tcp(socket, closer, sink, take).await?;
+            Ok(listener)
+        });
+    }
 }
 
 impl<S: Service> Room<S> {
     fn accepted(&self, stream: tokio::net::TcpStream, from: SocketAddr, listener: usize) {
         self.sink.inc(Counter::Connections);
-        let peer = Peer::Tcp(SocketAddr::new(from.ip().to_canonical(), from.port()));
-        let is_greeted = self.doors.get(listener).is_some_and(|door| door.proxy_header().is_some());
-        let admitted = if is_greeted {
-            self.caps.admit_unknown(&stream, self.index)
-        } else {
-            self.caps.admit(&stream, &peer, self.index)
-        };
-        match admitted {
+        let peer = accept::tcp_peer(from);
+        match self.caps.admit(&stream, self.index) {
             Ok(ticket) => self.serve(stream, peer, listener, ticket),
             Err(why) => self.sink.close(why),
         }
     }
 
+    fn dealt(&self, dealt: Dealt) {
+        let Dealt { stream, peer, listener, ticket } = dealt;
+        self.sink.inc(Counter::Connections);
+        let served = match stream {
+            DealtStream::Tcp(stream) => tokio::net::TcpStream::from_std(stream)
+                .map(|stream| self.serve(stream, peer, listener, ticket)),
+            DealtStream::Unix(stream) => tokio::net::UnixStream::from_std(stream)
+                .map(|stream| self.serve(stream, peer, listener, ticket)),
+        };
+        if served.is_err() {
+            self.sink.inc(Counter::AcceptErrors);
+        }
+    }
+
+    /// The caps of the client are asked when it is known who that is.
     fn serve<IO>(&self, mut io: IO, peer: Peer, listener: usize, mut ticket: Ticket)
     where
         IO: Peek + AsyncWrite + 'static,
     {
-        let Some(door) = self.doors.get(listener).cloned() else { return };
+        let Some(door) = self.doors.borrow().get(&listener).cloned() else { return };
         let Some(rules) = door.proxy_header() else {
-            self.connections.spawn_local(serve(io, peer, door, ticket));
+            match ticket.charge(&peer) {
+                Ok(()) => drop(self.connections.spawn_local(serve(io, peer, door, ticket))),
+                Err(why) => self.sink.close(why),
+            }
             return;
         };
         let sink = self.sink.clone();
@@ -220,15 +353,14 @@ impl<S: Service> Room<S> {
     }
 }
 
-/// Connections on their way to one worker; the kernel's queue holds more.
-const DEALT_MAX: usize = 256;
+/// Orders on their way to one worker; the kernel's queues hold more connections.
+const ORDERS_MAX: usize = 256;
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::schema;
     use crate::http::{Done, Exchange, Head, Step, Trust};
-    use crate::listener::Phase;
 
     struct Nobody;
 
@@ -246,19 +378,15 @@ mod tests {
         let (_phase, phase) = watch::channel(Phase::Serving);
         let (_pressure, pressure) = watch::channel(Pressure::Calm);
         let (died, mut dead) = mpsc::channel(1);
-        let limits = schema::Limits::default();
-        let seat = Seat {
-            index: 7,
-            tcp: Vec::new(),
-            caps: Caps::new(&limits, Arc::new(Trust::default()), clock.clone(), 1),
-            limits: Limits::default(),
-            clock,
-            sink: Sink::detached(),
-            phase,
-            pressure,
-            died,
-        };
-        let worker = spawn::<Nobody, _>(seat, || panic!("on purpose")).unwrap();
+        let caps =
+            Caps::new(&schema::Limits::default(), Arc::new(Trust::default()), clock.clone(), 1);
+        let seat = Seat { index: 7, caps, clock, sink: Sink::detached(), phase, pressure, died };
+        let worker = spawn::<Nobody>(seat).unwrap();
+        let (done, _) = oneshot::channel();
+        let (open, close) = (Vec::new(), Vec::new());
+        let make: Make<Nobody> = Box::new(|_| panic!("on purpose"));
+        let change = Change { make, limits: Limits::default(), open, close, done };
+        assert!(worker.orders.blocking_send(Order::Change(change)).is_ok());
         assert_eq!(dead.blocking_recv(), Some(7));
         assert!(worker.thread.join().is_err());
     }

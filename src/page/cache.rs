@@ -11,6 +11,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+use arc_swap::ArcSwap;
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry as Place;
 use quick_cache::sync::Cache as QuickCache;
@@ -31,7 +32,7 @@ pub use filling::Filling;
 
 /// The cache, shared by all workers.
 pub struct Cache {
-    settings: schema::Cache,
+    settings: ArcSwap<schema::Cache>,
     entry_bytes_max: usize,
     records: QuickCache<Arc<Key>, Arc<Record>, ByWeight, DefaultHashBuilder, CountEvictions>,
     flights: DashMap<Arc<Key>, Arc<Flight>>,
@@ -168,13 +169,18 @@ impl Cache {
             new_keys: Pace::new(settings.new_keys),
             generation: AtomicU64::new(1),
             purges: AtomicU64::new(0),
-            settings,
+            settings: ArcSwap::from_pointee(settings),
         })
     }
 
     /// Its settings.
-    pub fn settings(&self) -> &schema::Cache {
-        &self.settings
+    pub fn settings(&self) -> Arc<schema::Cache> {
+        self.settings.load_full()
+    }
+
+    /// Other waits and bounds for those who come from now on; the size stays.
+    pub fn set(&self, settings: &schema::Cache) {
+        self.settings.store(Arc::new(settings.clone()));
     }
 
     /// Largest body that is stored: `entry_bytes_max`, but no more than an eighth of `size`.
@@ -195,7 +201,7 @@ impl Cache {
         seen: Option<&Arc<Record>>,
         now: MonoMs,
     ) -> Joined {
-        let waiters_max = self.settings.waiters_max as usize;
+        let waiters_max = self.settings.load().waiters_max as usize;
         let kept = seen.map_or_else(|| Arc::new(key.to_key()), |record| record.key().clone());
         match self.flights.entry(kept.clone()) {
             Place::Occupied(place) => {
@@ -323,7 +329,7 @@ impl Cache {
     /// Makes room for an eighth less than there is, and pushes out what does not fit. Says whether
     /// there was anything to give; below a sixteenth of the set size there is not.
     pub fn shrink(&self, sink: &Sink) -> bool {
-        let (size, least) = (self.records.weight(), self.settings.size.bytes / 16);
+        let (size, least) = (self.records.weight(), self.settings.load().size.bytes / 16);
         let less = (size - size / 8).max(least);
         if less >= self.records.capacity() {
             return false;
@@ -339,7 +345,7 @@ impl Cache {
     /// After it was made smaller: room for a sixteenth of the set size more, up to that size, if all
     /// of its room together is at most `free` bytes. Says whether it grew.
     pub fn grow(&self, free: u64) -> bool {
-        let (now, set) = (self.records.capacity(), self.settings.size.bytes);
+        let (now, set) = (self.records.capacity(), self.settings.load().size.bytes);
         let next = (now + set / 16).min(set);
         let grows = now < set && next.saturating_sub(self.records.weight()) <= free;
         if grows {
@@ -379,7 +385,7 @@ impl Cache {
     }
 
     fn count_fill(&self) -> bool {
-        let fills_max = self.settings.fills_max as usize;
+        let fills_max = self.settings.load().fills_max as usize;
         let has_room = self.fills.fetch_add(1, Ordering::Relaxed) < fills_max;
         if !has_room {
             self.fills.fetch_sub(1, Ordering::Relaxed);

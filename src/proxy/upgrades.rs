@@ -22,6 +22,18 @@ impl Upgrades {
         Upgrades(sites.iter().filter_map(places).collect())
     }
 
+    /// The places by other settings. Those that are taken count on, except where a site has another
+    /// number of them now: there the count begins anew.
+    pub fn next(&self, sites: &BTreeMap<Name, schema::Site>) -> Upgrades {
+        let mut next = Upgrades::new(sites);
+        for (name, new) in &mut next.0 {
+            if let Some(old) = self.0.get(name).filter(|old| old.most == new.most) {
+                new.free = old.free.clone();
+            }
+        }
+        next
+    }
+
     /// Those of `site`.
     pub(super) fn of(&self, site: &Name) -> Option<Places> {
         self.0.get(site).cloned()
@@ -32,6 +44,7 @@ impl Upgrades {
 #[derive(Clone, Debug)]
 pub(super) struct Places {
     free: Arc<Semaphore>,
+    most: usize,
     /// How long both sides may be silent.
     pub idle: Duration,
 }
@@ -39,7 +52,11 @@ pub(super) struct Places {
 impl Places {
     fn new(settings: &schema::Upgrade) -> Places {
         let most = usize::try_from(settings.connections_max).unwrap_or(Semaphore::MAX_PERMITS);
-        Places { free: Arc::new(Semaphore::new(most)), idle: settings.idle_timeout.duration() }
+        Places {
+            free: Arc::new(Semaphore::new(most)),
+            most,
+            idle: settings.idle_timeout.duration(),
+        }
     }
 
     /// A place, if one is free.

@@ -12,11 +12,12 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::oneshot;
 use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::conn::Conn;
+use super::places::Taken;
 use super::sent::Progress;
 use super::shared::Server;
 use super::wire::Seat;
@@ -38,7 +39,7 @@ pub(super) struct Wish {
 /// What a request gets: a connection, or leave to make one.
 enum Slot {
     Idle(Conn),
-    New(usize, OwnedSemaphorePermit),
+    New(usize, Taken),
 }
 
 impl Group {
@@ -113,7 +114,7 @@ impl Group {
 
     /// Waiters that cannot be handed a connection of this worker.
     fn waiting_elsewhere(&self) -> usize {
-        (self.shared.waiting.get() as usize).saturating_sub(self.waiters.borrow().len())
+        (self.shared.limits.waiting.get() as usize).saturating_sub(self.waiters.borrow().len())
     }
 
     fn next_waiter(&self) -> Option<oneshot::Sender<Conn>> {
@@ -121,7 +122,7 @@ impl Group {
     }
 
     fn has_more_than_its_share(&self, at: usize) -> bool {
-        let workers = self.shared.workers.load(Ordering::Relaxed).max(1);
+        let workers = self.shared.limits.workers.load(Ordering::Relaxed).max(1);
         let share = (self.settings().connections_max as usize / workers).max(1);
         self.lanes[at].open.get() > share
     }
@@ -135,7 +136,7 @@ impl Group {
         self.candidates(wish).into_iter().find_map(|at| {
             let idle = if wish.is_fresh { None } else { self.take_idle(at) };
             idle.map(Slot::Idle).or_else(|| {
-                let permit = self.server(at).open.clone().try_acquire_owned().ok()?;
+                let permit = self.server(at).open.try_take()?;
                 Some(Slot::New(at, permit))
             })
         })
@@ -168,14 +169,14 @@ impl Group {
     /// Waits in the queue.
     async fn wait(self: &Rc<Self>, wish: &Wish) -> Result<Slot, UpstreamError> {
         let settings = self.settings();
-        let Some(_counted) = self.shared.waiting.enter(settings.queue_max) else {
+        let Some(_counted) = self.shared.limits.waiting.enter(settings.queue_max) else {
             self.sink.inc(Counter::UpstreamQueueFull);
             return Err(UpstreamError::unsent(Stage::Queue, false, "the queue is full"));
         };
         let mut handed = Handed::new(self, wish.is_fresh);
         let candidates = self.candidates(wish).into_iter();
         let mut permits: Vec<Permit> = candidates.map(|at| permit(self.server(at), at)).collect();
-        self.shared.wanted.notify_waiters();
+        self.shared.limits.wanted.notify_waiters();
         let late = sleep(settings.queue_timeout.duration());
         tokio::pin!(late);
         poll_fn(|cx| {
@@ -195,12 +196,7 @@ impl Group {
     }
 
     /// Makes a connection; nothing, and the server noted, if it cannot be reached.
-    async fn connect(
-        self: &Rc<Self>,
-        at: usize,
-        permit: OwnedSemaphorePermit,
-        wish: &mut Wish,
-    ) -> Option<Conn> {
+    async fn connect(self: &Rc<Self>, at: usize, permit: Taken, wish: &mut Wish) -> Option<Conn> {
         let (settings, server) = (self.settings(), self.server(at));
         server.connecting();
         let limit = settings.connect_timeout.duration();
@@ -239,7 +235,7 @@ impl Group {
         let group = self.clone();
         spawn_local(async move {
             loop {
-                let wanted = group.shared.wanted.notified();
+                let wanted = group.shared.limits.wanted.notified();
                 tokio::pin!(wanted);
                 wanted.as_mut().enable();
                 group.give_up(group.waiting_elsewhere());
@@ -314,11 +310,11 @@ impl Drop for Handed {
     }
 }
 
-type Permit = Pin<Box<dyn Future<Output = (usize, Option<OwnedSemaphorePermit>)>>>;
+type Permit = Pin<Box<dyn Future<Output = (usize, Option<Taken>)>>>;
 
 fn permit(server: &Arc<Server>, at: usize) -> Permit {
     let open = server.open.clone();
-    Box::pin(async move { (at, open.acquire_owned().await.ok()) })
+    Box::pin(async move { (at, open.take().await) })
 }
 
 fn unreachable(wish: &Wish) -> UpstreamError {

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::address::{Address, ConnectError, Names};
 use super::circuit::Circuit;
+use super::places::Places;
 use crate::config::schema;
 use crate::ident::Name;
 
@@ -67,22 +68,42 @@ pub struct GroupReport {
 impl Shared {
     /// For `[upstream]`.
     pub fn new(settings: &BTreeMap<Name, schema::Upstream>) -> Arc<Shared> {
+        let nothing = Shared { groups: BTreeMap::new() };
+        nothing.next(settings)
+    }
+
+    /// The same with other settings. A group whose settings are the same is the same; limits and
+    /// servers of a changed one go on with what they count.
+    pub fn next(&self, settings: &BTreeMap<Name, schema::Upstream>) -> Arc<Shared> {
         let group = |(name, settings): (&Name, &schema::Upstream)| {
-            (name.clone(), Arc::new(GroupShared::new(name, settings.clone())))
+            let old = self.groups.get(name);
+            let same = old.filter(|old| old.is_of(settings)).cloned();
+            let new = || Arc::new(GroupShared::new(name, settings.clone(), old.map(|old| &**old)));
+            (name.clone(), same.unwrap_or_else(new))
         };
         Arc::new(Shared { groups: settings.iter().map(group).collect() })
     }
 
+    /// Makes limits as large as the settings say: when they are in use, and not before.
+    pub fn resize(&self) {
+        for group in self.groups.values() {
+            group.limits.purchases.resize(group.settings.purchases_max);
+            for server in &group.servers {
+                server.open.resize(group.settings.connections_max);
+            }
+        }
+    }
+
     /// Of each group, whether purchases are refused because the shop does not answer.
     pub fn circuits(&self) -> impl Iterator<Item = (&Name, bool)> {
-        self.groups.iter().map(|(name, group)| (name, group.circuit.is_open()))
+        self.groups.iter().map(|(name, group)| (name, group.limits.circuit.is_open()))
     }
 
     /// How every server is.
     pub fn report(&self) -> Vec<ServerReport> {
         let servers = self.groups.iter().flat_map(|(name, group)| {
-            let is_open = group.circuit.is_open();
-            group.servers.iter().map(move |one| one.report(name, &group.settings, is_open))
+            let is_open = group.limits.circuit.is_open();
+            group.servers.iter().map(move |one| one.report(name, is_open))
         });
         servers.collect()
     }
@@ -93,16 +114,22 @@ impl Shared {
     }
 }
 
-/// Limits of one group.
+/// One group.
 #[derive(Debug)]
 pub(super) struct GroupShared {
     pub settings: schema::Upstream,
     pub servers: Vec<Arc<Server>>,
+    pub limits: Arc<GroupLimits>,
+}
+
+/// Limits of one group, whatever its settings were when somebody came to them.
+#[derive(Debug)]
+pub(super) struct GroupLimits {
     /// Requests that wait for a connection.
     pub waiting: Count,
     /// Woken when somebody waits: workers that have idle connections give one up.
     pub wanted: Notify,
-    pub purchases: Arc<Semaphore>,
+    pub purchases: Arc<Places>,
     pub purchases_waiting: Count,
     /// Whether purchases may be sent at all.
     pub circuit: Arc<Circuit>,
@@ -111,35 +138,47 @@ pub(super) struct GroupShared {
 }
 
 impl GroupShared {
-    fn new(name: &Name, settings: schema::Upstream) -> GroupShared {
-        let connections_max = settings.connections_max as usize;
-        let server = |name: &String| Arc::new(Server::new(name, connections_max));
+    fn new(name: &Name, settings: schema::Upstream, old: Option<&GroupShared>) -> GroupShared {
+        let server = |name: &String| {
+            let known = old.and_then(|old| old.servers.iter().find(|one| one.name == *name));
+            let new = || Arc::new(Server::new(name, settings.connections_max));
+            known.cloned().unwrap_or_else(new)
+        };
+        let limits = || {
+            Arc::new(GroupLimits {
+                waiting: Count::default(),
+                wanted: Notify::new(),
+                purchases: Places::new(settings.purchases_max),
+                purchases_waiting: Count::default(),
+                circuit: Arc::new(Circuit::new(name.clone())),
+                workers: AtomicUsize::new(0),
+            })
+        };
         GroupShared {
             servers: settings.servers.iter().map(server).collect(),
-            waiting: Count::default(),
-            wanted: Notify::new(),
-            purchases: Arc::new(Semaphore::new(settings.purchases_max as usize)),
-            purchases_waiting: Count::default(),
-            circuit: Arc::new(Circuit::new(name.clone())),
-            workers: AtomicUsize::new(0),
+            limits: old.map_or_else(limits, |old| old.limits.clone()),
             settings,
         }
     }
 
     fn report(&self, name: &Name) -> GroupReport {
-        let free = u32::try_from(self.purchases.available_permits()).unwrap_or(u32::MAX);
+        let limits = &self.limits;
         let in_flight = |server: &Arc<Server>| server.in_flight.load(Ordering::Relaxed);
         GroupReport {
             group: name.clone(),
             in_flight: self.servers.iter().map(in_flight).sum(),
-            waiting: self.waiting.get(),
-            purchases: self.settings.purchases_max.saturating_sub(free),
+            waiting: limits.waiting.get(),
+            purchases: limits.purchases.taken(),
             purchases_max: self.settings.purchases_max,
-            purchases_waiting: self.purchases_waiting.get(),
+            purchases_waiting: limits.purchases_waiting.get(),
             servers: self.servers.len(),
             held: self.servers.iter().filter(|server| server.is_held()).count(),
-            circuit_open: self.circuit.is_open(),
+            circuit_open: limits.circuit.is_open(),
         }
+    }
+
+    fn is_of(&self, settings: &schema::Upstream) -> bool {
+        self.settings == *settings
     }
 }
 
@@ -149,8 +188,8 @@ pub(super) struct Server {
     name: String,
     pub address: Address,
     pub names: Arc<Names>,
-    /// Permits for connections, `connections_max` of them.
-    pub open: Arc<Semaphore>,
+    /// Places for connections, `connections_max` of them.
+    pub open: Arc<Places>,
     pub in_flight: AtomicU32,
     connects: AtomicU64,
     connect_errors: AtomicU64,
@@ -161,12 +200,12 @@ pub(super) struct Server {
 }
 
 impl Server {
-    fn new(name: &str, connections_max: usize) -> Server {
+    fn new(name: &str, connections_max: u32) -> Server {
         Server {
             name: name.to_owned(),
             address: Address::new(name),
             names: Arc::default(),
-            open: Arc::new(Semaphore::new(connections_max)),
+            open: Places::new(connections_max),
             in_flight: AtomicU32::new(0),
             connects: AtomicU64::new(0),
             connect_errors: AtomicU64::new(0),
@@ -210,18 +249,12 @@ impl Server {
         u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX / 2) + 1
     }
 
-    fn report(
-        &self,
-        group: &Name,
-        settings: &schema::Upstream,
-        circuit_open: bool,
-    ) -> ServerReport {
-        let free = u32::try_from(self.open.available_permits()).unwrap_or(u32::MAX);
+    fn report(&self, group: &Name, circuit_open: bool) -> ServerReport {
         ServerReport {
             group: group.clone(),
             server: self.name.clone(),
             in_flight: self.in_flight.load(Ordering::Relaxed),
-            open: settings.connections_max.saturating_sub(free),
+            open: self.open.taken(),
             connects: self.connects.load(Ordering::Relaxed),
             connect_errors: self.connect_errors.load(Ordering::Relaxed),
             held: self.is_held(),

@@ -8,9 +8,9 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
+use super::places::Taken;
 use super::stream::Stream;
 use super::watch::HeadWatch;
 use crate::fault::{self, Point};
@@ -41,15 +41,15 @@ struct Socket {
 /// One of a server's `connections_max`; it goes with the socket.
 #[derive(Debug)]
 pub(super) struct Seat {
-    _permit: OwnedSemaphorePermit,
+    _taken: Taken,
     open_here: Rc<Cell<usize>>,
 }
 
 impl Seat {
     /// `open_here` counts what this worker has.
-    pub(super) fn new(permit: OwnedSemaphorePermit, open_here: &Rc<Cell<usize>>) -> Seat {
+    pub(super) fn new(taken: Taken, open_here: &Rc<Cell<usize>>) -> Seat {
         open_here.set(open_here.get() + 1);
-        Seat { _permit: permit, open_here: open_here.clone() }
+        Seat { _taken: taken, open_here: open_here.clone() }
     }
 }
 

@@ -2,4 +2,5 @@
 
 mod bad;
 mod conf;
+mod unit;
 mod verbs;

@@ -152,7 +152,7 @@ fn settings_are_explained() {
     let out = penstock(dir.path(), &["check", "--explain", "upstream.shop.purchase_timeout"]);
     assert_eq!(
         text(&out.stdout),
-        "upstream.NAME.purchase_timeout\n    An admitted purchase, from its sending to the whole answer.\n  value    a duration in quotes, like \"250ms\"\n  default  \"8s\"\n  range    10ms to 1h\n"
+        "upstream.NAME.purchase_timeout\n    An admitted purchase, from its sending to the whole answer.\n  value    a duration in quotes, like \"250ms\"\n  default  \"8s\"\n  range    10ms to 1h\n  changed  by `penstock reload`\n"
     );
     for (key, part) in [
         ("claim_ttl", "gate.claim_ttl\n"),

@@ -95,6 +95,11 @@ impl Client {
         Client { stream: Box::new(stream), came: Vec::new() }
     }
 
+    pub fn of(stream: TcpStream) -> Client {
+        stream.set_read_timeout(Some(PATIENCE)).expect("timeout");
+        Client { stream: Box::new(stream), came: Vec::new() }
+    }
+
     pub fn unix(path: &Path) -> Client {
         let stream = UnixStream::connect(path).expect("connect");
         stream.set_read_timeout(Some(PATIENCE)).expect("timeout");

@@ -106,11 +106,27 @@ fn a_second_word_ends_at_once() {
 fn other_signals_end_nothing() {
     let shop = quick_shop();
     let mut node = Place::new(shop.address(), &Config::default()).start();
-    for (signal, name) in [(Signal::HUP, "signal HUP"), (Signal::USR2, "signal USR2")] {
-        node.signal(signal);
-        until("it says so", || node.said(name));
-    }
     node.signal(Signal::USR1);
     assert_eq!(node.client().ask(get("/health")).status, 200);
     assert!(node.is_running());
+}
+
+#[test]
+fn who_waits_in_the_queue_when_listeners_close_is_answered() {
+    let shop = quick_shop();
+    let mut node = Place::new(shop.address(), &Config::default()).start();
+    let mut first = node.client();
+    assert_eq!(first.ask(get("/activity/8848")).status, 200);
+    // While it is stopped the kernel accepts for it; the word to end comes with them.
+    node.signal(Signal::STOP);
+    let mut waiting: Vec<Client> = (0..50).map(|_| node.client()).collect();
+    for client in &mut waiting {
+        client.send(get("/activity/8848"));
+    }
+    node.signal(Signal::TERM);
+    node.signal(Signal::CONT);
+    for client in &mut waiting {
+        assert_eq!(client.answer().expect("an answer").status, 200);
+    }
+    assert_eq!(node.end(), Some(0));
 }

@@ -84,3 +84,32 @@ fn usr1_opens_the_log_again() {
     assert_eq!(lines(&path)[0]["path"], "/after");
     assert_eq!(lines(&moved)[0]["path"], "/before");
 }
+
+#[test]
+fn a_full_disk_under_the_log_costs_lines_and_no_request() {
+    let shop = quick_shop();
+    let more = "[log]\naccess = \"/dev/full\"\nsample_pages = 1\nsample_refusals = 1\n".to_owned();
+    let node = Place::new(shop.address(), &Config { more, ..Config::default() }).start();
+    node.place.good(&["sale", "resume", "drop"]);
+    let mut client = node.client();
+    for _ in 0..50 {
+        assert_eq!(client.ask(get("/activity/8848")).status, 200);
+    }
+    assert_eq!(client.ask(purchase("one")).status, 201, "the journal is another file");
+    until("lines are dropped and counted", || node.metric("penstock_log_dropped_total") >= 50.0);
+    assert!(node.said("the access log cannot be written"));
+}
+
+#[test]
+fn a_reload_moves_the_log_to_another_file() {
+    let shop = quick_shop();
+    let place = Place::new(shop.address(), &Config::default());
+    let node = place.start();
+    let (path, file) = (node.place.config(), node.place.path("access.log"));
+    let text = std::fs::read_to_string(&path).expect("the config");
+    let log = format!("{text}\n[log]\naccess = \"{}\"\nsample_pages = 1\n", file.display());
+    std::fs::write(&path, log).expect("written");
+    node.place.good(&["reload", "--wait"]);
+    assert_eq!(node.client().ask(get("/activity/8848")).status, 200);
+    until("it is written", || std::fs::read_to_string(&file).is_ok_and(|log| log.contains("8848")));
+}

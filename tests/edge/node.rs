@@ -139,6 +139,19 @@ impl Place {
         can.then(|| Node::start(self, unshared(&run)))
     }
 
+    /// Starts it with more in its environment.
+    pub fn start_with(self, environment: &[(&str, &str)]) -> Node {
+        let mut command = self.command(&["run"]);
+        command.envs(environment.iter().copied());
+        Node::start(self, command)
+    }
+
+    /// Starts it by another program; `nudge` is called until it runs.
+    pub fn start_by(self, mut command: Command, nudge: impl Fn()) -> Node {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Node::start_nudged(self, command, nudge)
+    }
+
     /// Starts it with so many file descriptors.
     pub fn start_with_files(self, files: u32) -> Node {
         let mut command = Command::new("sh");
@@ -159,7 +172,11 @@ pub struct Node {
 }
 
 impl Node {
-    fn start(place: Place, mut command: Command) -> Node {
+    fn start(place: Place, command: Command) -> Node {
+        Node::start_nudged(place, command, || {})
+    }
+
+    fn start_nudged(place: Place, mut command: Command, nudge: impl Fn()) -> Node {
         let mut child = command.spawn().expect("the node starts");
         let events: Arc<Mutex<Vec<String>>> = Arc::default();
         let (lines, kept) = (child.stderr.take().expect("stderr"), events.clone());
@@ -172,6 +189,7 @@ impl Node {
         let mut node = Node { place, child, events, addresses: Vec::new() };
         until("the node listens", || {
             assert!(node.child.try_wait().expect("wait").is_none(), "{:?}", node.events());
+            nudge();
             node.said("listening on ")
         });
         let events = node.events();

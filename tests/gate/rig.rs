@@ -11,7 +11,7 @@ use penstock::claims::{self, Claims, History};
 use penstock::clock::Clock;
 use penstock::config::Settings;
 use penstock::config::schema::JournalSync;
-use penstock::edge::{self, Edge, Entrance};
+use penstock::edge::{self, Edge, Entrance, Ways};
 use penstock::gate::report::{Hook, Report};
 use penstock::gate::{self, Gate};
 use penstock::http::{Door, Drainer, Limits, Peer, Trust, serve};
@@ -283,6 +283,7 @@ fn claims(
         clock: clock.clone(),
         node: NodeId::random(),
         limits: claims::Limits::of(settings),
+        predecessor: None,
         sales_file: None,
         declarations: claims::declare::of_config(settings).expect("declarations"),
         sink: sink.clone(),
@@ -320,7 +321,8 @@ fn edge(
     );
     let shared = edge::Shared::new(settings, book.clone(), answers, trust).expect("edge");
     let log = AccessLog::start(&settings.log, sink.clone()).expect("no log");
-    let edge = Edge::new(shared, &settings.log, log, pages, gate, proxy, sink.clone());
+    let ways = Ways { pages, gate, proxy };
+    let edge = Edge::new(shared, &settings.log, log, ways, sink.clone());
     Entrance::new(edge, Default::default())
 }
 

@@ -261,6 +261,7 @@ impl Setup {
             clock: clock.clone(),
             node: NodeId::random(),
             limits,
+            predecessor: None,
             sales_file: Some(dir.path().join("sales.json")),
             declarations,
             sink: sink.clone(),

@@ -1,5 +1,6 @@
 //! What the connections of one listener and worker share: whom they ask, and within which bounds.
 
+use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -20,7 +21,8 @@ use crate::metrics::{Counter, Sink};
 /// What the connections of one listener and worker share. Each of them holds one pointer to it.
 #[derive(Debug)]
 pub struct Door<S> {
-    pub(super) service: Rc<S>,
+    /// Exchanged as a whole, between two requests.
+    service: Rc<RefCell<Rc<S>>>,
     pub(super) limits: Rc<Limits>,
     pub(super) clock: Clock,
     pub(super) sink: Sink,
@@ -49,19 +51,43 @@ impl<S: Service> Door<S> {
         sink: Sink,
         drain: DrainSignal,
     ) -> Rc<Door<S>> {
+        let service = Rc::new(RefCell::new(service));
         Rc::new(Door { service, limits, clock, sink, drain })
     }
 
     /// What connections have to begin with.
     pub fn proxy_header(&self) -> Option<Arc<ProxyHeader>> {
-        self.service.proxy_header()
+        self.service.borrow().proxy_header()
     }
 
     /// The same door for those who may only ask for health.
     pub fn health_only(&self) -> Option<Rc<Door<S>>> {
         let Door { limits, clock, sink, drain, .. } = self;
-        let service = self.service.health_only()?;
+        let service = self.service().health_only()?;
         Some(Door::new(service, limits.clone(), clock.clone(), sink.clone(), drain.clone()))
+    }
+
+    /// The same door with other bounds for those who come; those who came keep theirs.
+    pub fn with_limits(&self, limits: Rc<Limits>) -> Rc<Door<S>> {
+        let Door { service, clock, sink, drain, .. } = self;
+        let (service, clock) = (service.clone(), clock.clone());
+        Rc::new(Door { service, limits, clock, sink: sink.clone(), drain: drain.clone() })
+    }
+
+    /// The service that is asked now.
+    pub fn service(&self) -> Rc<S> {
+        self.service.borrow().clone()
+    }
+
+    /// From the next request on `service` is asked, also by connections that are open.
+    pub fn set_service(&self, service: Rc<S>) {
+        // The old one is dropped after the borrow.
+        let _old = self.service.replace(service);
+    }
+
+    /// Nobody new comes through this door: connections close with their current response.
+    pub fn close(&self) {
+        self.drain.begin();
     }
 
     pub(super) fn exchange(&self, peer: &Peer, heard: Instant) -> Exchange {
@@ -84,7 +110,7 @@ impl<S: Service> Door<S> {
                 let exchange = self.exchange(peer, heard);
                 let ask = Asked::of(&request);
                 let step = catch_unwind(AssertUnwindSafe(|| {
-                    self.service.decide(&request.head, &exchange)
+                    self.service.borrow().decide(&request.head, &exchange)
                 }));
                 let decided = Decided { exchange, step, ask, heard };
                 Some((request.bytes, Ok(decided)))
@@ -97,7 +123,7 @@ impl<S: Service> Door<S> {
         let now = Instant::now();
         done.took_ms = self.clock.mono_at(now.into_std()).since(exchange.now.mono);
         self.sink.add(Counter::ResponseBytes, done.bytes);
-        let finished = || self.service.finished(exchange, done);
+        let finished = || self.service.borrow().finished(exchange, done);
         if catch_unwind(AssertUnwindSafe(finished)).is_err() {
             self.sink.inc(Counter::Panics);
         }

@@ -32,7 +32,7 @@ fn open(dir: &Path) -> (Writer, Vec<Line>) {
     let mut lines = Vec::new();
     let (clock, sink) = (Clock::system(), Sink::detached());
     let each = |line| lines.push(line);
-    let (writer, _) = Writer::open(dir, JournalSync::Batch, clock, sink, each).unwrap();
+    let (writer, _) = Writer::open(dir, None, JournalSync::Batch, clock, sink, each).unwrap();
     (writer, lines)
 }
 
@@ -79,7 +79,7 @@ fn a_journal_has_one_writer() {
     let dir = tempfile::tempdir().unwrap();
     let (_writer, _) = open(dir.path());
     let again =
-        Writer::open(dir.path(), JournalSync::Batch, Clock::system(), Sink::detached(), drop);
+        Writer::open(dir.path(), None, JournalSync::Batch, Clock::system(), Sink::detached(), drop);
     assert!(matches!(again, Err(JournalError::InUse(_))));
 }
 
@@ -205,4 +205,55 @@ proptest! {
         prop_assert_eq!((found.chain, found.unreadable), (Chain::Verified, 0));
         prop_assert_eq!(lines.len(), whole + 1);
     }
+}
+
+/// Two processes with one lock, as they are during an upgrade.
+fn two(dir: &Path) -> (Writer, Writer) {
+    let (one, _) = open(dir);
+    one.state.is_shared.store(true, Ordering::Release);
+    let lock = one.state.lock.try_clone().unwrap();
+    let (clock, sink) = (Clock::system(), Sink::detached());
+    let lock = Some(OwnedFd::from(lock));
+    let (two, _) = Writer::open(dir, lock, JournalSync::Batch, clock, sink, drop).unwrap();
+    assert!(two.state.is_shared.load(Ordering::Acquire));
+    (one, two)
+}
+
+#[test]
+fn two_processes_write_one_chain() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut one, mut two) = two(dir.path());
+    // Small files, so that each of them finds that the other one went on in the next.
+    (one.file_bytes_max, two.file_bytes_max) = (1_000, 1_000);
+    for n in 0..40 {
+        let writer = if n % 3 == 0 { &mut one } else { &mut two };
+        ask(writer, vec![line(n)], n % 2 == 0).unwrap();
+    }
+    drop((one, two));
+    let (found, lines) = read_back(dir.path());
+    assert_eq!((found.chain, found.unreadable, lines.len()), (Chain::Verified, 0, 40));
+    assert!(found.last.unwrap().number > 3, "it was rotated");
+}
+
+#[test]
+fn what_a_killed_process_left_of_a_line_is_cut_off() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut one, mut two) = two(dir.path());
+    ask(&mut one, vec![line(1)], false).unwrap();
+    ask(&mut two, vec![line(2)], false).unwrap();
+    one.file.write_all(b"{\"t\":17,\"se").unwrap();
+    ask(&mut two, vec![line(3)], false).unwrap();
+    let (found, lines) = read_back(dir.path());
+    assert_eq!((found.chain, found.unreadable, lines.len()), (Chain::Verified, 0, 3));
+}
+
+#[test]
+fn a_lock_of_another_journal_opens_nothing() {
+    let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (_mine, _) = open(dir.path());
+    let (theirs, _) = open(other.path());
+    let lock = Some(OwnedFd::from(theirs.state.lock.try_clone().unwrap()));
+    let (clock, sink) = (Clock::system(), Sink::detached());
+    let opened = Writer::open(dir.path(), lock, JournalSync::Batch, clock, sink, drop);
+    assert!(matches!(opened, Err(JournalError::InUse(_))));
 }
