@@ -1,5 +1,6 @@
 # Everything a person or CI calls. `make demo` needs a Rust toolchain with a C compiler and nothing else;
-# `make test` needs redis-server and valgrind too, `make bench` the peers; all install them where they may.
+# `make test` needs redis-server, valgrind, node and a headless Chromium too, `make bench` the peers; all install them
+# where they may.
 CARGO ?= cargo
 # How long each fuzz target runs, in seconds.
 SECONDS_EACH ?= 60
@@ -8,8 +9,8 @@ SEEDS ?= 5000
 # What a package is built with.
 PROFILE ?= release
 
-.PHONY: demo test test-long sim lint doc instructions bench bench-quick bench-pieces bench-two fuzz \
-	deb deb-test redis valgrind peers help
+.PHONY: demo test test-long sim conformance lint doc instructions bench bench-quick bench-pieces bench-two fuzz \
+	deb deb-test redis valgrind node browser headless-shell peers help
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -19,15 +20,20 @@ demo: ## a whole flash sale on this machine
 	$(CARGO) build --quiet --profile demo
 	target/demo/penstock demo
 
-test: redis lint doc ## everything that CI runs
+test: redis browser lint doc ## everything that CI runs
 	$(CARGO) test --profile ci
+	$(MAKE) --no-print-directory conformance
 	$(MAKE) --no-print-directory instructions
 
-test-long: redis ## the same tests with many more generated cases, and bodies of 1 GiB
+test-long: redis browser ## the same tests with many more generated cases, and bodies of 1 GiB
 	PROPTEST_CASES=20000 PENSTOCK_TEST_LONG=1 $(CARGO) test --profile ci
 
 sim: ## SEEDS lives of a fleet through failures, simulated
 	SEEDS=$(SEEDS) $(CARGO) test --profile ci --test sim runs:: -- --nocapture
+
+conformance: node ## the public conformance suite for HTTP caches, held to its floor
+	$(CARGO) build --profile ci --bin penstock
+	tests/conformance/run
 
 lint: ## formatting and clippy, warnings are errors
 	$(CARGO) fmt --check
@@ -83,6 +89,19 @@ endef
 
 redis:
 	$(call installed,redis-server,redis-server, (macOS: brew install redis))
+
+# Any Chromium will do; the one without windows is the smallest.
+browser:
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || \
+	command -v google-chrome >/dev/null || $(MAKE) --no-print-directory headless-shell
+
+headless-shell:
+	$(call installed,chromium-headless-shell,chromium-headless-shell, (macOS: put Chrome on the PATH as google-chrome))
+
+# The suite is written in JavaScript. Debian's npm is a package of its own.
+node:
+	$(call installed,node,nodejs npm, (macOS: brew install node))
+	$(call installed,npm,npm)
 
 # Only Linux has it for all processors we build for; elsewhere nothing is counted.
 valgrind:

@@ -1,12 +1,16 @@
 //! The operator's door: what is, and what shall be, as JSON over HTTP. A Unix socket that only the
 //! process's own user can open, and by choice a TCP address with a token.
 //!
-//! It runs on the control runtime, so that a saturated edge still obeys. `/livez`, `/readyz` and
-//! `/metrics` follow the usual conventions; everything else stands under `/v1/`.
+//! It runs on a thread of its own, so that a saturated edge still obeys. `/livez`, `/readyz` and
+//! `/metrics` follow the usual conventions, `/` is the dashboard; everything else stands under `/v1/`.
 
+mod alarms;
+mod dashboard;
 mod fleet;
 mod guard;
 mod limbo;
+mod live;
+mod memory;
 mod metrics;
 mod purge;
 mod ready;
@@ -14,7 +18,9 @@ mod reply;
 mod route;
 mod sales;
 mod server;
+mod stats;
 mod steer;
+mod stream;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -34,6 +40,7 @@ use crate::{metrics as counters, upstream};
 
 pub use fleet::{Fleet, obey};
 pub use guard::Token;
+pub use live::{Live, keep_live};
 pub use server::{serve_tcp, serve_unix};
 pub use steer::{ConfigState, Order, Refused, Reloaded, Upgraded};
 
@@ -59,6 +66,10 @@ pub struct Context {
     pub orders: mpsc::Sender<Order>,
     /// Client connections that are open.
     pub connections: Box<dyn Fn() -> usize + Send + Sync>,
+    /// Further numbers of the process, for `/metrics`.
+    pub gauges: Vec<Gauge>,
+    /// What the dashboard shows.
+    pub live: Live,
     /// Whether the process is shutting down.
     pub draining: AtomicBool,
     /// Cancelled when another process has the sockets: nobody new is taken, answers under way end.
@@ -77,6 +88,18 @@ pub struct View {
     pub sites: Vec<Name>,
     /// How pages are found by their URLs.
     pub locate: Locate,
+    /// The most client connections that there may be.
+    pub connections_max: u64,
+}
+
+/// A number that is read when it is asked for.
+pub struct Gauge {
+    /// Its name, without the `penstock_` prefix.
+    pub name: &'static str,
+    /// Help text.
+    pub help: &'static str,
+    /// Reads it.
+    pub read: Box<dyn Fn() -> u64 + Send + Sync>,
 }
 
 /// Finds the page that a URL names; an error says why it names none.
@@ -106,6 +129,12 @@ impl Context {
 
     fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Acquire)
+    }
+}
+
+impl std::fmt::Debug for Gauge {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Gauge").field("name", &self.name).finish_non_exhaustive()
     }
 }
 

@@ -6,14 +6,15 @@
 //! drain    health red → listeners close → connections, purchases, outcomes → end
 //! ```
 //!
-//! The control runtime has threads of its own for the store, claims, the mirror, the admin interface
-//! and logs: a saturated edge still obeys.
+//! The control runtime has threads of its own for the store, claims, the mirror and logs, the admin
+//! interface has one for itself: a saturated edge still obeys.
 
 mod certificates;
 mod drain;
 mod handover;
 mod kit;
 mod ledger;
+mod memory;
 mod notify;
 mod operator;
 mod reload;
@@ -24,6 +25,7 @@ mod workers;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use tokio::runtime::Runtime;
@@ -38,7 +40,7 @@ use self::handover::{Heritage, Successor};
 pub use self::kit::{Kit, fronts};
 use self::ledger::{Before, Ledger};
 use self::notify::Notifier;
-use self::operator::{Operator, Served};
+use self::operator::{Desk, Operator, Served};
 use self::signals::{Signals, Word};
 use self::upgrade::Upgrade;
 use self::workers::{Plan, Start, Workers};
@@ -71,6 +73,8 @@ struct App {
     workers: Workers,
     /// Tasks of the control runtime that end only with the process.
     tasks: JoinSet<String>,
+    /// The admin interface's thread.
+    _desk: Desk,
     /// The admin socket's file goes when this does.
     operator: Served,
     /// What the operator says of the process.
@@ -158,6 +162,7 @@ impl App {
         let ledger = Ledger::open(&settings, &book, &clock, &registry, before).await?;
         let caps = Caps::new(&settings.limits, kit.trust.clone(), clock.clone(), count);
         let open = caps.clone();
+        let memory = Arc::<memory::Seen>::default();
         let (order, orders) = mpsc::channel(ORDERS_MAX);
         let config = reload::first(&settings, &file);
         let context = Arc::new(admin::Context {
@@ -171,6 +176,8 @@ impl App {
             view: ArcSwap::from_pointee(view(&settings, &kit, config)),
             orders: order,
             connections: Box::new(move || open.open()),
+            gauges: gauges(&memory),
+            live: admin::Live::default(),
             draining: false.into(),
             closing: CancellationToken::new(),
             operators: TaskTracker::new(),
@@ -180,10 +187,16 @@ impl App {
         let mut tasks = JoinSet::new();
         ledger.keep(&book, &clock, registry.sink(), &mut tasks);
         let certificates = Certificates::keep(kit.watched(), registry.sink(), &mut tasks);
-        let operator = operator.serve(&context, &mut tasks).map_err(boot("the admin interface"))?;
+        let desk = Desk::open().map_err(boot("the admin interface"))?;
+        let operator = operator.serve(&context, &desk, &mut tasks);
+        let operator = operator.map_err(boot("the admin interface"))?;
+        let (to, cache, sink) = (caps.clone(), kit.cache.clone(), registry.sink());
+        let (reach, pressure) = memory::Reach::new(to, cache, sink);
+        tasks.spawn(memory::guard(settings.memory.clone(), reach, memory));
         ledger.settle(&book).await;
         let (phase, watched) = watch::channel(Phase::Serving);
-        let start = Start { workers: count, caps: caps.clone(), clock, registry, phase: watched };
+        let to = caps.clone();
+        let start = Start { workers: count, caps: to, clock, registry, phase: watched, pressure };
         let mut workers = Workers::start(start).map_err(boot("cannot start the workers"))?;
         let opened = workers.apply(plan, &kit, &ledger.claims).await;
         opened.map_err(boot("cannot open the listeners"))?;
@@ -199,7 +212,18 @@ impl App {
         }
         let node = Node { file, settings, kit, certificates, caps, ledger, context, phase };
         let (upgrade, successor) = (None, None);
-        Ok(App { node, workers, tasks, operator, orders, notifier, binary, upgrade, successor })
+        Ok(App {
+            node,
+            workers,
+            tasks,
+            _desk: desk,
+            operator,
+            orders,
+            notifier,
+            binary,
+            upgrade,
+            successor,
+        })
     }
 
     /// Until the operator's word, or a death.
@@ -287,6 +311,24 @@ fn check_files(settings: &Settings) {
     }
 }
 
+/// What the memory guard saw, for `/metrics`.
+fn gauges(memory: &Arc<memory::Seen>) -> Vec<admin::Gauge> {
+    let gauge = |name, help, read: fn(&memory::Seen) -> &AtomicU64| {
+        let memory = memory.clone();
+        let read = Box::new(move || read(&memory).load(Ordering::Relaxed));
+        admin::Gauge { name, help, read }
+    };
+    vec![
+        gauge("memory_guard_bytes", "Memory taken, as the guard counts it.", |seen| &seen.bytes),
+        gauge("memory_guard_limit_bytes", "What may be taken; 0: no limit.", |seen| &seen.limit),
+        gauge(
+            "memory_level",
+            "0 calm, 1 shedding idle connections, 2 shrinking the cache, 3 refusing new connections.",
+            |seen| &seen.level,
+        ),
+    ]
+}
+
 /// Finds pages by the routes of the edge.
 fn locate(edge: Arc<edge::Shared>) -> Locate {
     Box::new(move |url| {
@@ -302,6 +344,7 @@ fn view(settings: &Settings, kit: &Kit, config: ConfigState) -> View {
         upstream: kit.upstream.clone(),
         sites: settings.site.keys().cloned().collect(),
         locate: locate(kit.edge.clone()),
+        connections_max: settings.limits.connections_max.into(),
     }
 }
 

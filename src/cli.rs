@@ -17,6 +17,7 @@ pub mod reload;
 pub mod run;
 pub mod sale;
 pub mod shop;
+pub mod stats;
 pub mod table;
 pub mod upgrade;
 
@@ -84,6 +85,7 @@ enum Verb {
     Run(run::Args),
     Sale(Box<sale::Args>),
     Shop(shop::Args),
+    Stats(stats::Args),
     Upgrade(upgrade::Args),
 }
 
@@ -119,6 +121,7 @@ fn dispatch(verb: Verb) -> Exit {
         Verb::Run(args) => run::run(args),
         Verb::Sale(args) => sale::run(*args),
         Verb::Shop(args) => shop::run(args),
+        Verb::Stats(args) => stats::run(&args),
         Verb::Upgrade(args) => upgrade::run(&args),
     }
 }

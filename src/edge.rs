@@ -14,6 +14,7 @@ mod note;
 mod own;
 mod refuse;
 mod router;
+mod upgrade;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -23,9 +24,9 @@ use crate::answers::Answers;
 use crate::availability::Availabilities;
 use crate::config::schema;
 use crate::gate::{Gate, Hook, Purchase};
-use crate::http::{Done, Exchange, Head, Route, Service, Step, Trust};
+use crate::http::{Done, Exchange, Head, ProxyHeader, Route, Service, Step, Trust};
 use crate::log::AccessLog;
-use crate::metrics::Sink;
+use crate::metrics::{Counter, Sink};
 use crate::outcome::Reason;
 use crate::page::{self, Pages};
 use crate::proxy::Proxy;
@@ -126,14 +127,36 @@ impl Edge {
 #[derive(Debug)]
 pub struct Entrance {
     edge: Rc<Edge>,
-    health: Option<String>,
-    front: Front,
+    entry: Entry,
+    /// Whether nothing but health is answered.
+    is_for_health: bool,
+}
+
+/// What is special about one listener.
+#[derive(Clone, Debug, Default)]
+pub struct Entry {
+    /// Its own path for health checks, beside `/_penstock/health`.
+    pub health: Option<String>,
+    /// What its connections begin with.
+    pub proxy_header: Option<Arc<ProxyHeader>>,
+    /// TLS and protocols.
+    pub front: Front,
+}
+
+impl Entry {
+    /// As `listen.X` says, without TLS; an error says which setting is wrong.
+    pub fn new(listen: &schema::Listen) -> Result<Entry, String> {
+        let proxy_header = listen.proxy_protocol.as_ref().map(ProxyHeader::new).transpose();
+        let proxy_header = proxy_header.map_err(|bad| format!("proxy_protocol.from: {bad}"))?;
+        let proxy_header = proxy_header.map(Arc::new);
+        Ok(Entry { health: listen.health.clone(), proxy_header, front: Front::default() })
+    }
 }
 
 impl Entrance {
-    /// `health` is the listener's own path for health checks, beside `/_penstock/health`.
-    pub fn new(edge: Rc<Edge>, health: Option<String>, front: Front) -> Rc<Entrance> {
-        Rc::new(Entrance { edge, health, front })
+    /// An edge as `entry` says.
+    pub fn new(edge: Rc<Edge>, entry: Entry) -> Rc<Entrance> {
+        Rc::new(Entrance { edge, entry, is_for_health: false })
     }
 
     /// The worker's proxy, whose connections the entrance after this one goes on with.
@@ -143,15 +166,28 @@ impl Entrance {
 }
 
 impl Service for Entrance {
+    fn proxy_header(&self) -> Option<Arc<ProxyHeader>> {
+        self.entry.proxy_header.clone()
+    }
+
+    fn health_only(&self) -> Option<Rc<Entrance>> {
+        let (edge, entry) = (self.edge.clone(), self.entry.clone());
+        Some(Rc::new(Entrance { edge, entry, is_for_health: true }))
+    }
+
     fn decide(&self, head: &Head<'_>, exchange: &Exchange) -> Step {
-        let edge = &*self.edge;
-        let (route, step) = edge.decide(head, exchange, self.health.as_deref());
+        let (edge, health) = (&*self.edge, self.entry.health.as_deref());
+        let (route, step) = if self.is_for_health && !Own::is_health(head, health) {
+            edge.lacks_header(head, exchange)
+        } else {
+            edge.decide(head, exchange, health)
+        };
         edge.notes.begun(route, &step, head, exchange, &edge.sink);
         step
     }
 
     fn front(&self) -> Front {
-        self.front.clone()
+        self.entry.front.clone()
     }
 
     fn finished(&self, exchange: &Exchange, done: &Done) {
@@ -188,13 +224,42 @@ impl Edge {
             Found::Preflight => {
                 (Route::Purchase, self.ways.gate.preflight(&site.name, head, exchange))
             }
-            Found::Proxied(route) => {
-                (route, self.ways.proxy.decide(&site.name, route, head, exchange))
-            }
+            Found::Proxied(route) => (route, self.proxied(site, route, head, exchange)),
             Found::Refused(route, refusal) => {
                 (route, shared.refusals.step(head, exchange, refusal, &self.sink))
             }
         }
+    }
+
+    /// Who may only ask for health asks for something else.
+    fn lacks_header(&self, head: &Head<'_>, exchange: &Exchange) -> (Route, Step) {
+        self.sink.inc(Counter::ProxyHeadersMissing);
+        let refusal = Refusal::closing("a PROXY header must come before requests of clients here");
+        (Route::Own, self.shared.refusals.step(head, exchange, refusal, &self.sink))
+    }
+
+    /// Everything that is no sale's: cached where the site says so, and what changes things watched.
+    fn proxied(&self, site: &Site, route: Route, head: &Head<'_>, exchange: &Exchange) -> Step {
+        let name = &site.name;
+        let upgrade = site.upgrade(route, head);
+        if upgrade.is_some() {
+            // No answer to it is anybody else's.
+            return self.ways.proxy.decide(name, route, upgrade, head, exchange);
+        }
+        // The shop is asked for the client's own Host: another one's is another page.
+        let host = match (&*head.host, &site.canonical) {
+            ("", Some(canonical)) => canonical,
+            (host, _) => host,
+        };
+        if route == Route::Proxy && self.ways.pages.caches(name, head) {
+            let forward = || self.ways.proxy.forward(name, head, exchange);
+            let ask = page::OrdinaryAsk { site: name, head, exchange, host, forward: &forward };
+            if let Some(step) = self.ways.pages.ordinary(&ask) {
+                return step;
+            }
+        }
+        let step = self.ways.proxy.decide(name, route, None, head, exchange);
+        self.ways.pages.watch(name, host, head, exchange, step)
     }
 
     fn availability(
@@ -242,7 +307,7 @@ impl Edge {
     /// An activity without a sale.
     fn unlisted(&self, site: &Site, route: Route, head: &Head<'_>, exchange: &Exchange) -> Step {
         if site.proxies_unlisted {
-            return self.ways.proxy.decide(&site.name, route, head, exchange);
+            return self.ways.proxy.decide(&site.name, route, None, head, exchange);
         }
         let refusal = Refusal::of(Reason::UnknownActivity);
         self.shared.refusals.step(head, exchange, refusal, &self.sink)

@@ -14,8 +14,10 @@ pub mod h1;
 pub mod h2;
 pub mod head;
 pub mod hop;
+mod interim;
 pub mod limits;
 pub mod note;
+pub mod proxy_header;
 pub mod reader;
 pub mod refusal;
 pub mod walker;
@@ -23,6 +25,8 @@ pub mod walker;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::answer::{Fill, Local};
 use crate::clock::Now;
@@ -31,14 +35,16 @@ use crate::outcome::Reason;
 use crate::tls::Front;
 
 pub use crate::ident::authority;
-pub use body::{RequestBody, ResponseBody};
+pub use body::{RequestBody, ResponseBody, Upgraded};
 pub use drain::{DrainSignal, Drainer};
 pub use forwarded::{ClientAddr, Trust};
 pub use h1::{Door, serve};
 pub use h2::{Plain, serve as serve_h2, sniff};
 pub use head::{Field, Head};
+pub use interim::Interim;
 pub use limits::Limits;
 pub use note::{Asked, Due, Note, Route};
+pub use proxy_header::ProxyHeader;
 
 /// What the drivers need of the edge: one synchronous decision for each request.
 pub trait Service: 'static {
@@ -52,6 +58,16 @@ pub trait Service: 'static {
 
     /// Called once for every exchange, after its answer was written or given up: counters and logs.
     fn finished(&self, exchange: &Exchange, done: &Done);
+
+    /// What connections begin with before their first request, if they have to.
+    fn proxy_header(&self) -> Option<Arc<ProxyHeader>> {
+        None
+    }
+
+    /// The same service for those who may only ask for health.
+    fn health_only(&self) -> Option<Rc<Self>> {
+        None
+    }
 }
 
 /// One request on one connection, as the driver knows it.
@@ -116,8 +132,9 @@ pub struct Ready {
     pub reason: Option<Reason>,
 }
 
-/// The cold path of one request: given the body, produces the response. It runs on the worker's
+/// The cold path of one request: given the body and the way for interim answers, produces the response. It runs on the worker's
 /// thread and is dropped when the client leaves, so what must not be cancelled runs in a task of its
 /// own (a fill, an admitted purchase).
-pub type Work =
-    Box<dyn FnOnce(RequestBody) -> Pin<Box<dyn Future<Output = http::Response<ResponseBody>>>>>;
+pub type Work = Box<
+    dyn FnOnce(RequestBody, Interim) -> Pin<Box<dyn Future<Output = http::Response<ResponseBody>>>>,
+>;

@@ -14,8 +14,10 @@ mod accept;
 mod addresses;
 mod caps;
 pub mod files;
+mod greet;
 mod handshake;
 mod inherited;
+mod pressure;
 mod socket;
 mod worker;
 
@@ -32,6 +34,7 @@ use inherited::Found;
 pub use accept::{Shared, deal};
 pub use caps::{Caps, Ticket};
 pub use inherited::Inherited;
+pub use pressure::{Pressure, Steps};
 pub use socket::UnixSocket;
 pub use worker::{Change, Make, Order, Seat, Worker, spawn};
 
@@ -92,11 +95,13 @@ pub struct BindError {
     hint: &'static str,
 }
 
-/// Binds one listener, for so many workers, unless its sockets are among the inherited ones.
-/// `has_port`: this process listens on the same port already, by another address.
+/// Binds one listener, for so many workers, unless its sockets are among the inherited ones; the file
+/// of a Unix socket gets `mode`. `has_port`: this process listens on the same port already, by another
+/// address.
 pub fn bind(
     name: &Name,
     address: &ListenAddress,
+    mode: Option<u32>,
     workers: usize,
     inherited: &mut Inherited,
     has_port: bool,
@@ -119,7 +124,7 @@ pub fn bind(
             Sockets::Tcp(socket::tcp(*address, workers, has_port).map_err(fail)?)
         }
         (_, ListenAddress::Unix(path)) => {
-            Sockets::Unix(UnixSocket::bind(path, PUBLIC_MODE).map_err(fail)?)
+            Sockets::Unix(UnixSocket::bind(path, mode.unwrap_or(PUBLIC_MODE)).map_err(fail)?)
         }
     };
     let address = match &sockets {
@@ -162,7 +167,7 @@ fn hint(cause: &io::Error) -> &'static str {
     }
 }
 
-/// Mode of a client's Unix socket: who may reach it is decided by its directory, as with other
+/// Mode of a client's Unix socket where none is set: who may reach it is decided by its directory, as with other
 /// servers.
 const PUBLIC_MODE: u32 = 0o666;
 /// Whoever can open the operator's socket can end a sale.

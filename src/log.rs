@@ -4,6 +4,7 @@
 //! and what does not fit is dropped and counted. (The journal is another thing: nothing of it is ever
 //! dropped.)
 
+mod events;
 mod text;
 mod writer;
 
@@ -14,13 +15,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use serde::Serialize;
-use tracing::Level;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::Layer;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::clock::UnixMs;
 use crate::config::schema;
 use crate::ident::RequestId;
 use crate::metrics::{Counter, Sink};
 
+pub use events::{Event, events_after};
 pub use text::Text;
 
 use writer::{Orders, Target, Writer};
@@ -191,19 +196,23 @@ impl Sampler {
 }
 
 /// Sends the operator's events to standard error, those of `level` (`error`, `warn`, `info` or
-/// `debug`) and above; coloured on a terminal only. An error says what is wrong with the setting.
+/// `debug`) and above; coloured on a terminal only. The last ones are kept for [`events_after`],
+/// whatever the level. An error says what is wrong with the setting.
 pub fn init_events(level: &str) -> Result<(), String> {
     let level = match level {
-        "error" => Level::ERROR,
-        "warn" => Level::WARN,
-        "info" => Level::INFO,
-        "debug" => Level::DEBUG,
+        "error" => LevelFilter::ERROR,
+        "warn" => LevelFilter::WARN,
+        "info" => LevelFilter::INFO,
+        "debug" => LevelFilter::DEBUG,
         _ => return Err(format!("log.level: `{level}` is none of error, warn, info, debug")),
     };
-    tracing_subscriber::fmt()
-        .with_max_level(level)
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal())
+        .with_filter(level);
+    tracing_subscriber::registry()
+        .with(lines)
+        .with(events::Keep::new().with_filter(LevelFilter::INFO))
         .try_init()
         .map_err(|error| error.to_string())
 }

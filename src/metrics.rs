@@ -3,10 +3,16 @@
 //! A component gets a [`Sink`] when it is built. Adding to a counter writes only the sink's own cells,
 //! so that two workers never share a cache line; a scrape sums them.
 
+mod timing;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::outcome::{CLOSES, CloseReason, REASONS, Reason};
+
+pub use timing::{BUCKETS_MS, TIMINGS, Times, Timing, TimingRow};
+
+use timing::Cells;
 
 /// One row of the table of counters.
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +50,19 @@ counters! {
     Http2Connections, "http2_connections", None, "Client connections that speak HTTP/2.";
     Http2Stalled, "http2_stalled", None, "Responses over HTTP/2 given up because their client took nothing of them.";
     AcceptErrors, "accept_errors", None, "Errors of accept, such as no file descriptors left.";
+    ProxyHeaders, "proxy_headers", None, "Connections whose PROXY header was taken.";
+    ProxyHeadersUnlisted, "proxy_headers_refused", Some(("why", "unlisted")), "Connections refused where a PROXY header is expected.";
+    ProxyHeadersMissing, "proxy_headers_refused", Some(("why", "missing")), "Connections refused where a PROXY header is expected.";
+    ProxyHeadersMalformed, "proxy_headers_refused", Some(("why", "malformed")), "Connections refused where a PROXY header is expected.";
+    ProxyHeadersLate, "proxy_headers_refused", Some(("why", "late")), "Connections refused where a PROXY header is expected.";
+    UpgradesBegun, "upgrades", Some(("event", "begun")), "Requests that may leave HTTP, by what became of them.";
+    UpgradesEnded, "upgrades", Some(("event", "ended")), "Requests that may leave HTTP, by what became of them.";
+    UpgradesRefused, "upgrades", Some(("event", "refused")), "Requests that may leave HTTP, by what became of them.";
+    UpgradesCapped, "upgrades", Some(("event", "capped")), "Requests that may leave HTTP, by what became of them.";
+    UpgradeBytesSent, "upgrade_bytes", Some(("to", "client")), "Bytes relayed on upgraded connections.";
+    UpgradeBytesReceived, "upgrade_bytes", Some(("to", "upstream")), "Bytes relayed on upgraded connections.";
+    MemoryChanges, "memory_level_changes", None, "Times that the memory guard changed its level.";
+    MemoryShrinks, "memory_cache_shrinks", None, "Times that the cache was made smaller because memory was short.";
     RequestsPage, "requests", Some(("route", "page")), "Requests by route.";
     RequestsAvailability, "requests", Some(("route", "availability")), "Requests by route.";
     RequestsPurchase, "requests", Some(("route", "purchase")), "Requests by route.";
@@ -63,6 +82,8 @@ counters! {
     CachePurged, "cache_purged", None, "Entries removed by purges.";
     NoticesHeard, "notices_heard", None, "Purges that other nodes told.";
     NoticesMissed, "notices_missed", None, "Times that every page was removed because a purge may have gone unheard.";
+    CacheInvalidated, "cache_invalidated", None, "URLs forgotten because an unsafe method changed them.";
+    CacheNewKeysRefused, "cache_new_keys_refused", None, "Requests for unknown pages beyond cache.new_keys.";
     CacheRefused, "cache_refused", None, "Bodies that were too large or not storable.";
     CacheEvictions, "cache_evictions", None, "Entries pushed out by newer ones.";
     UpstreamConnects, "upstream_connects", None, "Connections opened to upstream servers.";
@@ -117,6 +138,7 @@ struct Block {
     counters: [AtomicU64; COUNTERS.len()],
     reasons: [AtomicU64; REASONS.len()],
     closes: [AtomicU64; CLOSES.len()],
+    timings: [Cells; TIMINGS.len()],
 }
 
 impl Block {
@@ -125,6 +147,7 @@ impl Block {
             counters: [const { AtomicU64::new(0) }; COUNTERS.len()],
             reasons: [const { AtomicU64::new(0) }; REASONS.len()],
             closes: [const { AtomicU64::new(0) }; CLOSES.len()],
+            timings: [const { Cells::new() }; TIMINGS.len()],
         }
     }
 }
@@ -156,6 +179,15 @@ impl Registry {
     /// How many connections ended by `close`.
     pub fn close(&self, close: CloseReason) -> u64 {
         self.sum(|b| &b.closes[close as usize])
+    }
+
+    /// How long `timing` took, over all sinks.
+    pub fn times(&self, timing: Timing) -> Times {
+        let mut times = Times::default();
+        for block in self.blocks.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            block.timings[timing as usize].add_to(&mut times);
+        }
+        times
     }
 
     fn sum(&self, cell: impl Fn(&Block) -> &AtomicU64) -> u64 {
@@ -194,6 +226,11 @@ impl Sink {
     /// Counts the end of a connection.
     pub fn close(&self, close: CloseReason) {
         self.block.closes[close as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Notes that `timing` took so many milliseconds.
+    pub fn took(&self, timing: Timing, took_ms: u64) {
+        self.block.timings[timing as usize].add(took_ms);
     }
 
     /// This sink's own count, for tests.

@@ -234,6 +234,10 @@ closes! {
     Flood, "flood", true, "More HTTP/2 frames that ask for nothing than anybody needs.";
     Refused, "refused", true, "A cap on connections or on their rate was reached.";
     Internal, "internal", true, "A panic or a framing disagreement of our own.";
+    ProxyHeader, "proxy_header", true, "Not a listed balancer, or its PROXY header was missing, malformed or late.";
+    Descriptors, "descriptors", true, "File descriptors were short: refused, to leave the last for the rest of the process.";
+    Upgraded, "upgraded", false, "An upgraded connection ended, by either side.";
+    Overload, "overload", true, "Memory was short: refused, or closed between requests.";
 }
 
 impl CloseReason {

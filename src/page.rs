@@ -9,16 +9,23 @@
 //! ```
 
 pub mod cache;
+mod changed;
 pub mod coding;
-pub mod directives;
 pub mod entry;
 pub mod fill;
 pub mod flight;
-pub mod judge;
 pub mod key;
 mod l0;
+mod ordinary;
+mod pace;
+pub mod parts;
+pub mod plan;
+pub mod policy;
+mod posted;
 pub mod record;
 mod reply;
+pub mod route;
+pub mod select;
 mod site;
 
 use std::cell::RefCell;
@@ -37,16 +44,18 @@ use crate::outcome::Reason;
 use crate::upstream::Upstreams;
 
 pub use cache::{Cache, Mode, Purge, Report};
+pub use ordinary::OrdinaryAsk;
 
 use cache::{Filling, Joined};
 use entry::Wanted;
 use fill::{Fill, Ticks};
 use flight::Waiter;
-use judge::{Asked, Decision, Refill, Why, judge};
 use key::{Fields, KeyRef};
 use l0::L0;
+use plan::Plan;
+use policy::judge::{Asked, Decision, Refill, Why, judge};
 use record::{Record, What};
-use reply::Client;
+use reply::{Client, Reply};
 use site::Site;
 
 /// One worker's way to the cache.
@@ -179,7 +188,7 @@ impl Pages {
         ask: &Ask<'_>,
         why: Why,
     ) -> Result<Step, Arc<Record>> {
-        let (waiter, is_first) = match self.cache.join(key, found) {
+        let (waiter, is_first) = match self.cache.join(key, found, ask.exchange.now.mono) {
             Joined::Found(record) => return Err(record),
             Joined::Waits(waiter) => (waiter, false),
             Joined::Began(filling, waiter) => {
@@ -188,7 +197,11 @@ impl Pages {
                 }
                 (waiter, true)
             }
-            Joined::Full => {
+            Joined::TooNew => {
+                self.sink.inc(Counter::CacheNewKeysRefused);
+                return Ok(self.refuse(ask, Reason::Overloaded));
+            }
+            Joined::Busy | Joined::Full => {
                 let stand_in = found.filter(|old| old.stands_in(ask.exchange.now.mono));
                 return Ok(match stand_in {
                     Some(old) => self.serve(ask, old, Why::HeldByError),
@@ -208,7 +221,15 @@ impl Pages {
         client: Client,
     ) -> Step {
         let longest = self.cache.settings().wait_timeout.duration();
-        Step::Work(Box::new(move |_| Box::pin(client.wait(waiter, old, is_first, longest))))
+        Step::Work(Box::new(move |_, interim| {
+            Box::pin(async move {
+                match client.wait(waiter, old, is_first, None, longest, &interim).await {
+                    Reply::Answer(response) => response,
+                    // A page is everybody's.
+                    Reply::Another | Reply::NotShared => client.apology(Reason::Internal),
+                }
+            })
+        }))
     }
 
     /// Fetches a stale page again behind everybody's back.
@@ -223,7 +244,7 @@ impl Pages {
         let Some(group) = site.group.clone() else { return false };
         let fill = Fill {
             filling,
-            site: site.clone(),
+            plan: Plan::Page(site.clone()),
             group,
             ticks: Ticks::from(ask.exchange.now),
             sink: self.sink.clone(),
@@ -243,7 +264,7 @@ impl Pages {
         let (site, sink) = (site.clone(), self.sink.clone());
         let mut buffer = Vec::new();
         let key = fields.key(&mut buffer).to_key();
-        Step::Work(Box::new(move |_| {
+        Step::Work(Box::new(move |_, _| {
             Box::pin(async move {
                 let now = || client.ticks.now();
                 let passed =
@@ -272,8 +293,12 @@ impl Pages {
     }
 
     fn refuse(&self, ask: &Ask<'_>, reason: Reason) -> Step {
-        let answer = self.answers.plain(self.answers.form(ask.head), reason);
-        Step::Answer(self.answers.ready(answer, reason, ask.exchange))
+        self.refuse_as(ask.head, ask.exchange, reason)
+    }
+
+    fn refuse_as(&self, head: &Head<'_>, exchange: &Exchange, reason: Reason) -> Step {
+        let answer = self.answers.plain(self.answers.form(head), reason);
+        Step::Answer(self.answers.ready(answer, reason, exchange))
     }
 }
 

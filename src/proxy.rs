@@ -5,20 +5,29 @@
 //! `bad_gateway`, as one whose servers are all down does. What is proxied on the path of a purchase
 //! goes where its purchases go: one path is one service.
 
+mod upgrades;
+
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::answers::{Answers, Facts, Form};
 use crate::config::Settings;
 use crate::http::head::BodyKind;
-use crate::http::{Exchange, Head, RequestBody, ResponseBody, Route, Step, Trust, forwarded, hop};
+use crate::http::{
+    Exchange, Head, Interim, RequestBody, ResponseBody, Route, Step, Trust, forwarded, hop,
+};
 use crate::ident::Name;
 use crate::metrics::{Counter, Sink};
 use crate::outcome::Reason;
 use crate::upstream::{Body, Group, Request, Response, Stage, Timeouts, UpstreamError, Upstreams};
+
+use self::upgrades::Places;
+pub use self::upgrades::Upgrades;
 
 /// One worker's proxy.
 #[derive(Debug)]
@@ -35,6 +44,8 @@ struct Site {
     group: Option<Rc<Group>>,
     /// That of the path of purchases.
     orders: Option<Rc<Group>>,
+    /// Places for upgraded connections, if there may be any.
+    upgrades: Option<Places>,
     /// Host of a request that named none (HTTP/1.0).
     host: String,
 }
@@ -46,13 +57,14 @@ impl Proxy {
         answers: Arc<Answers>,
         trust: Arc<Trust>,
         upstreams: Rc<Upstreams>,
+        upgrades: &Upgrades,
         sink: Sink,
     ) -> Proxy {
         let sites = settings.site.iter().map(|(name, site)| {
             let group = |name: Option<&Name>| name.and_then(|name| upstreams.group(name)).cloned();
             let host = site.hosts.first().map(ToString::to_string).unwrap_or_default();
             let (group, orders) = (group(site.upstream.as_ref()), group(site.purchase_upstream()));
-            (name.clone(), Site { group, orders, host })
+            (name.clone(), Site { group, orders, upgrades: upgrades.of(name), host })
         });
         let sites = sites.collect();
         Proxy { answers, trust, sites, upstreams, sink }
@@ -64,33 +76,81 @@ impl Proxy {
     }
 
     /// Sends the request of `head` to the upstream of `site`, or of its purchases where that is its
-    /// route, and relays the answer.
-    pub fn decide(&self, site: &Name, route: Route, head: &Head<'_>, exchange: &Exchange) -> Step {
+    /// route, and relays the answer. `upgrade` is the protocol to which it may switch.
+    pub fn decide(
+        &self,
+        site: &Name,
+        route: Route,
+        upgrade: Option<&str>,
+        head: &Head<'_>,
+        exchange: &Exchange,
+    ) -> Step {
         let form = self.answers.form(head);
-        let found = self.sites.get(site).and_then(|site| Some((site.group(route)?, &site.host)));
-        let Some((group, host)) = found else {
-            return self.refuse(form, "this site has no upstream", exchange);
+        let refuse = |reason, detail| self.refuse(form, reason, detail, exchange);
+        let found = self.sites.get(site).and_then(|site| Some((site.group(route)?, site)));
+        let Some((group, site)) = found else {
+            return refuse(Reason::BadGateway, "this site has no upstream");
         };
         if has_looped(head) {
             self.sink.inc(Counter::ForwardingLoops);
-            return self.refuse(form, "the request came back here: a forwarding loop", exchange);
+            return refuse(Reason::BadGateway, "the request came back here: a forwarding loop");
         }
-        let request = Outgoing {
+        let mut request = Outgoing {
             method: head.method.clone(),
             target: target(head),
-            host: host_for(head, group, host),
+            host: host_for(head, group, &site.host),
             headers: self.headers(head, exchange),
             body: head.body,
         };
+        let mut switch = None;
+        if let Some(protocol) = upgrade {
+            let places = site.upgrades.as_ref();
+            let Some(place) = places.and_then(Places::take) else {
+                self.sink.inc(Counter::UpgradesCapped);
+                return refuse(Reason::Overloaded, "too many upgraded connections are open");
+            };
+            append(&mut request.headers, Some(header::UPGRADE), protocol.as_bytes());
+            let idle = places.map(|places| places.idle);
+            switch = Some(Switch { place, idle, sink: self.sink.clone() });
+        }
         let apology = Apology { answers: self.answers.clone(), form, exchange: exchange.clone() };
         let group = group.clone();
-        Step::Work(Box::new(move |body| Box::pin(relay(group, request.with(body), apology))))
+        Step::Work(Box::new(move |body, interim| {
+            Box::pin(async move {
+                let response = relay(group, request.with(body, interim), apology).await;
+                match switch {
+                    Some(switch) => switch.after(response),
+                    None => response,
+                }
+            })
+        }))
     }
 
-    fn refuse(&self, form: Form, detail: &str, exchange: &Exchange) -> Step {
+    /// The servers and the request that [`Proxy::decide`] would send, for a GET or HEAD that a cache
+    /// may answer. `None` where there is no server, or where the request goes round in circles.
+    pub fn forward(
+        &self,
+        site: &Name,
+        head: &Head<'_>,
+        exchange: &Exchange,
+    ) -> Option<(Rc<Group>, Request)> {
+        let site = self.sites.get(site)?;
+        let group = site.group.as_ref().filter(|_| !has_looped(head))?;
+        let request = Request {
+            method: head.method.clone(),
+            target: target(head),
+            host: host_for(head, group, &site.host),
+            headers: self.headers(head, exchange),
+            body: Body::Empty,
+            interim: None,
+        };
+        Some((group.clone(), request))
+    }
+
+    fn refuse(&self, form: Form, reason: Reason, detail: &str, exchange: &Exchange) -> Step {
         let facts = Facts { detail: Some(detail), ..Facts::default() };
-        let answer = self.answers.make(form, Reason::BadGateway, &facts);
-        Step::Answer(self.answers.ready(answer, Reason::BadGateway, exchange))
+        let answer = self.answers.make(form, reason, &facts);
+        Step::Answer(self.answers.ready(answer, reason, exchange))
     }
 
     /// What is forwarded of the client's fields, and ours.
@@ -144,13 +204,35 @@ struct Outgoing {
 }
 
 impl Outgoing {
-    fn with(self, body: RequestBody) -> Request {
+    fn with(self, body: RequestBody, interim: Interim) -> Request {
         let Outgoing { method, target, host, headers, body: kind } = self;
         let body = match kind {
             BodyKind::None => Body::Empty,
             BodyKind::Sized(_) | BodyKind::Chunked => Body::Stream(body),
         };
-        Request { method, target, host, headers, body }
+        let hears = move |status, headers: &HeaderMap| interim.say(status, headers);
+        Request { method, target, host, headers, body, interim: Some(Arc::new(hears)) }
+    }
+}
+
+/// What a request that may leave HTTP takes with it.
+struct Switch {
+    place: OwnedSemaphorePermit,
+    idle: Option<Duration>,
+    sink: Sink,
+}
+
+impl Switch {
+    /// Hands the place on to the connection, or back where the shop did not switch.
+    fn after(self, mut response: http::Response<ResponseBody>) -> http::Response<ResponseBody> {
+        match response.body_mut() {
+            ResponseBody::Upgraded(upgraded) => {
+                upgraded.place = Some(self.place);
+                upgraded.idle = self.idle.unwrap_or(upgraded.idle);
+            }
+            _ => self.sink.inc(Counter::UpgradesRefused),
+        }
+        response
     }
 }
 

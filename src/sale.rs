@@ -16,7 +16,7 @@ pub use book::SaleBook;
 pub use declare::Declaration;
 pub use heard::Heard;
 pub use memo::Memo;
-pub use snapshot::{Availability, Hint, SaleSnapshot, View};
+pub use snapshot::{Availability, Hint, STALE_AFTER_MS, SaleSnapshot, View};
 pub use state::{Mark, PoolState, SaleState};
 
 #[cfg(test)]

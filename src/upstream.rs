@@ -19,6 +19,7 @@ mod sent;
 mod shared;
 mod stream;
 mod tail;
+mod upgrade;
 mod validate;
 mod watch;
 mod wire;
@@ -38,10 +39,10 @@ use tokio::time::{Instant, timeout, timeout_at};
 use crate::config::schema;
 use crate::http::{RequestBody, ResponseBody};
 use crate::ident::Name;
-use crate::metrics::{Counter, Sink};
+use crate::metrics::{Counter, Sink, Timing};
 
 pub use circuit::Reached;
-pub use shared::{ServerReport, Shared};
+pub use shared::{GroupReport, ServerReport, Shared};
 
 use circuit::Leave;
 use conn::Conn;
@@ -59,11 +60,17 @@ pub struct Request {
     pub target: String,
     /// `Host`.
     pub host: String,
-    /// Fields without Host, framing and hop-by-hop.
+    /// Fields without Host, framing and hop-by-hop. `Upgrade` alone may be among them: with the one
+    /// protocol to which a 101 may switch. Without it a 101 is invalid.
     pub headers: HeaderMap,
     /// The body.
     pub body: Body,
+    /// Who hears of interim answers (1xx).
+    pub interim: Option<Hints>,
 }
+
+/// Who hears of interim answers (1xx) to a request.
+pub type Hints = Arc<dyn Fn(StatusCode, &HeaderMap) + Send + Sync>;
 
 /// The body of a request to the shop.
 pub enum Body {
@@ -228,6 +235,18 @@ impl Group {
         request: Request,
         timeouts: Timeouts,
     ) -> Result<Response, UpstreamError> {
+        let began = Instant::now();
+        let result = self.send_until(request, timeouts).await;
+        let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.sink.took(Timing::Upstream, took_ms);
+        result
+    }
+
+    async fn send_until(
+        self: &Rc<Self>,
+        request: Request,
+        timeouts: Timeouts,
+    ) -> Result<Response, UpstreamError> {
         let trace = Trace::new();
         let attempts = self.attempts(request, timeouts, &trace);
         let Some(until) = timeouts.until else { return attempts.await };
@@ -330,6 +349,7 @@ struct Spare {
     host: String,
     headers: HeaderMap,
     body: Bytes,
+    interim: Option<Hints>,
 }
 
 impl Spare {
@@ -346,6 +366,7 @@ impl Spare {
             host: request.host.clone(),
             headers: request.headers.clone(),
             body,
+            interim: request.interim.clone(),
         })
     }
 
@@ -356,6 +377,7 @@ impl Spare {
             host: self.host.clone(),
             headers: self.headers.clone(),
             body: Body::Full(self.body.clone()),
+            interim: self.interim.clone(),
         };
         assemble(request).ok()
     }
@@ -363,7 +385,7 @@ impl Spare {
 
 /// The request as hyper takes it. Its framing is written here and nowhere else.
 fn assemble(request: Request) -> Result<http::Request<SentBody>, UpstreamError> {
-    let Request { method, target, host, headers: fields, body } = request;
+    let Request { method, target, host, headers: fields, body, interim } = request;
     let bad = |what| UpstreamError::unsent(Stage::Send, false, what);
     let uri = Uri::try_from(target).map_err(|_| bad("the target is not one of HTTP"))?;
     let host = HeaderValue::try_from(host).map_err(|_| bad("the Host is not one of HTTP"))?;
@@ -372,6 +394,9 @@ fn assemble(request: Request) -> Result<http::Request<SentBody>, UpstreamError> 
     headers.extend(fields);
     headers.remove(header::CONTENT_LENGTH);
     headers.remove(header::TRANSFER_ENCODING);
+    if headers.contains_key(header::UPGRADE) {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    }
     let body = SentBody::new(body);
     match body.length() {
         // RFC 9110 8.6: said where the method has a meaning for content.
@@ -388,5 +413,10 @@ fn assemble(request: Request) -> Result<http::Request<SentBody>, UpstreamError> 
     *assembled.method_mut() = method;
     *assembled.uri_mut() = uri;
     *assembled.headers_mut() = headers;
+    if let Some(hears) = interim {
+        hyper::ext::on_informational(&mut assembled, move |said| {
+            hears(said.status(), said.headers());
+        });
+    }
     Ok(assembled)
 }

@@ -16,7 +16,7 @@ use penstock::clock::{Clock, MonoMs};
 use penstock::config::Settings;
 use penstock::config::schema::JournalSync;
 use penstock::edge::Entrance;
-use penstock::http::{Exchange, Head, RequestBody, Service, Step};
+use penstock::http::{Exchange, Head, Interim, RequestBody, Service, Step};
 use penstock::ident::{NodeId, SaleId};
 use penstock::journal::Journal;
 use penstock::ledger::{Control, Op};
@@ -104,7 +104,7 @@ impl Node {
                 entrance.decide(head, &exchange())
             };
             match with_head(text, &self.clock, decide)? {
-                Step::Work(work) => drop(work(RequestBody::Empty).await),
+                Step::Work(work) => drop(work(RequestBody::Empty, Interim::default()).await),
                 Step::Answer(_) | Step::Refuse(_) => return Ok(()),
             }
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -120,7 +120,7 @@ impl Node {
     /// One worker's edge and its counters; on the thread that uses it.
     pub fn worker(&self) -> Outcome<(Rc<Entrance>, Sink)> {
         let sink = self.registry.sink();
-        let listeners = vec![(0, None)];
+        let listeners = vec![(0, penstock::edge::Entry::default())];
         let kit = self.kit.clone();
         let mut entrances = kit.entrances(self.claims.clone(), listeners, None, &sink);
         let (_, entrance) = entrances.pop().ok_or("no listener")?;

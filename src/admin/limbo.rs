@@ -17,16 +17,19 @@ pub(super) async fn list(id: &SaleId, context: &Context) -> Result {
 
 /// `POST …/limbo/resolve`.
 pub(super) async fn resolve(id: &SaleId, ask: &Ask<'_>, context: &Context) -> Result {
+    tracing::info!("sale {id}: limbo resolve, says {}", ask.who);
     told(&context.claims.limbo_resolve(id, &ask.json()?).await?)
 }
 
 /// `POST …/limbo/match`.
 pub(super) async fn match_orders(id: &SaleId, ask: &Ask<'_>, context: &Context) -> Result {
+    tracing::info!("sale {id}: limbo match, says {}", ask.who);
     told(&context.claims.limbo_match(id, &ask.json()?).await?)
 }
 
 /// `POST …/limbo/reclassify`.
 pub(super) async fn reclassify(id: &SaleId, ask: &Ask<'_>, context: &Context) -> Result {
+    tracing::info!("sale {id}: limbo reclassify, says {}", ask.who);
     told(&context.claims.limbo_reclassify(id, &ask.json()?).await?)
 }
 

@@ -4,10 +4,12 @@
 use std::fmt::{Display, Write};
 
 use super::Context;
+use super::memory::Memory;
 use super::reply::Reply;
-use crate::metrics::COUNTERS;
+use crate::metrics::{BUCKETS_MS, COUNTERS, TIMINGS};
 use crate::outcome::{CLOSES, REASONS};
 use crate::sale::{Availability, SaleSnapshot};
+use crate::upstream::GroupReport;
 
 /// `/metrics`.
 pub(super) fn answer(context: &Context) -> Reply {
@@ -17,7 +19,9 @@ pub(super) fn answer(context: &Context) -> Reply {
 fn exposition(context: &Context) -> String {
     let mut page = Page::default();
     counters(context, &mut page);
+    timings(context, &mut page);
     gauges(context, &mut page);
+    upstreams(context, &mut page);
     sales(context, &mut page);
     page.text
 }
@@ -45,6 +49,33 @@ fn counters(context: &Context, page: &mut Page) {
     }
 }
 
+/// Histograms, in seconds as Prometheus has them.
+fn timings(context: &Context, page: &mut Page) {
+    let mut last = "";
+    for row in TIMINGS {
+        let name = format!("{}_seconds", row.name);
+        if row.name != last {
+            page.family(&name, "histogram", row.help);
+            last = row.name;
+        }
+        let times = context.registry.times(row.timing);
+        let label: Vec<(&str, &str)> = row.label.into_iter().collect();
+        let bounds = BUCKETS_MS.iter().map(|ms| seconds(u64::from(*ms)));
+        let mut sum = 0;
+        for (count, bound) in times.counts.iter().zip(bounds.chain(["+Inf".to_owned()])) {
+            sum += count;
+            let labels: Vec<_> = label.iter().copied().chain([("le", bound.as_str())]).collect();
+            page.sample(&format!("{name}_bucket"), &labels, sum);
+        }
+        page.sample(&format!("{name}_sum"), &label, seconds(times.sum_ms));
+        page.sample(&format!("{name}_count"), &label, sum);
+    }
+}
+
+fn seconds(ms: u64) -> String {
+    (ms as f64 / 1_000.0).to_string()
+}
+
 fn gauges(context: &Context, page: &mut Page) {
     page.family("build_info", "gauge", "The version; always 1.");
     page.sample("build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
@@ -58,6 +89,8 @@ fn gauges(context: &Context, page: &mut Page) {
     page.gauge("up_seconds", "Since the process started.", context.clock.mono().0 / 1000);
     let ready = u64::from(super::ready::wrong(context).is_empty());
     page.gauge("ready", "Whether /readyz says 200.", ready);
+    let alarms = context.live.alarms();
+    page.gauge("alarms", "Things that only a person can mend: the dashboard's red strip.", alarms);
     let connections = (context.connections)();
     page.gauge("connections_open", "Client connections that are open.", connections);
     let under_way = context.claims.under_way();
@@ -84,6 +117,48 @@ fn gauges(context: &Context, page: &mut Page) {
     page.gauge("cache_bytes", "What they take.", cache.bytes);
     page.gauge("cache_bytes_max", "What they may take.", cache.bytes_max);
     page.gauge("cache_fills_under_way", "Fills under way.", cache.fills);
+    for gauge in &context.gauges {
+        page.gauge(gauge.name, gauge.help, (gauge.read)());
+    }
+    let memory = Memory::now();
+    if let Some(bytes) = memory.bytes {
+        page.gauge("memory_bytes", "Resident memory of the process.", bytes);
+    }
+    if let Some(bytes) = memory.bytes_max {
+        page.gauge(
+            "memory_bytes_max",
+            "What it may be: the control group's limit, or the machine.",
+            bytes,
+        );
+    }
+    page.gauge(
+        "connections_max",
+        "The most client connections there may be.",
+        context.view().connections_max,
+    );
+}
+
+fn upstreams(context: &Context, page: &mut Page) {
+    let groups = context.view().upstream.groups();
+    let mut family = |name: &str, help: &str, of: &dyn Fn(&GroupReport) -> u64| {
+        page.family(name, "gauge", help);
+        for group in &groups {
+            page.sample(name, &[("upstream", group.group.as_str())], of(group));
+        }
+    };
+    family("upstream_in_flight", "Exchanges under way.", &|g| g.in_flight.into());
+    family("upstream_waiting", "Requests that wait for a connection.", &|g| g.waiting.into());
+    family("upstream_purchases", "Purchases on their way to the shop.", &|g| g.purchases.into());
+    family("upstream_purchases_max", "The most there may be.", &|g| g.purchases_max.into());
+    family("upstream_purchases_waiting", "Purchases that wait for a place.", &|g| {
+        g.purchases_waiting.into()
+    });
+    family("upstream_servers", "Servers of the group.", &|g| g.servers as u64);
+    family(
+        "upstream_servers_held",
+        "Servers passed over because they could not be reached.",
+        &|g| g.held as u64,
+    );
 }
 
 fn sales(context: &Context, page: &mut Page) {

@@ -34,6 +34,7 @@ pub(super) struct Said {
 pub(super) async fn purge(ask: &Ask<'_>, context: &Context) -> Result {
     let said: Said = ask.json()?;
     let purged = apply(&said, context)?;
+    tracing::info!("{purged} pages purged, says {}", ask.who);
     match context.fleet.purge(&said).await {
         Ok(()) => Ok(Reply::ok(&json!({ "purged": purged }))),
         Err(error) => {

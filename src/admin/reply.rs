@@ -1,10 +1,15 @@
-//! What the interface answers: JSON, or a text.
+//! What the interface answers: JSON, a text, a page, or a stream.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, header};
-use http_body_util::Full;
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use http_body::{Frame, SizeHint};
 use serde_json::{Value, json};
 
+use super::stream::Stream;
 use crate::store::StoreError;
 
 /// An answer.
@@ -12,8 +17,19 @@ use crate::store::StoreError;
 pub(super) struct Reply {
     pub status: StatusCode,
     kind: &'static str,
-    body: Bytes,
+    policy: &'static str,
+    body: Body,
 }
+
+/// What is sent of an answer.
+pub(super) enum Body {
+    /// All at once; `None` when it is sent.
+    Whole(Option<Bytes>),
+    /// A piece at a time; `None` at its end.
+    Stream(Option<Next>),
+}
+
+type Next = Pin<Box<dyn Future<Output = Option<(Bytes, Stream)>> + Send>>;
 
 /// An answer, or the one that says why there is none.
 pub(super) type Result<T = Reply> = std::result::Result<T, Reply>;
@@ -27,12 +43,28 @@ impl Reply {
     pub(super) fn json(status: StatusCode, body: &Value) -> Reply {
         let mut text = body.to_string();
         text.push('\n');
-        Reply { status, kind: "application/json", body: text.into() }
+        Reply::whole(status, "application/json", text)
     }
 
     /// 200 with a text of `kind`.
     pub(super) fn text(kind: &'static str, body: String) -> Reply {
-        Reply { status: StatusCode::OK, kind, body: body.into() }
+        Reply::whole(StatusCode::OK, kind, body)
+    }
+
+    /// 200 with a page that may do what `policy` says (CSP).
+    pub(super) fn page(html: &'static str, policy: &'static str) -> Reply {
+        let body = Bytes::from_static(html.as_bytes());
+        Reply { policy, ..Reply::whole(StatusCode::OK, "text/html; charset=utf-8", body) }
+    }
+
+    /// 200 with server-sent events.
+    pub(super) fn stream(stream: Stream) -> Reply {
+        let body = Body::Stream(Some(Box::pin(stream.next())));
+        Reply { body, ..Reply::text("text/event-stream", String::new()) }
+    }
+
+    fn whole(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Reply {
+        Reply { status, kind, policy: NOTHING, body: Body::Whole(Some(body.into())) }
     }
 
     fn error(status: StatusCode, what: impl std::fmt::Display) -> Reply {
@@ -46,7 +78,11 @@ impl Reply {
 
     /// 401: a token is asked for.
     pub(super) fn unauthorised() -> Reply {
-        Reply::error(StatusCode::UNAUTHORIZED, "send the token: Authorization: Bearer TOKEN")
+        Reply::error(
+            StatusCode::UNAUTHORIZED,
+            "send the token: Authorization: Bearer TOKEN; in a browser it is the password, and your \
+             name is yours to choose",
+        )
     }
 
     /// 403: a browser's page may not speak for an operator.
@@ -80,18 +116,70 @@ impl Reply {
         Reply::error(StatusCode::SERVICE_UNAVAILABLE, what)
     }
 
-    pub(super) fn response(self) -> Response<Full<Bytes>> {
-        let mut response = Response::new(Full::new(self.body));
+    pub(super) fn response(self) -> Response<Body> {
+        let mut response = Response::new(self.body);
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(self.kind));
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        let nosniff = HeaderValue::from_static("nosniff");
-        headers.insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
+        for (name, value) in [
+            (header::CONTENT_TYPE, self.kind),
+            (header::CONTENT_SECURITY_POLICY, self.policy),
+            (header::CACHE_CONTROL, "no-store"),
+            (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+            (header::X_FRAME_OPTIONS, "DENY"),
+            (header::REFERRER_POLICY, "no-referrer"),
+            (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+        ] {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
         if self.status == StatusCode::UNAUTHORIZED {
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            for scheme in ["Bearer", "Basic realm=\"penstock\", charset=\"UTF-8\""] {
+                headers.append(header::WWW_AUTHENTICATE, HeaderValue::from_static(scheme));
+            }
         }
         response
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<std::result::Result<Frame<Bytes>, Infallible>>> {
+        let next = match self.get_mut() {
+            Body::Whole(bytes) => {
+                return Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes))));
+            }
+            Body::Stream(next) => next,
+        };
+        let Some(waits) = next else { return Poll::Ready(None) };
+        let came = ready!(waits.as_mut().poll(cx));
+        *next = None;
+        let Some((bytes, stream)) = came else { return Poll::Ready(None) };
+        *next = Some(Box::pin(stream.next()));
+        Poll::Ready(Some(Ok(Frame::data(bytes))))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Body::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
+            Body::Stream(_) => SizeHint::default(),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self, Body::Whole(None) | Body::Stream(None))
+    }
+}
+
+impl std::fmt::Debug for Body {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Body::Whole(bytes) => f.debug_tuple("Whole").field(bytes).finish(),
+            Body::Stream(_) => f.write_str("Stream"),
+        }
     }
 }
 
@@ -107,3 +195,6 @@ impl From<StoreError> for Reply {
         }
     }
 }
+
+/// What an answer that is no page may do in a browser.
+const NOTHING: &str = "default-src 'none'; frame-ancestors 'none'";

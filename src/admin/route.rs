@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::reply::{Reply, Result};
-use super::{Context, limbo, metrics, purge, ready, sales, steer};
+use super::{Context, dashboard, limbo, metrics, purge, ready, sales, steer, stream};
 use crate::ident::{Name, SaleId};
 use crate::ledger::Control;
 
@@ -19,12 +19,19 @@ pub(super) struct Ask<'a> {
     pub path: &'a str,
     pub query: Option<&'a str>,
     pub body: Bytes,
+    /// Who asks, for the log of events.
+    pub who: &'a str,
+    /// The last event that a stream's client has seen: its `Last-Event-ID`.
+    pub seen: Option<&'a str>,
 }
 
 /// Answers a request of somebody who may ask.
 pub(super) async fn answer(ask: &Ask<'_>, context: &Arc<Context>) -> Result {
     let get = matches!(ask.method, Method::GET | Method::HEAD);
     match ask.path {
+        "/" if get => Ok(dashboard::page()),
+        "/v1/stream" if ask.method == Method::GET => stream::begin(context, ask.seen),
+        "/v1/stats" if get => dashboard::stats(context),
         "/livez" if get => Ok(ready::live()),
         "/readyz" if get => Ok(ready::ready(context)),
         "/metrics" if get => Ok(metrics::answer(context)),
@@ -36,8 +43,10 @@ pub(super) async fn answer(ask: &Ask<'_>, context: &Arc<Context>) -> Result {
         "/v1/purge" if ask.method == Method::POST => purge::purge(ask, context).await,
         "/v1/reload" if ask.method == Method::POST => steer::reload(ask, context).await,
         "/v1/upgrade" if ask.method == Method::POST => steer::upgrade(ask, context).await,
-        "/livez" | "/readyz" | "/metrics" | "/v1/sales" | "/v1/upstreams" | "/v1/purge"
-        | "/v1/config" | "/v1/reload" | "/v1/upgrade" => Err(Reply::method()),
+        "/" | "/livez" | "/readyz" | "/metrics" | "/v1/sales" | "/v1/upstreams" | "/v1/purge"
+        | "/v1/config" | "/v1/reload" | "/v1/upgrade" | "/v1/stats" | "/v1/stream" => {
+            Err(Reply::method())
+        }
         path => match path.strip_prefix("/v1/sales/") {
             Some(rest) => of_sale(rest, ask, context).await,
             None => Err(Reply::missing("no such path; see `penstock ctl --help`")),
@@ -60,10 +69,10 @@ async fn of_sale(rest: &str, ask: &Ask<'_>, context: &Arc<Context>) -> Result {
         "" if ask.method == Method::PUT => sales::put(&id, ask, context).await,
         "records" if get => sales::records(&id, ask, context).await,
         "limbo" if get => limbo::list(&id, context).await,
-        "pause" if post => sales::control(&id, Control::Pause, context).await,
-        "resume" if post => sales::control(&id, Control::Resume, context).await,
-        "sold_out" if post => sales::control(&id, Control::SoldOut, context).await,
-        "end" if post => sales::control(&id, Control::End, context).await,
+        "pause" if post => sales::control(&id, Control::Pause, ask, context).await,
+        "resume" if post => sales::control(&id, Control::Resume, ask, context).await,
+        "sold_out" if post => sales::control(&id, Control::SoldOut, ask, context).await,
+        "end" if post => sales::control(&id, Control::End, ask, context).await,
         "add-stock" if post => sales::stock(&id, ask, context, sales::Stock::add).await,
         "restock" if post => sales::stock(&id, ask, context, sales::Stock::restock).await,
         "limbo/resolve" if post => limbo::resolve(&id, ask, context).await,

@@ -39,6 +39,7 @@ pub(super) async fn put(id: &SaleId, ask: &Ask<'_>, context: &Context) -> Result
              reverted by an old file",
         ));
     }
+    tracing::info!("sale {id}: a declaration, says {}", ask.who);
     let told = context.claims.declare(id, declaration).await?;
     let result = match told {
         Declared::Applied => "applied",
@@ -50,7 +51,14 @@ pub(super) async fn put(id: &SaleId, ask: &Ask<'_>, context: &Context) -> Result
 }
 
 /// `POST /v1/sales/SITE/SALE/pause` and its like.
-pub(super) async fn control(id: &SaleId, word: Control, context: &Context) -> Result {
+pub(super) async fn control(
+    id: &SaleId,
+    word: Control,
+    ask: &Ask<'_>,
+    context: &Context,
+) -> Result {
+    let verb = ask.path.rsplit('/').next().unwrap_or_default();
+    tracing::info!("sale {id}: {verb}, says {}", ask.who);
     let told: Told = context.claims.call(id, Op::Control(word)).await?;
     match told.result {
         OpResult::Controlled(Controlled::Applied) => Ok(done(id, "applied", context)),
@@ -98,7 +106,7 @@ pub(super) async fn stock(
         None => only_pool(id, context)?,
     };
     let key = said.id.map_or_else(|| AttemptId::random().to_string(), |id| id.to_string());
-    control(id, word(pool, said.units, key), context).await
+    control(id, word(pool, said.units, key), ask, context).await
 }
 
 fn only_pool(id: &SaleId, context: &Context) -> Result<Name> {
@@ -139,7 +147,7 @@ fn synced(context: &Context) -> Result<()> {
 }
 
 /// A sale as an operator sees it: all that the ledger holds, and what the public is told.
-fn describe(sale: &Arc<SaleSnapshot>, context: &Context) -> Value {
+pub(super) fn describe(sale: &Arc<SaleSnapshot>, context: &Context) -> Value {
     let now = context.clock.now();
     let state = &sale.state;
     let view = sale.at(&now);

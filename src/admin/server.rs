@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
-use hyper::body::{Body, Incoming};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::{Body as _, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -16,7 +16,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
-use super::reply::{Reply, Result};
+use super::reply::{Body, Reply, Result};
 use super::route::{self, Ask};
 use super::{Context, Token, guard};
 use crate::metrics::Counter;
@@ -122,7 +122,7 @@ async fn answer(
     request: Request<Incoming>,
     context: &Arc<Context>,
     token: Option<&Token>,
-) -> std::result::Result<Response<Full<Bytes>>, Infallible> {
+) -> std::result::Result<Response<Body>, Infallible> {
     let reply = reply(request, context, token).await.unwrap_or_else(|error| error);
     Ok(reply.response())
 }
@@ -132,17 +132,25 @@ async fn reply(
     context: &Arc<Context>,
     token: Option<&Token>,
 ) -> Result {
-    guard::refuse_browsers(request.headers())?;
-    let knows = guard::knows(request.headers(), token);
+    guard::refuse_strangers(request.method(), request.headers(), token)?;
+    let who = guard::who(request.headers(), token);
     let (parts, body) = request.into_parts();
-    if !knows {
+    let Some(who) = who else {
         return super::ready::stranger(context, parts.uri.path()).ok_or_else(|| {
             context.sink.inc(Counter::AdminRefused);
             Reply::unauthorised()
         });
-    }
+    };
     let body = whole(body, bytes_max(parts.uri.path())).await?;
-    let ask = Ask { method: parts.method, path: parts.uri.path(), query: parts.uri.query(), body };
+    let seen = parts.headers.get("last-event-id").and_then(|id| id.to_str().ok());
+    let ask = Ask {
+        method: parts.method,
+        path: parts.uri.path(),
+        query: parts.uri.query(),
+        body,
+        who: &who.name,
+        seen,
+    };
     route::answer(&ask, context).await
 }
 

@@ -26,7 +26,8 @@ pub enum Order {
 pub struct ConfigState {
     /// 1 for the config that the process started with; one more with each reload.
     pub generation: u64,
-    /// A name of what it says: nodes with the same one run the same.
+    /// A hash of what it says of the fleet: nodes with other ones differ in sites, sales, limits or
+    /// upstreams.
     pub hash: String,
     /// Where it was read.
     pub file: String,

@@ -9,16 +9,16 @@ use tokio_util::task::TaskTracker;
 use crate::answers::Answers;
 use crate::claims::Claims;
 use crate::clock::Clock;
-use crate::config::Settings;
 use crate::config::schema::ListenTls;
-use crate::edge::{self, Edge, Entrance, Ways};
+use crate::config::{Settings, schema};
+use crate::edge::{self, Edge, Entrance, Entry, Ways};
 use crate::gate::{self, Gate};
 use crate::http::Trust;
 use crate::ident::Name;
 use crate::log::AccessLog;
 use crate::metrics::Sink;
 use crate::page::{Cache, Pages};
-use crate::proxy::Proxy;
+use crate::proxy::{Proxy, Upgrades};
 use crate::sale::SaleBook;
 use crate::tls::{Front, Server, Watched};
 use crate::upstream::{self, Upstreams};
@@ -38,6 +38,8 @@ pub struct Kit {
     fronts: BTreeMap<Name, Front>,
     answers: Arc<Answers>,
     gate: Arc<gate::Shared>,
+    entries: BTreeMap<Name, Entry>,
+    upgrades: Upgrades,
     /// Fills under way: whoever waits for one is a connection, and those are waited for.
     fills: TaskTracker,
 }
@@ -73,6 +75,10 @@ impl Kit {
             Trust::new(&settings.trust.proxies).map_err(|bad| format!("trust.proxies: {bad}"))?;
         let trust = Arc::new(trust);
         let answers = Arc::new(Answers::new(&settings.answers)?);
+        let entry = |(name, listen): (&Name, &schema::Listen)| match Entry::new(listen) {
+            Ok(entry) => Ok((name.clone(), entry)),
+            Err(what) => Err(format!("listen.{name}.{what}")),
+        };
         Ok(Kit {
             edge: edge::Shared::new(settings, book.clone(), answers.clone(), trust.clone())?,
             cache: old.map_or_else(|| Cache::new(settings), |old| old.cache.clone()),
@@ -84,6 +90,11 @@ impl Kit {
             gate: match old {
                 Some(old) => old.gate.next(settings, answers.clone(), trust.clone())?,
                 None => gate::Shared::new(settings, answers.clone(), trust.clone())?,
+            },
+            entries: settings.listen.iter().map(entry).collect::<Result<_, _>>()?,
+            upgrades: match old {
+                Some(old) => old.upgrades.next(&settings.site),
+                None => Upgrades::new(&settings.site),
             },
             settings: settings.clone(),
             trust,
@@ -101,30 +112,30 @@ impl Kit {
         servers.chain(self.upstream.watched()).collect()
     }
 
+    /// What is special about the listener called `name`.
+    pub(super) fn entry(&self, name: &Name) -> Entry {
+        let front = self.fronts.get(name).cloned().unwrap_or_default();
+        Entry { front, ..self.entries.get(name).cloned().unwrap_or_default() }
+    }
+
     /// What all workers share and is not exchanged but changed.
     pub fn take_effect(&self) {
         self.cache.set(&self.settings.cache);
         self.upstream.resize();
     }
 
-    /// What the listener called `name` shows.
-    pub(super) fn face(&self, name: &Name) -> Face {
-        let health = self.settings.listen.get(name).and_then(|listen| listen.health.clone());
-        Face { health, front: self.fronts.get(name).cloned().unwrap_or_default() }
-    }
-
-    /// One worker's edge as each listener shows it, by their numbers; `old` is what the worker showed
+    /// One worker's edge as each listener shows it, by their numbers. `old` is what the worker showed
     /// before.
     pub fn entrances(
         self,
         claims: Claims,
-        faces: Vec<(usize, Face)>,
+        entries: Vec<(usize, Entry)>,
         old: Option<&Entrance>,
         sink: &Sink,
     ) -> Vec<(usize, Rc<Entrance>)> {
         let Kit { settings, trust, edge, cache, upstream, purchases, log, answers, gate, .. } =
             self;
-        let fills = self.fills;
+        let (fills, places) = (self.fills, self.upgrades);
         let upstreams = Rc::new(match old {
             Some(old) => old.proxy().upstreams().next(&upstream, sink.clone()),
             None => Upstreams::new(&upstream, sink.clone()),
@@ -134,23 +145,12 @@ impl Kit {
         let (to, counts) = (upstreams.clone(), sink.clone());
         let hook = Edge::admissions(log.clone());
         let gate = Gate::new(gate, to, claims, purchases, counts).with_hook(hook);
-        let proxy = Proxy::new(&settings, answers, trust, upstreams, sink.clone());
+        let proxy = Proxy::new(&settings, answers, trust, upstreams, &places, sink.clone());
         let ways = Ways { pages, gate, proxy };
         let edge = Edge::new(edge, &settings.log, log, ways, sink.clone());
-        let entrance = |(listener, Face { health, front })| {
-            (listener, Entrance::new(edge.clone(), health, front))
-        };
-        faces.into_iter().map(entrance).collect()
+        let entrance = |(listener, entry)| (listener, Entrance::new(edge.clone(), entry));
+        entries.into_iter().map(entrance).collect()
     }
-}
-
-/// What a listener shows.
-#[derive(Clone, Debug, Default)]
-pub struct Face {
-    /// Its own path for health checks.
-    pub health: Option<String>,
-    /// TLS and protocols.
-    pub front: Front,
 }
 
 /// Reads the certificates of all listeners, but for those that `old` has under the same settings. An

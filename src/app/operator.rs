@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
+use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
 use super::AppError;
@@ -13,6 +14,27 @@ use crate::admin::{self, Context, Token};
 use crate::config::Settings;
 use crate::config::address::ListenAddress;
 use crate::listener::{self, Inherited, UnixSocket};
+
+/// The admin interface's own worker: neither the edge nor the store can keep an operator waiting.
+pub(super) struct Desk(Option<Runtime>);
+
+impl Desk {
+    /// Starts the thread.
+    pub(super) fn open() -> io::Result<Desk> {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        builder.worker_threads(1).max_blocking_threads(1).thread_name("admin").enable_all();
+        builder.build().map(Some).map(Desk)
+    }
+}
+
+impl Drop for Desk {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            // Its tasks are ended by whoever has them; to wait here would block another runtime.
+            runtime.shutdown_background();
+        }
+    }
+}
 
 /// The sockets, bound.
 pub(super) struct Operator {
@@ -43,21 +65,30 @@ impl Operator {
         std::iter::once(unix).chain(tcp)
     }
 
-    /// Serves from now on. What is returned keeps the socket's file.
+    /// Serves from now on, at `desk`. What is returned keeps the socket's file.
     pub(super) fn serve(
         self,
         context: &Arc<Context>,
+        desk: &Desk,
         tasks: &mut JoinSet<String>,
     ) -> io::Result<Served> {
+        let Some(runtime) = &desk.0 else { return Err(io::ErrorKind::NotConnected.into()) };
         let tcp = self.tcp.as_ref();
         let tcp = tcp.map(|(socket, at, _)| Ok((at.to_string(), socket.try_clone()?)));
         let tcp = tcp.transpose().map_err(|cause: io::Error| cause)?;
         let ended = |ended: io::Result<()>| format!("the admin interface ended: {ended:?}");
+        tasks.spawn(admin::keep_live(context.clone()));
         let (listener, to) = (self.unix.listener()?, context.clone());
-        tasks.spawn(async move { ended(admin::serve_unix(listener, to).await) });
+        tasks.spawn_on(
+            async move { ended(admin::serve_unix(listener, to).await) },
+            runtime.handle(),
+        );
         if let Some((listener, _, token)) = self.tcp {
             let to = context.clone();
-            tasks.spawn(async move { ended(admin::serve_tcp(listener, token, to).await) });
+            tasks.spawn_on(
+                async move { ended(admin::serve_tcp(listener, token, to).await) },
+                runtime.handle(),
+            );
         }
         Ok(Served { unix: self.unix, tcp })
     }

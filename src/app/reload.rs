@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::{App, view};
 use crate::admin::{ConfigState, Refused, Reloaded};
 use crate::claims;
-use crate::config::change::{self, Changes};
+use crate::config::change::Changes;
 use crate::config::{self, Loaded, Settings};
 use crate::metrics::Counter;
 
@@ -82,7 +82,7 @@ impl App {
         node.settings = settings;
         let config = ConfigState {
             generation: node.context.view().config.generation + 1,
-            hash: change::hash(&node.settings),
+            hash: node.settings.fleet_hash(),
             file: node.file.display().to_string(),
             waiting: waiting.iter().map(ToString::to_string).collect(),
         };
@@ -117,7 +117,7 @@ fn refuse(loaded: &Loaded, said: &str) -> Refused {
 
 /// What the config is called at the start.
 pub(super) fn first(settings: &Settings, file: &Path) -> ConfigState {
-    let (hash, file) = (change::hash(settings), file.display().to_string());
+    let (hash, file) = (settings.fleet_hash(), file.display().to_string());
     ConfigState { generation: 1, hash, file, waiting: Vec::new() }
 }
 

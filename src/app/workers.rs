@@ -9,18 +9,18 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::AppError;
-use super::kit::{Face, Kit};
+use super::kit::Kit;
 use super::notify::Notifier;
 use crate::claims::Claims;
 use crate::clock::Clock;
-use crate::config::address::ListenAddress;
+use crate::config::address::{ListenAddress, socket_mode};
 use crate::config::{Settings, schema};
-use crate::edge::Entrance;
+use crate::edge::{Entrance, Entry};
 use crate::http::Limits;
 use crate::ident::Name;
 use crate::listener::{
-    self, BindError, Bound, Caps, Change, Inherited, Make, Order, Phase, Seat, Shared, Sockets,
-    UnixSocket, Worker,
+    self, BindError, Bound, Caps, Change, Inherited, Make, Order, Phase, Pressure, Seat, Shared,
+    Sockets, UnixSocket, Worker,
 };
 use crate::metrics::{Registry, Sink};
 
@@ -49,7 +49,7 @@ struct Listener {
     configured: ListenAddress,
     /// As it is: a port of 0 has become the one that was taken.
     address: ListenAddress,
-    face: Face,
+    entry: Entry,
     /// Other descriptors of its sockets, to hand them over. They are given up before it closes.
     copies: Vec<OwnedFd>,
     unix: Option<UnixSocket>,
@@ -80,6 +80,7 @@ pub(super) struct Start {
     pub clock: Clock,
     pub registry: Registry,
     pub phase: watch::Receiver<Phase>,
+    pub pressure: watch::Receiver<Pressure>,
 }
 
 /// How many workers there are: as the settings say, or one for each processor we may use. A quota of
@@ -123,16 +124,18 @@ fn plan(
                 let number = left.swap_remove(at).number;
                 plan.stay.push((number, name.clone()));
             }
-            None => new.push((name, address)),
+            None => new.push((name, address, listen)),
         }
     }
     plan.close = left.iter().map(|one| one.number).collect();
-    for (name, address) in new {
+    for (name, address, listen) in new {
         let has_port = port(&address).is_some_and(|wanted| {
             let has = |one: &Listener| port(&one.address) == Some(wanted);
             listeners.iter().any(has) || inherited.has_port(wanted)
         });
-        let bound = listener::bind(name, &address, workers, inherited, has_port)?;
+        // The config was checked: a mode that is there can be read.
+        let mode = listen.mode.as_deref().and_then(|mode| socket_mode(mode).ok());
+        let bound = listener::bind(name, &address, mode, workers, inherited, has_port)?;
         plan.open.push((bound, address));
     }
     Ok(plan)
@@ -155,15 +158,16 @@ impl Plan {
 impl Workers {
     /// Starts them, without a listener.
     pub(super) fn start(start: Start) -> std::io::Result<Workers> {
-        let Start { workers: count, caps, clock, registry, phase } = start;
+        let Start { workers: count, caps, clock, registry, phase, pressure } = start;
         let (dead, died) = mpsc::channel(1);
         let (mut workers, mut sinks) = (Vec::new(), Vec::new());
         for index in 0..count {
             let sink = registry.sink();
             sinks.push(sink.clone());
             let (caps, clock) = (caps.clone(), clock.clone());
-            let (phase, died) = (phase.clone(), dead.clone());
-            workers.push(listener::spawn(Seat { index, caps, clock, sink, phase, died })?);
+            let (phase, pressure, died) = (phase.clone(), pressure.clone(), dead.clone());
+            let seat = Seat { index, caps, clock, sink, phase, pressure, died };
+            workers.push(listener::spawn(seat)?);
         }
         let (listeners, acceptors) = (Vec::new(), JoinSet::new());
         let acceptors_sink = registry.sink();
@@ -187,32 +191,31 @@ impl Workers {
         for (number, name) in stay {
             let listener = self.listeners.iter_mut().find(|one| one.number == number);
             if let Some(listener) = listener {
-                listener.face = kit.face(&name);
-                listener.name = name;
+                (listener.entry, listener.name) = (kit.entry(&name), name);
             }
         }
         let mut leaving = Vec::new();
         for listener in self.listeners.extract_if(.., |one| close.contains(&one.number)) {
-            leaving.push((listener.number, listener.face.clone()));
+            leaving.push((listener.number, listener.entry.clone()));
             listener.close().await;
         }
         let mut sockets: Vec<Vec<_>> = self.workers.iter().map(|_| Vec::new()).collect();
         let mut shared = Vec::new();
         for (bound, configured) in open {
-            let face = kit.face(&bound.name);
-            self.add(bound, configured, face, &mut sockets, &mut shared)?;
+            let entry = kit.entry(&bound.name);
+            self.add(bound, configured, entry, &mut sockets, &mut shared)?;
         }
-        let faces = self.listeners.iter().map(|one| (one.number, one.face.clone()));
-        let faces: Vec<_> = faces.chain(leaving).collect();
+        let entries = self.listeners.iter().map(|one| (one.number, one.entry.clone()));
+        let entries: Vec<_> = entries.chain(leaving).collect();
         let limits = Limits::of(&kit.settings.http, &kit.settings.http2);
         let handshakes = handshakes(&kit.settings.limits, self.workers.len());
         let mut waits = Vec::new();
         let deadline = tokio::time::Instant::now() + OBEY_LONGEST;
         for ((worker, sink), open) in self.workers.iter().zip(&self.sinks).zip(sockets) {
             let (kit, claims, sink) = (kit.clone(), claims.clone(), sink.clone());
-            let (faces, limits) = (faces.clone(), limits.clone());
+            let (entries, limits) = (entries.clone(), limits.clone());
             let make: Make<Entrance> =
-                Box::new(move |old| kit.entrances(claims, faces, old, &sink));
+                Box::new(move |old| kit.entrances(claims, entries, old, &sink));
             let (done, told) = oneshot::channel();
             let change = Change { make, limits, handshakes, open, close: close.clone(), done };
             // A worker that is dead is heard of elsewhere, and the process ends.
@@ -236,7 +239,7 @@ impl Workers {
         &mut self,
         bound: Bound,
         configured: ListenAddress,
-        face: Face,
+        entry: Entry,
         sockets: &mut [Vec<(usize, std::net::TcpListener)>],
         shared: &mut Vec<(usize, Shared)>,
     ) -> std::io::Result<()> {
@@ -263,7 +266,7 @@ impl Workers {
         }
         let (name, address) = (bound.name, bound.address);
         let dealer = None;
-        let listener = Listener { number, name, configured, address, face, copies, unix, dealer };
+        let listener = Listener { number, name, configured, address, entry, copies, unix, dealer };
         self.listeners.push(listener);
         Ok(())
     }

@@ -99,6 +99,15 @@ pub fn socket_path(path: &str) -> Result<PathBuf, String> {
     Ok(PathBuf::from(path))
 }
 
+/// The mode of a socket's file, written in octal like `0660`.
+pub fn socket_mode(text: &str) -> Result<u32, String> {
+    let is_octal = matches!(text.len(), 3 | 4) && text.bytes().all(|b| (b'0'..=b'7').contains(&b));
+    match u32::from_str_radix(text, 8) {
+        Ok(mode) if is_octal && mode <= 0o777 => Ok(mode),
+        _ => Err(format!("{text:?} is no file mode: write it in octal, like \"0660\"")),
+    }
+}
+
 impl fmt::Display for ListenAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -150,6 +159,15 @@ mod tests {
             "unix:",
         ] {
             assert!(text.parse::<ServerAddress>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn modes_are_octal() {
+        let modes = [("0660", 0o660), ("600", 0o600), ("0777", 0o777), ("000", 0)];
+        assert!(modes.iter().all(|(text, mode)| socket_mode(text) == Ok(*mode)));
+        for bad in ["", "66", "0o660", "0888", "1777", "00660", "+660", "rw-"] {
+            assert!(socket_mode(bad).is_err(), "{bad}");
         }
     }
 

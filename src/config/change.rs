@@ -58,13 +58,6 @@ impl Changes {
     }
 }
 
-/// A name of what a config says: nodes with the same one run the same.
-pub fn hash(settings: &Settings) -> String {
-    let text = serde_json::to_vec(settings).unwrap_or_default();
-    let hash = blake3::hash(&text).to_hex();
-    hash.get(..HASH_DIGITS).unwrap_or_default().to_owned()
-}
-
 struct Walk {
     now: Vec<Change>,
     waiting: Vec<Change>,
@@ -169,7 +162,6 @@ fn shown(value: &Value) -> String {
     }
 }
 
-const HASH_DIGITS: usize = 16;
 const SHOWN_CHARS_MAX: usize = 80;
 
 #[cfg(test)]
@@ -229,9 +221,10 @@ mod tests {
             let settings = super::super::parse(text, "conf").expect("valid").settings;
             let changes = Changes::between(&settings, &settings).unwrap();
             assert!(changes.now.is_empty() && changes.waiting.is_empty());
-            assert_eq!(hash(&changes.settings), hash(&settings));
+            assert_eq!(changes.settings.fleet_hash(), settings.fleet_hash());
         }
-        assert_ne!(hash(&settings("")), hash(&settings("hosts = [\"a.example\"]\n")));
+        let other = settings("hosts = [\"a.example\"]\n");
+        assert_ne!(settings("").fleet_hash(), other.fleet_hash());
     }
 
     #[test]

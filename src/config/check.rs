@@ -1,11 +1,13 @@
 //! What one setting demands of another. The walker has made sure that each is well-formed by itself.
 
 mod answers;
+mod cache;
 mod door;
 mod routes;
 mod sale;
 mod site;
 mod store;
+mod upgrade;
 mod upstream;
 
 use super::problem::Path;
@@ -47,6 +49,8 @@ pub fn check(settings: &Settings, found: &mut Findings) {
     store::check(settings, found);
     site::check(settings, found);
     routes::check(settings, found);
+    upgrade::check(settings, found);
+    cache::check(settings, found);
     sale::check(settings, found);
     answers::check(settings, found);
 }

@@ -34,6 +34,8 @@ pub struct Settings {
     pub http2: Http2,
     /// Rates and caps for each client.
     pub limits: Limits,
+    /// What happens before memory runs out.
+    pub memory: Memory,
     /// The shop's servers, by group.
     #[schemars(extend("x-name" = "shop"))]
     pub upstream: BTreeMap<Name, Upstream>,
@@ -83,6 +85,15 @@ pub struct Listen {
     #[serde(default)]
     #[schemars(extend("x-example" = "/healthz"))]
     pub health: Option<String>,
+    /// Who may open a Unix socket: its file mode, in octal. Default: `0666`, so that its directory
+    /// decides.
+    #[serde(default)]
+    #[schemars(extend("x-example" = "0660", "x-change" = "upgrade"))]
+    pub mode: Option<String>,
+    /// Connections begin with a PROXY header (version 1 or 2) that names the client, as balancers of
+    /// layer 4 write it. Others than those listed are refused then.
+    #[serde(default)]
+    pub proxy_protocol: Option<ProxyProtocol>,
     /// Whether HTTP/2 is spoken beside HTTP/1.1: with TLS where the client offers it, without where it
     /// begins with it (prior knowledge). Absent: with TLS yes, without no.
     #[serde(default)]
@@ -166,6 +177,30 @@ pub enum TlsVersion {
     /// TLS 1.3.
     #[serde(rename = "1.3")]
     V13,
+}
+
+/// Who writes PROXY headers.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ProxyProtocol {
+    /// Networks or addresses of the balancers, or `unix` for the peers of a Unix socket. All others are
+    /// refused: they could name any client.
+    #[schemars(extend("x-example" = ["10.0.1.5/32"]))]
+    pub from: Vec<String>,
+    /// Whether those listed may ask for the health of this listener without a header, as many balancers
+    /// do; nothing else is answered then.
+    #[serde(default)]
+    pub health_without: bool,
+    /// From accept to the end of the header.
+    #[serde(default = "ProxyProtocol::timeout_default")]
+    #[schemars(extend("x-min" = "10ms", "x-max" = "1m"))]
+    pub timeout: Span,
+}
+
+impl ProxyProtocol {
+    fn timeout_default() -> Span {
+        Span::from_secs(2)
+    }
 }
 
 /// Whom to believe about the client's address.
@@ -360,6 +395,33 @@ impl Default for Limits {
             prefix: Rate { burst: 0, per_1000s: 0 },
             table_keys: 1 << 20,
         }
+    }
+}
+
+/// What happens before memory runs out, so that the process is never killed for it. Each step ends
+/// again five percent below where it began.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Memory {
+    /// What the process may take. Default: `memory.high` of its control group (version 2), or nine tenths
+    /// of `memory.max`; without either there is no guard.
+    #[schemars(extend("x-example" = "2GiB", "x-min" = "16MiB", "x-max" = "1024GiB"))]
+    pub limit: Option<Size>,
+    /// From here on connections that wait 2 s for a request, or for the rest of its head, are closed,
+    /// others after their response.
+    #[schemars(range(min = 10, max = 100))]
+    pub shed_at_percent: u32,
+    /// From here on the cache shrinks.
+    #[schemars(range(min = 10, max = 100))]
+    pub shrink_at_percent: u32,
+    /// From here on new connections are refused, and those that wait for a request are closed at once.
+    #[schemars(range(min = 10, max = 100))]
+    pub refuse_at_percent: u32,
+}
+
+impl Default for Memory {
+    fn default() -> Memory {
+        Memory { limit: None, shed_at_percent: 90, shrink_at_percent: 95, refuse_at_percent: 98 }
     }
 }
 
@@ -712,9 +774,166 @@ pub struct Site {
     /// The upstream of everything that is not answered here.
     #[schemars(extend("x-shown" = true, "x-example" = "shop"))]
     pub upstream: Option<Name>,
+    /// Requests that may leave HTTP: WebSocket and the like. Absent: none.
+    pub upgrade: Option<Upgrade>,
     /// The URLs of activities.
     #[schemars(extend("x-shown" = true))]
     pub activity: Option<Activity>,
+    /// How everything else is cached, by RFC 9111; absent: not at all. An empty table is enough.
+    pub cache: Option<RouteCache>,
+    /// Paths that are cached otherwise.
+    #[schemars(extend("x-name" = "assets"))]
+    pub route: BTreeMap<Name, OrdinaryRoute>,
+}
+
+/// Ordinary paths that are cached in their own way; the longest that fits counts.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OrdinaryRoute {
+    /// Every path that begins so.
+    #[schemars(extend("x-example" = "/assets/"))]
+    pub path: String,
+    /// How they are cached.
+    #[serde(default)]
+    pub cache: RouteCache,
+}
+
+/// How ordinary routes are cached.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RouteCache {
+    /// Whether at all.
+    pub mode: CacheMode,
+    /// Fresh for so long where a response gives neither freshness nor `Last-Modified`; 0: such a
+    /// response is not stored.
+    #[schemars(extend("x-max" = "365d"))]
+    pub ttl: Span,
+    /// Served for so long after its freshness where the shop fails, unless the response forbids it.
+    #[schemars(extend("x-max" = "365d"))]
+    pub stale: Span,
+    /// Freshness of what says only when it last changed: so much of the time since then, in per cent.
+    #[schemars(range(max = 100))]
+    pub heuristic_percent: u32,
+    /// At most so long.
+    #[schemars(extend("x-max" = "365d"))]
+    pub heuristic_max: Span,
+    /// The query parameters that count; empty: all. What does not count is not forwarded either. A
+    /// name may end with `*`.
+    #[schemars(extend("x-example" = ["page", "sort"]))]
+    pub query: Vec<String>,
+    /// Query parameters that never count.
+    #[schemars(extend("x-example" = ["utm_*", "fbclid"]))]
+    pub query_ignored: Vec<String>,
+    /// Whether parameters in another order are the same request, and are forwarded sorted.
+    pub query_sorted: bool,
+    /// Request headers that count, whatever `Vary` says.
+    #[schemars(extend("x-example" = ["X-Country"]))]
+    pub headers: Vec<String>,
+    /// Cookies that count.
+    #[schemars(extend("x-example" = ["theme"]))]
+    pub cookies: Vec<String>,
+    /// What becomes of a response that sets a cookie.
+    pub set_cookie: SetCookie,
+    /// What the client's `Cache-Control` is worth.
+    pub client_control: ClientControl,
+    /// Response headers that speak to this cache alone, before `Cache-Control`; the first valid one
+    /// counts.
+    pub targeted: Vec<String>,
+    /// Whether text is compressed once, when it is stored. Adds `Vary: accept-encoding`.
+    pub compress: bool,
+    /// Variants of one URL; the oldest gives way to the next.
+    #[schemars(range(min = 1, max = 10000))]
+    pub variants_max: u32,
+}
+
+impl Default for RouteCache {
+    fn default() -> RouteCache {
+        RouteCache {
+            mode: CacheMode::Http,
+            ttl: Span::from_secs(0),
+            stale: Span::from_secs(3600),
+            heuristic_percent: 10,
+            heuristic_max: Span::from_secs(86_400),
+            query: Vec::new(),
+            query_ignored: Vec::new(),
+            query_sorted: false,
+            headers: Vec::new(),
+            cookies: Vec::new(),
+            set_cookie: SetCookie::Store,
+            client_control: ClientControl::Honour,
+            targeted: vec!["surrogate-control".to_owned(), "cdn-cache-control".to_owned()],
+            compress: false,
+            variants_max: 64,
+        }
+    }
+}
+
+/// Whether ordinary routes are cached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CacheMode {
+    /// By RFC 9111.
+    #[default]
+    Http,
+    /// Not at all.
+    Off,
+}
+
+/// What becomes of a response that sets a cookie.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SetCookie {
+    /// It is stored with it, as RFC 9111 7.3 reads: a shop that means one client says `private`.
+    #[default]
+    Store,
+    /// It is stored without it, and nobody gets the cookie.
+    Strip,
+    /// It is not stored.
+    Refuse,
+}
+
+/// What the client's `Cache-Control` is worth.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ClientControl {
+    /// `no-cache`, `max-age`, `min-fresh`, `max-stale`, `no-store` and `only-if-cached` count.
+    #[default]
+    Honour,
+    /// A client cannot get past the cache.
+    Ignore,
+}
+
+/// Requests that may leave HTTP. Bytes are relayed only after the shop's own 101, and never on the
+/// routes of a sale; elsewhere `Upgrade` is ignored.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Upgrade {
+    /// Paths that may: one ending in `/` stands for all below it.
+    #[schemars(extend("x-example" = ["/live", "/socket.io/"]))]
+    pub paths: Vec<String>,
+    /// Protocols that may be switched to.
+    #[serde(default = "Upgrade::protocols_default")]
+    pub protocols: Vec<String>,
+    /// Upgraded connections at once; they do not count among an upstream's `connections_max`.
+    #[serde(default = "Upgrade::connections_max_default")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub connections_max: u32,
+    /// An upgraded connection on which neither side says anything is closed after this.
+    #[serde(default = "Upgrade::idle_timeout_default")]
+    #[schemars(extend("x-min" = "10ms", "x-max" = "1d"))]
+    pub idle_timeout: Span,
+}
+
+impl Upgrade {
+    fn protocols_default() -> Vec<String> {
+        vec!["websocket".to_owned()]
+    }
+    fn connections_max_default() -> u32 {
+        1_024
+    }
+    fn idle_timeout_default() -> Span {
+        Span::from_secs(60)
+    }
 }
 
 /// The URLs of activities and how to read them. `{activity}` stands for the id, `{city}` for the
@@ -1077,6 +1296,9 @@ pub struct Cache {
     /// Bodies shorter than this are not compressed.
     #[schemars(extend("x-max" = "1GiB"))]
     pub compress_bytes_min: Size,
+    /// How fast keys may come that nothing is known of. Beyond it a sale page is refused, so that
+    /// invented ids never reach the shop, and an ordinary request passes without being stored.
+    pub new_keys: Rate,
 }
 
 impl Default for Cache {
@@ -1091,6 +1313,7 @@ impl Default for Cache {
             error_hold: Span::from_secs(1),
             hit_for_miss: Span::from_secs(10),
             compress_bytes_min: Size { bytes: 600 },
+            new_keys: Rate::new(20_000, 2_000),
         }
     }
 }
@@ -1259,10 +1482,10 @@ pub struct Admin {
     /// Unix socket; absent: `STATE_DIR/admin.sock`.
     #[schemars(extend("x-example" = "/run/penstock/admin.sock"))]
     pub socket: Option<String>,
-    /// TCP address, by choice.
+    /// TCP address, by choice; the dashboard is its page `/`.
     #[schemars(extend("x-example" = "127.0.0.1:9901"))]
     pub address: Option<String>,
-    /// File with the token that the TCP address asks for.
+    /// File with the token that the TCP address asks for: as a bearer, or as a browser's password.
     #[schemars(extend("x-example" = "admin.token"))]
     pub token_file: Option<String>,
 }

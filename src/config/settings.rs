@@ -27,6 +27,19 @@ impl Settings {
         }
     }
 
+    /// A hash of what all nodes of a fleet must agree on: sites, sales, upstreams, limits, gate and
+    /// answers. Sockets, directories, logs and sizes may differ.
+    pub fn fleet_hash(&self) -> String {
+        let shared = (
+            (&self.site, &self.sale, &self.upstream, &self.trust),
+            (&self.limits, &self.gate, &self.answers),
+        );
+        // Settings are names, numbers and texts: they always render.
+        let text = serde_json::to_vec(&shared).unwrap_or_default();
+        let hash = blake3::hash(&text).to_hex();
+        hash.as_str().chars().take(HASH_CHARS).collect()
+    }
+
     /// The site of `[sale.NAME]`: its own word, else the only one. `None` if that names none.
     pub fn site_of<'s>(&'s self, sale: &'s Sale) -> Option<(&'s Name, &'s Site)> {
         match &sale.site {
@@ -64,3 +77,6 @@ impl Store {
         self.kind == StoreKind::Redis
     }
 }
+
+/// Enough to tell configs apart, short enough to read aloud.
+const HASH_CHARS: usize = 12;

@@ -9,7 +9,7 @@ use crate::gate::{Hook, Report};
 use crate::http::{Asked, ClientAddr, Done, Due, Exchange, Head, Route, Step, Trust};
 use crate::ident::RequestId;
 use crate::log::{AccessLog, Line, Sampler, Text};
-use crate::metrics::{Counter, Sink};
+use crate::metrics::{Counter, Sink, Timing};
 
 /// One worker's samplers.
 #[derive(Debug)]
@@ -78,7 +78,11 @@ impl Notes {
         match asked {
             Some(asked) => asked.due.set(due),
             None if due == Due::Never => {}
-            None => exchange.note.keep(self.asked(head, exchange)),
+            None => {
+                let asked = self.asked(head, exchange);
+                asked.is_hit.set(!refused && !waits);
+                exchange.note.keep(asked);
+            }
         }
     }
 
@@ -87,9 +91,9 @@ impl Notes {
         if let Some(reason) = done.reason {
             sink.reason(reason);
         }
-        let (Some(asked), Some(route)) = (exchange.note.asked(), exchange.note.route()) else {
-            return;
-        };
+        let Some(route) = exchange.note.route() else { return };
+        sink.took(timing(route), done.took_ms);
+        let Some(asked) = exchange.note.asked() else { return };
         let due = match asked.due.get() {
             // It waited and was refused in the end.
             Due::Known if done.reason.is_some() => due(&self.refusals),
@@ -99,7 +103,14 @@ impl Notes {
             return;
         }
         // Of a proxied answer it is what caches behind us say.
-        let is_cached = route == Route::Page && done.reason.is_none();
+        let is_ours =
+            done.cache.as_ref().is_some_and(|said| said.as_bytes().starts_with(b"penstock;"));
+        let is_cached = done.reason.is_none()
+            && match route {
+                Route::Page => true,
+                Route::Proxy => is_ours || asked.is_hit.get(),
+                _ => false,
+            };
         let cache = is_cached.then(|| done.cache.as_ref().map_or(Text::new("hit"), Text::new));
         self.log.write(Line {
             route: route.label(),
@@ -126,6 +137,7 @@ impl Notes {
             client: ClientAddr::of(head, &exchange.peer, &self.trust),
             user_agent: head.field("user-agent").map(<[u8]>::to_vec),
             referer: head.field("referer").map(<[u8]>::to_vec),
+            is_hit: Cell::new(false),
             due: Cell::new(Due::Finished),
         }
     }
@@ -151,6 +163,16 @@ fn admission(asked: &Asked, report: &Report) -> Line {
         outcome: Some(report.verdict.label()),
         claim: Some(Text::new(report.claim.to_string())),
         ..line(asked, report.request, report.at)
+    }
+}
+
+fn timing(route: Route) -> Timing {
+    match route {
+        Route::Page => Timing::RequestPage,
+        Route::Availability => Timing::RequestAvailability,
+        Route::Purchase => Timing::RequestPurchase,
+        Route::Proxy => Timing::RequestProxy,
+        Route::Own => Timing::RequestOwn,
     }
 }
 

@@ -41,6 +41,11 @@ impl Own {
         head.path.starts_with(PREFIX) || health == Some(head.path) || head.path == "*"
     }
 
+    /// Whether `head` asks for the health of this listener.
+    pub(super) fn is_health(head: &Head<'_>, health: Option<&str>) -> bool {
+        head.path == HEALTH || health == Some(head.path)
+    }
+
     /// The answer to a head that [`Own::is_own`].
     pub(super) fn answer(
         &self,

@@ -19,12 +19,14 @@ pub(super) struct Refusal {
     allow: Option<&'static str>,
     /// Whether the connection closes: client and edge may not agree on where its messages end.
     closes: bool,
+    /// Whether it is counted as malformed.
+    is_malformed: bool,
 }
 
 impl Refusal {
     /// Only a reason.
     pub(super) fn of(reason: Reason) -> Refusal {
-        Refusal { reason, detail: None, allow: None, closes: false }
+        Refusal { reason, detail: None, allow: None, closes: false, is_malformed: false }
     }
 
     /// 405 on a route that knows `allow`.
@@ -39,6 +41,11 @@ impl Refusal {
 
     /// 400 and the end of the connection.
     pub(super) fn malformed(detail: &'static str) -> Refusal {
+        Refusal { closes: true, is_malformed: true, ..Refusal::bad(detail) }
+    }
+
+    /// The same for a request that is well-formed.
+    pub(super) fn closing(detail: &'static str) -> Refusal {
         Refusal { closes: true, ..Refusal::bad(detail) }
     }
 }
@@ -63,7 +70,7 @@ impl Refusals {
         refusal: Refusal,
         sink: &Sink,
     ) -> Step {
-        if refusal.closes {
+        if refusal.is_malformed {
             sink.inc(Counter::Malformed);
         }
         self.answer(head, exchange, refusal)
@@ -71,7 +78,7 @@ impl Refusals {
 
     /// The same, for what is not counted as malformed.
     pub(super) fn answer(&self, head: &Head<'_>, exchange: &Exchange, refusal: Refusal) -> Step {
-        let Refusal { reason, detail, allow, closes } = refusal;
+        let Refusal { reason, detail, allow, closes, .. } = refusal;
         let form = self.answers.form(head);
         let answer = if detail.is_none() && allow.is_none() {
             self.answers.plain(form, reason)

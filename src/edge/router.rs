@@ -9,6 +9,7 @@ use rustc_hash::FxHashMap;
 use super::alias;
 use super::city::Cities;
 use super::refuse::Refusal;
+use super::upgrade::Upgrade;
 use crate::config::pattern::{Captures, Pattern};
 use crate::config::schema;
 use crate::http::head::BodyKind;
@@ -45,6 +46,7 @@ pub(super) struct Site {
     page: Option<Pattern>,
     availability: Option<Pattern>,
     purchase: Option<Pattern>,
+    upgrade: Option<Upgrade>,
     cities: Cities,
 }
 
@@ -156,8 +158,15 @@ impl Site {
             page: pattern("activity.page", page)?,
             availability: pattern("activity.availability", activity.availability)?,
             purchase: pattern("activity.purchase", activity.purchase)?,
+            upgrade: settings.upgrade.as_ref().map(Upgrade::new),
             cities: cities.map_err(|said| bad("activity.city", said))?,
         })
+    }
+
+    /// The protocol to which `head` may switch, never on the routes of a sale.
+    pub(super) fn upgrade(&self, route: Route, head: &Head<'_>) -> Option<&str> {
+        let upgrade = self.upgrade.as_ref().filter(|_| route == Route::Proxy)?;
+        upgrade.asked(head).filter(|_| !self.reads_as_purchase(head))
     }
 
     /// What `head` is here.
@@ -211,13 +220,16 @@ impl Site {
 
     /// The catch-all is no bypass of the gate.
     fn elsewhere<'a>(&self, head: &Head<'_>) -> Found<'a> {
-        let is_alias = |purchase: &Pattern| {
-            alias::reads_as(head.path, head.query, |path| purchase.matches_loosely(path))
-        };
-        if !alias::only_reads(head) && self.purchase.as_ref().is_some_and(is_alias) {
+        if !alias::only_reads(head) && self.reads_as_purchase(head) {
             return Found::Refused(Route::Proxy, Refusal::of(Reason::Alias));
         }
         Found::Proxied(Route::Proxy)
+    }
+
+    fn reads_as_purchase(&self, head: &Head<'_>) -> bool {
+        self.purchase.as_ref().is_some_and(|purchase| {
+            alias::reads_as(head.path, head.query, |path| purchase.matches_loosely(path))
+        })
     }
 
     /// Rules that hold on the routes of a sale only: what is read from cache or snapshot has no body,

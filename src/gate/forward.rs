@@ -27,7 +27,7 @@ use crate::fault::{self, Point};
 use crate::http::{Note, ResponseBody, hop};
 use crate::ident::{AttemptId, ClaimId, Name, RequestId, UserKey};
 use crate::ledger::Claimed;
-use crate::metrics::Counter;
+use crate::metrics::{Counter, Timing};
 use crate::outcome::{Reason, Verdict};
 use crate::sale::SaleSnapshot;
 use crate::upstream::{Body, Group, Place, Reached, Request, Stage};
@@ -174,6 +174,7 @@ async fn send(
     };
     let sent = permit.begin_send();
     let heard = hear(group, request, timeouts, until, inner.shared.answer_bytes_max).await;
+    inner.sink.took(Timing::Purchase, u64::try_from(now.elapsed().as_millis()).unwrap_or(u64::MAX));
     fault::pass(Point::Answered);
     let settled = settle(inner, &errand, &pool, heard);
     place.tell(settled.reached);
@@ -362,6 +363,7 @@ impl Errand {
             headers,
             // A POST without a body says `Content-Length: 0`.
             body: Body::Full(body),
+            interim: None,
         }
     }
 }

@@ -21,7 +21,7 @@ use crate::outcome::Reason;
 
 /// The cold path of an open purchase.
 pub(super) fn start(inner: Rc<Inner>, open: Open, listener: Listener<'static>) -> Work {
-    Box::new(move |body| {
+    Box::new(move |body, _| {
         Box::pin(async move {
             let (site, sale) = (open.site.clone(), open.sale.clone());
             let bytes_max = site.order.body_bytes_max;

@@ -2,9 +2,12 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::OwnedSemaphorePermit;
 
 /// Error of a streamed body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -41,6 +44,24 @@ pub enum ResponseBody {
     Full(Bytes),
     /// Frames as they come.
     Stream(Stream),
+    /// None: with this 101 the connection leaves HTTP. Only for a request that asked for it, by
+    /// HTTP/1.1.
+    Upgraded(Box<Upgraded>),
+}
+
+/// The other end of a connection that leaves HTTP.
+pub trait Far: AsyncRead + AsyncWrite + Unpin {}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin> Far for IO {}
+
+/// What is relayed after a 101.
+pub struct Upgraded {
+    /// The other end; dropping it closes it.
+    pub far: Box<dyn Far>,
+    /// How long both sides may be silent.
+    pub idle: Duration,
+    /// Its place among the upgraded connections.
+    pub place: Option<OwnedSemaphorePermit>,
 }
 
 impl Body for RequestBody {
@@ -81,7 +102,7 @@ impl Body for ResponseBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
-            ResponseBody::Empty => Poll::Ready(None),
+            ResponseBody::Empty | ResponseBody::Upgraded(_) => Poll::Ready(None),
             ResponseBody::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
             ResponseBody::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
             ResponseBody::Stream(stream) => stream.as_mut().poll_frame(cx),
@@ -90,7 +111,7 @@ impl Body for ResponseBody {
 
     fn is_end_stream(&self) -> bool {
         match self {
-            ResponseBody::Empty => true,
+            ResponseBody::Empty | ResponseBody::Upgraded(_) => true,
             ResponseBody::Full(bytes) => bytes.is_empty(),
             ResponseBody::Stream(stream) => stream.is_end_stream(),
         }
@@ -98,7 +119,7 @@ impl Body for ResponseBody {
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            ResponseBody::Empty => SizeHint::with_exact(0),
+            ResponseBody::Empty | ResponseBody::Upgraded(_) => SizeHint::with_exact(0),
             ResponseBody::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             ResponseBody::Stream(stream) => stream.size_hint(),
         }

@@ -31,6 +31,8 @@ pub struct DrainSignal {
 #[derive(Debug)]
 struct Shared {
     since: Cell<Option<Instant>>,
+    /// How long connections may wait for a request while memory is short; `None`: it is not.
+    patience: Cell<Option<Duration>>,
     /// Deadlines count from here.
     start: Instant,
     deadlines: RefCell<Deadlines>,
@@ -49,6 +51,7 @@ impl Drainer {
     pub fn new() -> Drainer {
         Drainer(Rc::new(Shared {
             since: Cell::new(None),
+            patience: Cell::new(None),
             start: Instant::now(),
             deadlines: RefCell::default(),
             sooner: Notify::new(),
@@ -84,6 +87,14 @@ impl Drainer {
         }
     }
 
+    /// Says that memory is short: connections that wait for a request, or for the rest of its head,
+    /// close after so long, others after their response. `None`: it is not.
+    pub fn shed(&self, patience: Option<Duration>) {
+        if self.0.patience.replace(patience) != patience {
+            self.0.deadlines.borrow().wake_all();
+        }
+    }
+
     /// Begins to drain; there is no way back.
     pub fn begin(&self) {
         self.0.since.set(Some(self.0.since.get().unwrap_or_else(Instant::now)));
@@ -102,6 +113,11 @@ impl DrainSignal {
     /// Whether the drain has begun.
     pub fn is_draining(&self) -> bool {
         self.since().is_some()
+    }
+
+    /// How long a request may be waited for while memory is short; `None`: it is not.
+    pub(super) fn patience(&self) -> Option<Duration> {
+        self.shared.patience.get()
     }
 
     /// When the drain began. Whoever has a [`Timer`] that waits is woken when it does.

@@ -19,6 +19,7 @@ pub(super) mod respond;
 pub(super) mod scratch;
 pub(super) mod stall;
 mod transfer;
+mod tunnel;
 mod write;
 
 use std::cell::RefCell;
@@ -273,8 +274,13 @@ where
         if self.waits != Waits::Head && !self.link.get_mut().input().is_empty() {
             (self.waits, self.since) = (Waits::Head, Instant::now());
         }
+        let shed = self.door.drain.patience();
         let (due, next) = match (self.waits, self.door.drain.since()) {
-            (Waits::Head, _) => (self.since + limits.head_timeout, Ok(Err(Refusal::HeadTimeout))),
+            (Waits::Head, _) => {
+                let longest =
+                    shed.map_or(limits.head_timeout, |shed| shed.min(limits.head_timeout));
+                (self.since + longest, Ok(Err(Refusal::HeadTimeout)))
+            }
             // Not even a drain cuts a connection that has not had its first answer: its request may
             // be on its way.
             (Waits::First, _) => {
@@ -283,7 +289,10 @@ where
             (Waits::Next, Some(drains)) => (drains + DRAIN_IDLE, Err(CloseReason::Drain)),
             (Waits::Next, None) => {
                 let due = self.since + limits.keep_alive_timeout;
-                if due <= self.ages_at {
+                let shed = shed.map(|shed| self.since + shed).filter(|shed| *shed < due);
+                if let Some(shed) = shed {
+                    (shed, Err(CloseReason::Overload))
+                } else if due <= self.ages_at {
                     (due, Err(CloseReason::IdleTimeout))
                 } else {
                     (self.ages_at, Err(CloseReason::MaxAge))
@@ -393,6 +402,8 @@ where
             Some(CloseReason::RequestClose)
         } else if self.door.drain.is_draining() {
             Some(CloseReason::Drain)
+        } else if self.door.drain.patience().is_some() {
+            Some(CloseReason::Overload)
         } else {
             (heard >= self.ages_at).then_some(CloseReason::MaxAge)
         }
@@ -429,6 +440,13 @@ where
             open.done.complete = sent.await.is_ok();
         }
         drop(open);
+        if left.end == End::Answered
+            && let Some(upgraded) = transfer.upgraded.take()
+        {
+            let link = self.link.get_mut();
+            let relay = tunnel::run(link, &self.timer, &door.drain, *upgraded, &door.sink);
+            return Flow::Close(Box::pin(relay).await, false);
+        }
         match after_work(&transfer, &left) {
             Some((reason, lingers)) => Flow::Close(reason, lingers),
             None => self.drain_body(&mut left.walker).await,

@@ -51,6 +51,8 @@ pub struct Asked {
     pub user_agent: Option<Vec<u8>>,
     /// `Referer`.
     pub referer: Option<Vec<u8>>,
+    /// Whether it was answered at once and not refused: from the cache, if it is no sale's.
+    pub is_hit: Cell<bool>,
     /// Whether its line is still to be written.
     pub due: Cell<Due>,
 }

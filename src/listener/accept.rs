@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::caps::Caps;
@@ -131,10 +132,11 @@ impl<S> Dealer<S> {
 
     async fn deal(&self, stream: DealtStream, peer: Peer) {
         let worker = self.caps.idlest();
-        let ticket = self.caps.admit(&peer, worker);
-        let (Some(ticket), Some(queue)) = (ticket, self.workers.get(worker)) else {
-            self.sink.close(CloseReason::Refused);
-            return;
+        let ticket = self.caps.admit(&stream, worker);
+        let (ticket, queue) = match (ticket, self.workers.get(worker)) {
+            (Ok(ticket), Some(queue)) => (ticket, queue),
+            (Err(why), _) => return self.sink.close(why),
+            (Ok(_), None) => return self.sink.close(CloseReason::Refused),
         };
         let dealt = Dealt { stream, peer, listener: self.listener, ticket };
         // A worker that has ended takes nobody: the process is ending with it.
@@ -146,11 +148,13 @@ impl<S> Dealer<S> {
 struct Trouble {
     sink: Sink,
     pause: Duration,
+    /// When it was told last.
+    told: Option<Instant>,
 }
 
 impl Trouble {
     fn new(sink: Sink) -> Trouble {
-        Trouble { sink, pause: PAUSE_MIN }
+        Trouble { sink, pause: PAUSE_MIN, told: None }
     }
 
     fn is_over(&mut self) {
@@ -162,7 +166,9 @@ impl Trouble {
         if is_of_one_connection(cause) {
             return;
         }
-        if self.pause == PAUSE_MIN {
+        // It may work now and then, each time for one connection.
+        if self.told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
+            self.told = Some(Instant::now());
             tracing::warn!(%cause, "cannot accept connections; trying again until it works");
         }
         tokio::time::sleep(self.pause).await;
@@ -189,3 +195,4 @@ fn is_of_one_connection(cause: &io::Error) -> bool {
 const QUEUE_MAX: usize = 65_536;
 const PAUSE_MIN: Duration = Duration::from_millis(5);
 const PAUSE_MAX: Duration = Duration::from_millis(100);
+const TELL_EVERY: Duration = Duration::from_secs(1);

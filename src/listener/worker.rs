@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::AsyncWrite;
 use tokio::runtime::Builder;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
@@ -22,11 +22,12 @@ use tokio_util::task::TaskTracker;
 use super::Phase;
 use super::accept;
 use super::caps::{Caps, Ticket};
+use super::greet::{Peek, greet};
 use super::handshake::Handshakes;
+use super::pressure::Pressure;
 use crate::clock::Clock;
 use crate::http::{self, Door, Drainer, Limits, Peer, Service};
 use crate::metrics::{Counter, Sink};
-use crate::outcome::CloseReason;
 use crate::tls::Front;
 
 /// What one worker needs besides its services.
@@ -42,6 +43,8 @@ pub struct Seat {
     pub sink: Sink,
     /// How far the process is.
     pub phase: watch::Receiver<Phase>,
+    /// How short memory is.
+    pub pressure: watch::Receiver<Pressure>,
     /// Hears when the thread ends by a panic.
     pub died: mpsc::Sender<usize>,
 }
@@ -97,6 +100,15 @@ pub enum DealtStream {
     Tcp(std::net::TcpStream),
     /// Of a Unix socket.
     Unix(std::os::unix::net::UnixStream),
+}
+
+impl std::os::fd::AsRawFd for DealtStream {
+    fn as_raw_fd(&self) -> std::os::fd::RawFd {
+        match self {
+            DealtStream::Tcp(stream) => stream.as_raw_fd(),
+            DealtStream::Unix(stream) => stream.as_raw_fd(),
+        }
+    }
 }
 
 /// A running worker.
@@ -169,7 +181,7 @@ struct Desk<S> {
 }
 
 async fn work<S: Service>(seat: Seat, mut told: mpsc::Receiver<Order<S>>) {
-    let mut phase = seat.phase;
+    let (mut phase, mut pressure) = (seat.phase, seat.pressure);
     let room = Room {
         index: seat.index,
         doors: RefCell::default(),
@@ -206,6 +218,9 @@ async fn work<S: Service>(seat: Seat, mut told: mpsc::Receiver<Order<S>>) {
                 if now >= Phase::Closed {
                     desk.closers.values().for_each(CancellationToken::cancel);
                 }
+            }
+            Ok(()) = pressure.changed() => {
+                desk.drainer.shed(pressure.borrow_and_update().patience());
             }
         }
     }
@@ -304,9 +319,9 @@ impl<S: Service> Room<S> {
     fn accepted(&self, stream: tokio::net::TcpStream, from: SocketAddr, listener: usize) {
         self.sink.inc(Counter::Connections);
         let peer = accept::tcp_peer(from);
-        match self.caps.admit(&peer, self.index) {
-            Some(ticket) => self.serve(stream, peer, listener, ticket),
-            None => self.sink.close(CloseReason::Refused),
+        match self.caps.admit(&stream, self.index) {
+            Ok(ticket) => self.serve(stream, peer, listener, ticket),
+            Err(why) => self.sink.close(why),
         }
     }
 
@@ -324,17 +339,52 @@ impl<S: Service> Room<S> {
         }
     }
 
-    fn serve<IO>(&self, io: IO, peer: Peer, listener: usize, ticket: Ticket)
+    fn hall(&self) -> Hall {
+        Hall { handshakes: self.handshakes.clone(), connections: self.connections.clone() }
+    }
+
+    /// The caps of the client are asked when it is known who that is.
+    fn serve<IO>(&self, mut io: IO, peer: Peer, listener: usize, mut ticket: Ticket)
     where
-        IO: AsyncRead + AsyncWrite + Unpin + 'static,
+        IO: Peek + AsyncWrite + 'static,
     {
         let Some(door) = self.doors.borrow().get(&listener).cloned() else { return };
+        let Some(rules) = door.proxy_header() else {
+            match ticket.charge(&peer) {
+                Ok(()) => self.hall().meet(io, peer, door, ticket),
+                Err(why) => self.sink.close(why),
+            }
+            return;
+        };
+        let (sink, hall) = (self.sink.clone(), self.hall());
+        self.connections.spawn_local(async move {
+            let greeted = greet(&mut io, peer, door, &rules, &mut ticket, &sink).await;
+            if let Some((peer, door)) = greeted {
+                hall.meet(io, peer, door, ticket);
+            }
+        });
+    }
+}
+
+/// Where a connection goes when it is known who is there.
+struct Hall {
+    handshakes: Rc<Handshakes>,
+    connections: TaskTracker,
+}
+
+impl Hall {
+    /// Each in a task of its own, so that the memory of a handshake goes with it.
+    fn meet<IO, S>(self, io: IO, peer: Peer, door: Rc<Door<S>>, ticket: Ticket)
+    where
+        IO: Peek + AsyncWrite + 'static,
+        S: Service,
+    {
+        let Hall { handshakes, connections } = self;
+        let all = connections.clone();
         match door.front() {
             Front { tls: Some(server), .. } => {
-                let (handshakes, connections) = (self.handshakes.clone(), self.connections.clone());
                 let io: http::Plain = Box::new(io);
-                // A task of its own, whose memory goes with it.
-                self.connections.spawn_local(async move {
+                all.spawn_local(async move {
                     let Some(stream) = handshakes.shake(&server, io).await else { return };
                     if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
                         let io = Box::new(stream);
@@ -345,9 +395,8 @@ impl<S: Service> Room<S> {
                 });
             }
             Front { http2: true, .. } => {
-                let connections = self.connections.clone();
                 let io: http::Plain = Box::new(io);
-                self.connections.spawn_local(async move {
+                all.spawn_local(async move {
                     let Some((io, is_h2)) = http::sniff(io, &door).await else { return };
                     if is_h2 {
                         connections.spawn_local(http::serve_h2(Box::new(io), peer, door, ticket));
@@ -356,9 +405,7 @@ impl<S: Service> Room<S> {
                     }
                 });
             }
-            Front { .. } => {
-                self.connections.spawn_local(http::serve(io, peer, door, ticket));
-            }
+            Front { .. } => drop(all.spawn_local(http::serve(io, peer, door, ticket))),
         }
     }
 }
@@ -386,10 +433,11 @@ mod tests {
     fn a_worker_that_panics_is_heard_of() {
         let clock = Clock::system();
         let (_phase, phase) = watch::channel(Phase::Serving);
+        let (_pressure, pressure) = watch::channel(Pressure::Calm);
         let (died, mut dead) = mpsc::channel(1);
         let caps =
             Caps::new(&schema::Limits::default(), Arc::new(Trust::default()), clock.clone(), 1);
-        let seat = Seat { index: 7, caps, clock, sink: Sink::detached(), phase, died };
+        let seat = Seat { index: 7, caps, clock, sink: Sink::detached(), phase, pressure, died };
         let worker = spawn::<Nobody>(seat).unwrap();
         let (done, _) = oneshot::channel();
         let (open, close) = (Vec::new(), Vec::new());

@@ -4,7 +4,9 @@
 //! first and removes entries afterwards, so that a fill that began before a purge can never store
 //! after it: the flight's own identity is the generation.
 
-use std::cell::Cell;
+mod filling;
+
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -17,13 +19,16 @@ use quick_cache::{DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::flight::{Flight, Waiter};
-use super::judge::Kind;
 use super::key::{Key, KeyRef};
+use super::pace::Pace;
+use super::policy::judge::Kind;
 use super::record::Record;
 use crate::clock::MonoMs;
 use crate::config::Settings;
 use crate::config::schema;
 use crate::metrics::{Counter, Sink};
+
+pub use filling::Filling;
 
 /// The cache, shared by all workers.
 pub struct Cache {
@@ -31,6 +36,8 @@ pub struct Cache {
     entry_bytes_max: usize,
     records: QuickCache<Arc<Key>, Arc<Record>, ByWeight, DefaultHashBuilder, CountEvictions>,
     flights: DashMap<Arc<Key>, Arc<Flight>>,
+    /// Keys of the fills that are one client's and that nobody joins, by their numbers.
+    alone: DashMap<u64, Arc<Key>>,
     /// Fills under way, those that a purge took out of the table too.
     fills: AtomicUsize,
     evictions: AtomicU64,
@@ -38,6 +45,12 @@ pub struct Cache {
     encoders: Semaphore,
     /// Pages that wait for a turn.
     encoder_waits: AtomicUsize,
+    /// How fast keys may come that nothing is known of.
+    new_keys: Pace,
+    /// The next selector's.
+    generation: AtomicU64,
+    /// Purges begun: a fill that moves to another key meanwhile is disowned too.
+    purges: AtomicU64,
 }
 
 /// What a purge is about.
@@ -104,7 +117,11 @@ pub enum Joined {
     Waits(Waiter),
     /// It was stored in the meantime.
     Found(Arc<Record>),
-    /// A bound was reached: waiters of a fill, or fills.
+    /// Nothing is known of the key, and such keys come faster than they may.
+    TooNew,
+    /// There are as many fills as there may be.
+    Busy,
+    /// The fill has as many waiters as it may have.
     Full,
 }
 
@@ -144,10 +161,14 @@ impl Cache {
             entry_bytes_max,
             records,
             flights: DashMap::new(),
+            alone: DashMap::new(),
             fills: AtomicUsize::new(0),
             evictions: AtomicU64::new(0),
             encoders: Semaphore::new(ENCODERS),
             encoder_waits: AtomicUsize::new(0),
+            new_keys: Pace::new(settings.new_keys),
+            generation: AtomicU64::new(1),
+            purges: AtomicU64::new(0),
             settings: ArcSwap::from_pointee(settings),
         })
     }
@@ -174,7 +195,12 @@ impl Cache {
 
     /// Joins the fill of `key` or begins it. `seen` is what the caller found stored: if something
     /// else is there by now, that is returned.
-    pub fn join(self: &Arc<Self>, key: KeyRef<'_>, seen: Option<&Arc<Record>>) -> Joined {
+    pub fn join(
+        self: &Arc<Self>,
+        key: KeyRef<'_>,
+        seen: Option<&Arc<Record>>,
+        now: MonoMs,
+    ) -> Joined {
         let waiters_max = self.settings.load().waiters_max as usize;
         let kept = seen.map_or_else(|| Arc::new(key.to_key()), |record| record.key().clone());
         match self.flights.entry(kept.clone()) {
@@ -188,7 +214,10 @@ impl Cache {
                 if let Some(record) = stored.filter(is_new) {
                     return Joined::Found(record);
                 }
-                let Some(filling) = self.begin(kept, seen.cloned()) else { return Joined::Full };
+                if seen.is_none() && !self.new_keys.allows(now) {
+                    return Joined::TooNew;
+                }
+                let Some(filling) = self.begin(kept, seen.cloned()) else { return Joined::Busy };
                 let Some(waiter) = filling.flight.join(waiters_max) else {
                     // Unlocks the shard before `filling` is dropped, which locks it.
                     drop(place);
@@ -220,10 +249,46 @@ impl Cache {
         None
     }
 
+    /// Begins a fill for one client alone, whom nobody joins. Where there are as many fills as there
+    /// may be, or where unknown keys come too fast, it stores nothing: it is not slower than the proxy
+    /// then, and takes no more memory.
+    pub fn alone(
+        self: &Arc<Self>,
+        key: KeyRef<'_>,
+        seen: Option<&Arc<Record>>,
+        now: MonoMs,
+    ) -> Option<(Filling, Waiter)> {
+        let is_allowed = seen.is_some() || self.new_keys.allows(now);
+        let key = seen.map_or_else(|| Arc::new(key.to_key()), |record| record.key().clone());
+        let counted = self.count_fill();
+        let mut filling = self.filling(key.clone(), seen.cloned(), counted);
+        let number = self.generation.fetch_add(1, Ordering::Relaxed);
+        filling.alone = Some(number);
+        if counted && is_allowed {
+            self.alone.insert(number, key);
+        }
+        let waiter = filling.flight.join(1)?;
+        Some((filling, waiter))
+    }
+
+    /// Forgets a URL with all that is stored for it, and disowns its fills: the selector goes, and
+    /// without its generation nobody finds a variant again.
+    pub fn invalidate(&self, url: &[u8], sink: &Sink) {
+        self.purges.fetch_add(1, Ordering::SeqCst);
+        self.flights.retain(|key, _| !key.bytes().starts_with(url));
+        self.alone.retain(|_, key| !key.bytes().starts_with(url));
+        if let Some((_, record)) = self.records.remove(&KeyRef::of(url)) {
+            record.retire();
+            sink.inc(Counter::CacheInvalidated);
+        }
+    }
+
     /// Removes entries, or ends their freshness, and disowns the fills under way. Says how many pages
     /// it found.
     pub fn purge(&self, what: &Purge<'_>, mode: Mode, sink: &Sink) -> u64 {
+        self.purges.fetch_add(1, Ordering::SeqCst);
         self.flights.retain(|key, _| !what.matches(key));
+        self.alone.retain(|_, key| !what.matches(key));
         let found = AtomicU64::new(0);
         let hit = |key: &Key, record: &Record| {
             let is_hit = what.matches(key);
@@ -261,6 +326,34 @@ impl Cache {
         self.encoders.acquire().await.ok()
     }
 
+    /// Makes room for an eighth less than there is, and pushes out what does not fit. Says whether
+    /// there was anything to give; below a sixteenth of the set size there is not.
+    pub fn shrink(&self, sink: &Sink) -> bool {
+        let (size, least) = (self.records.weight(), self.settings.load().size.bytes / 16);
+        let less = (size - size / 8).max(least);
+        if less >= self.records.capacity() {
+            return false;
+        }
+        let before = self.records.len();
+        self.records.set_capacity(less);
+        let evicted = before.saturating_sub(self.records.len()) as u64;
+        self.evictions.fetch_add(evicted, Ordering::Relaxed);
+        sink.add(Counter::CacheEvictions, evicted);
+        true
+    }
+
+    /// After it was made smaller: room for a sixteenth of the set size more, up to that size, if all
+    /// of its room together is at most `free` bytes. Says whether it grew.
+    pub fn grow(&self, free: u64) -> bool {
+        let (now, set) = (self.records.capacity(), self.settings.load().size.bytes);
+        let next = (now + set / 16).min(set);
+        let grows = now < set && next.saturating_sub(self.records.weight()) <= free;
+        if grows {
+            self.records.set_capacity(next);
+        }
+        grows
+    }
+
     /// The state of the cache.
     pub fn report(&self) -> Report {
         Report {
@@ -272,100 +365,52 @@ impl Cache {
         }
     }
 
-    fn begin(self: &Arc<Self>, key: Arc<Key>, old: Option<Arc<Record>>) -> Option<Filling> {
-        let fills_max = self.settings.load().fills_max as usize;
-        if self.fills.fetch_add(1, Ordering::Relaxed) >= fills_max {
-            self.fills.fetch_sub(1, Ordering::Relaxed);
-            return None;
+    /// Puts a record in its place.
+    fn put(&self, key: Arc<Key>, record: Arc<Record>, sink: &Sink) {
+        // A key that is replaced keeps its place in the eviction order.
+        let replaced = self.records.peek(&key);
+        replaced.iter().for_each(|record| {
+            record.retire();
+        });
+        let mut evicted = 0;
+        self.records.insert_with_lifecycle(key, record, &mut evicted);
+        if evicted > 0 {
+            self.evictions.fetch_add(evicted, Ordering::Relaxed);
+            sink.add(Counter::CacheEvictions, evicted);
         }
+    }
+
+    fn begin(self: &Arc<Self>, key: Arc<Key>, old: Option<Arc<Record>>) -> Option<Filling> {
+        self.count_fill().then(|| self.filling(key, old, true))
+    }
+
+    fn count_fill(&self) -> bool {
+        let fills_max = self.settings.load().fills_max as usize;
+        let has_room = self.fills.fetch_add(1, Ordering::Relaxed) < fills_max;
+        if !has_room {
+            self.fills.fetch_sub(1, Ordering::Relaxed);
+        }
+        has_room
+    }
+
+    fn filling(self: &Arc<Self>, key: Arc<Key>, old: Option<Arc<Record>>, asks: bool) -> Filling {
         let flight = Flight::new(self.entry_bytes_max.max(WINDOW_BYTES_MIN));
-        Some(Filling { cache: self.clone(), key, flight, old, asks: Cell::new(true) })
+        let (key, asks) = (RefCell::new(key), Cell::new(asks));
+        Filling {
+            cache: self.clone(),
+            key,
+            flight,
+            old,
+            asks,
+            alone: None,
+            alias: RefCell::default(),
+        }
     }
 }
 
 impl fmt::Debug for Cache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Cache").field("report", &self.report()).finish_non_exhaustive()
-    }
-}
-
-/// The right to fill a key. Dropping it ends the flight: who still waits is told.
-#[derive(Debug)]
-pub struct Filling {
-    cache: Arc<Cache>,
-    key: Arc<Key>,
-    flight: Arc<Flight>,
-    /// What is stored under the key, a stale page perhaps.
-    old: Option<Arc<Record>>,
-    /// Whether it counts as a fill under way.
-    asks: Cell<bool>,
-}
-
-impl Filling {
-    /// The shop has answered whole: what is left to do is ours, and another fill may begin.
-    pub fn answered(&self) {
-        if self.asks.replace(false) {
-            self.cache.fills.fetch_sub(1, Ordering::Relaxed);
-        }
-    }
-
-    /// What was stored when it began.
-    pub fn old(&self) -> Option<&Arc<Record>> {
-        self.old.as_ref()
-    }
-
-    /// Its flight.
-    pub fn flight(&self) -> &Flight {
-        &self.flight
-    }
-
-    /// Its key.
-    pub fn key(&self) -> &Arc<Key> {
-        &self.key
-    }
-
-    /// The cache.
-    pub fn cache(&self) -> &Arc<Cache> {
-        &self.cache
-    }
-
-    /// Stores `record` unless a purge disowned this fill, and makes room for the next fill of the
-    /// key. Says whether it was stored.
-    pub fn store(&self, record: Arc<Record>, sink: &Sink) -> bool {
-        let Place::Occupied(place) = self.cache.flights.entry(self.key.clone()) else {
-            return false;
-        };
-        if !Arc::ptr_eq(place.get(), &self.flight) {
-            return false;
-        }
-        // A key that is replaced keeps its place in the eviction order.
-        let replaced = self.cache.records.peek(&self.key);
-        replaced.iter().for_each(|record| {
-            record.retire();
-        });
-        let mut evicted = 0;
-        self.cache.records.insert_with_lifecycle(self.key.clone(), record, &mut evicted);
-        place.remove();
-        if evicted > 0 {
-            self.cache.evictions.fetch_add(evicted, Ordering::Relaxed);
-            sink.add(Counter::CacheEvictions, evicted);
-        }
-        true
-    }
-
-    /// Makes room for the next fill of the key without storing anything.
-    pub fn leave(&self) {
-        self.cache.flights.remove_if(&self.key, |_, flight| Arc::ptr_eq(flight, &self.flight));
-    }
-}
-
-impl Drop for Filling {
-    fn drop(&mut self) {
-        self.leave();
-        self.old.iter().for_each(|record| record.release());
-        self.flight.land(super::flight::Landing::Failed(crate::outcome::Reason::Internal));
-        self.flight.end(false);
-        self.answered();
     }
 }
 

@@ -134,7 +134,8 @@ fn weighted(member: &[u8]) -> (&[u8], u16) {
     (member[..end].trim_ascii(), weight.map_or(1000, thousandths))
 }
 
-fn thousandths(weight: &[u8]) -> u16 {
+/// A weight in thousandths; one that is none counts as 1.
+pub fn thousandths(weight: &[u8]) -> u16 {
     let (whole, fraction) = match weight.iter().position(|b| *b == b'.') {
         Some(at) => (&weight[..at], &weight[at + 1..]),
         None => (weight, &[][..]),

@@ -7,7 +7,11 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 use super::coding::{Accept, Bodies, CODINGS, Coding, encode_all, is_compressible};
-use super::directives::{Directives, date_s, split_unquoted};
+use super::parts;
+use super::policy::directives::{Directives, date_s, split_unquoted};
+use super::policy::range::{self, Span};
+
+pub use super::parts::Part;
 use crate::answer::{Answer, AnswerBuilder, SlotKind};
 use crate::clock::UnixMs;
 use crate::http::Head;
@@ -21,6 +25,10 @@ pub struct Wanted<'a> {
     none_match: Option<Cow<'a, [u8]>>,
     /// `If-Modified-Since`.
     modified_since: Option<Cow<'a, [u8]>>,
+    /// `Range` and `If-Range`, where the route serves parts.
+    pub range: Option<Cow<'a, [u8]>>,
+    /// `If-Range`.
+    pub if_range: Option<Cow<'a, [u8]>>,
     /// Whether it asked by HEAD.
     pub is_head: bool,
 }
@@ -43,8 +51,20 @@ impl<'a> Wanted<'a> {
             accept: Accept::of(head),
             none_match,
             modified_since: head.field("if-modified-since").map(Cow::Borrowed),
+            range: None,
+            if_range: None,
             is_head: head.method == http::Method::HEAD,
         }
+    }
+
+    /// Reads it from a request on a route that serves parts.
+    pub fn with_range(head: &Head<'a>) -> Wanted<'a> {
+        let mut wanted = Wanted::of(head);
+        if !wanted.is_head {
+            wanted.range = head.field("range").map(Cow::Borrowed);
+            wanted.if_range = head.field("if-range").map(Cow::Borrowed);
+        }
+        wanted
     }
 
     /// A copy to keep while the client waits.
@@ -54,6 +74,8 @@ impl<'a> Wanted<'a> {
             accept: self.accept,
             none_match: self.none_match.map(own),
             modified_since: self.modified_since.map(own),
+            range: self.range.map(own),
+            if_range: self.if_range.map(own),
             is_head: self.is_head,
         }
     }
@@ -87,6 +109,8 @@ pub struct Entry {
     modified_s: Option<u64>,
     /// The tag is ours: the shop does not know it.
     has_our_tag: bool,
+    /// What part of the whole the body is, and the length of the whole; `None`: it is the whole.
+    part: Option<(Span, u64)>,
 }
 
 /// The answers of one coding. All but the first are made when they are first needed.
@@ -107,6 +131,8 @@ pub struct Source {
     pub headers: HeaderMap,
     /// The body.
     pub body: Bytes,
+    /// Whether it is stored as it came: no tag of ours, and the part that `Content-Range` says.
+    pub is_faithful: bool,
 }
 
 impl Source {
@@ -123,6 +149,21 @@ impl Source {
             && is_compressible(kind)
     }
 
+    /// The part that the body is, if it is one. One shorter than `Content-Range` says was cut by its
+    /// sender, and what there is of it begins where it says (RFC 9111 3.3); one that is longer is
+    /// nothing we know.
+    fn part(&self) -> Option<(Span, u64)> {
+        let (said, total) = parts::of(&self.headers)?;
+        let length = self.body.len() as u64;
+        let last = said.first + length.checked_sub(1)?;
+        (length <= said.length()).then_some((Span { first: said.first, last }, total))
+    }
+
+    /// Whether it can be stored: a part has to be one.
+    pub fn is_consistent(&self) -> bool {
+        self.status != StatusCode::PARTIAL_CONTENT || self.part().is_some()
+    }
+
     /// Makes the entry: all codings, tags and answers.
     pub fn into_entry(mut self, compress_bytes_min: usize) -> Entry {
         // All codings together take at most what the page takes, so that an allowed body is an
@@ -131,23 +172,35 @@ impl Source {
             true => encode_all(&self.body, self.body.len()),
             false => [Some(self.body.clone()), None, None, None],
         };
-        let has_our_tag = self.status == StatusCode::OK && !self.headers.contains_key(header::ETAG);
+        let has_our_tag = !self.is_faithful
+            && self.status == StatusCode::OK
+            && !self.headers.contains_key(header::ETAG);
         if has_our_tag {
             let hash = blake3::hash(&self.body).to_hex();
             if let Ok(tag) = HeaderValue::from_str(&format!("\"{}\"", &hash[..16])) {
                 self.headers.insert(header::ETAG, tag);
             }
         }
-        Entry::new(self.status, self.headers, bodies, has_our_tag)
+        let part = match self.status {
+            StatusCode::PARTIAL_CONTENT => self.part(),
+            _ => None,
+        };
+        Entry::new(self.status, self.headers, bodies, has_our_tag, part)
     }
 }
 
 impl Entry {
-    fn new(status: StatusCode, headers: HeaderMap, bodies: Bodies, has_our_tag: bool) -> Entry {
+    fn new(
+        status: StatusCode,
+        headers: HeaderMap,
+        bodies: Bodies,
+        has_our_tag: bool,
+        part: Option<(Span, u64)>,
+    ) -> Entry {
         let modified = headers.get(header::LAST_MODIFIED).or(headers.get(header::DATE));
         let modified_s = modified.and_then(|v| date_s(v.as_bytes()));
         let coded = [const { None }; 4];
-        let mut entry = Entry { status, headers, bodies, coded, modified_s, has_our_tag };
+        let mut entry = Entry { status, headers, bodies, coded, modified_s, has_our_tag, part };
         for coding in CODINGS {
             if entry.bodies[coding as usize].is_some() {
                 entry.coded[coding as usize] = Some(Coded {
@@ -180,7 +233,42 @@ impl Entry {
         for (name, value) in &not_modified {
             headers.append(name, value.clone());
         }
-        Entry::new(self.status, headers, self.bodies.clone(), has_our_tag)
+        Entry::new(self.status, headers, self.bodies.clone(), has_our_tag, self.part)
+    }
+
+    /// The same bodies with these fields.
+    pub fn with_headers(&self, headers: HeaderMap) -> Entry {
+        Entry::new(self.status, headers, self.bodies.clone(), self.has_our_tag, self.part)
+    }
+
+    /// The body as the shop sent it.
+    pub fn body(&self) -> Bytes {
+        self.bodies[Coding::Identity as usize].clone().unwrap_or_default()
+    }
+
+    /// What part of the whole it is, and the length of the whole; `None`: it is the whole.
+    pub fn part(&self) -> Option<(Span, u64)> {
+        self.part
+    }
+
+    /// What a client that may ask for ranges gets; `None` where that is not stored.
+    pub fn part_for(&self, wanted: &Wanted<'_>, is_stale: bool) -> Option<Part> {
+        let is_whole = self.part.is_none();
+        let range = wanted.range.as_deref();
+        if is_whole && (range.is_none() || self.status != StatusCode::OK) {
+            return Some(Part::Whole);
+        }
+        // A condition that fails goes before the range (RFC 9110 13.2.2).
+        if is_whole && wanted.has_copy_of(self.headers.get(header::ETAG), self.modified_s) {
+            return Some(Part::Whole);
+        }
+        let date = |name| self.headers.get(name).and_then(|v: &HeaderValue| date_s(v.as_bytes()));
+        let is_theirs = wanted.if_range.as_deref().is_none_or(|value| {
+            let (etag, modified) = (self.headers.get(header::ETAG), date(header::LAST_MODIFIED));
+            range::if_range_holds(value, etag, modified, date(header::DATE))
+        });
+        let specs = range.filter(|_| is_theirs).and_then(range::parse);
+        parts::answer(self, specs.as_deref(), is_stale)
     }
 
     /// The status.

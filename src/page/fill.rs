@@ -8,14 +8,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use http_body::Body;
 use tokio::time::{Instant, timeout_at};
 
 use super::cache::Filling;
 use super::entry::{Entry, Source, kept_headers};
-use super::flight::{Landing, Lead};
-use super::judge::{Arrival, Keep, Refusal, Windows, keep};
+use super::flight::{Landing, Lead, Sharing};
+use super::parts;
+use super::plan::{Ordinary, Plan};
+use super::policy::head::{Effect, effect};
+use super::policy::judge::{Arrival, Keep, Refusal, Windows};
+use super::policy::update::updated;
+use super::policy::vary;
 use super::record::{Record, What};
 use super::site::Site;
 use crate::clock::Now;
@@ -23,7 +28,7 @@ use crate::http::ResponseBody;
 use crate::http::body::BodyError;
 use crate::metrics::{Counter, Sink};
 use crate::outcome::Reason;
-use crate::upstream::{Group, Response, Stage, Timeouts, UpstreamError};
+use crate::upstream::{Group, Hints, Response, Stage, Timeouts, UpstreamError};
 
 /// The clocks of a request, read again while its work goes on.
 #[derive(Clone, Copy, Debug)]
@@ -36,6 +41,11 @@ impl Ticks {
     /// Goes on from `now`.
     pub fn from(now: Now) -> Ticks {
         Ticks { at: now, since: Instant::now() }
+    }
+
+    /// When it began.
+    pub fn began(&self) -> crate::clock::MonoMs {
+        self.at.mono
     }
 
     /// The clocks now.
@@ -54,9 +64,9 @@ impl Ticks {
 pub struct Fill {
     /// The right to fill, and the flight.
     pub filling: Filling,
-    /// The site.
-    pub site: Rc<Site>,
-    /// Its servers.
+    /// What it is for.
+    pub plan: Plan,
+    /// The servers.
     pub group: Rc<Group>,
     /// The clocks.
     pub ticks: Ticks,
@@ -70,11 +80,16 @@ impl Fill {
         self.sink.inc(Counter::CacheFills);
         let fill_timeout = self.filling.cache().settings().fill_timeout.duration();
         let deadline = Instant::now() + fill_timeout;
-        let validators = self.old_page().into_iter().flat_map(Entry::validators);
-        let request = self.site.request(&self.filling.key().fields(), validators);
+        let flight = self.filling.flight().clone();
+        let hints: Hints = Arc::new(move |status, headers| flight.interim(status, headers));
+        let request = self.plan.request(&self.filling.key(), self.old_page(), hints);
         let asked_at = self.ticks.now();
-        let sending = self.group.send(request, timeouts(&self.group, fill_timeout));
-        match timeout_at(deadline, sending).await {
+        let sending = self.group.send(request, self.timeouts(fill_timeout));
+        let sent = match self.plan.ordinary() {
+            Some(_) => Ok(sending.await),
+            None => timeout_at(deadline, sending).await,
+        };
+        match sent {
             Err(_) => self.fail(Reason::GatewayTimeout, "it took too long"),
             Ok(Err(error)) => self.fail(reason_of(&error), &error.cause),
             Ok(Ok(response)) => {
@@ -85,17 +100,55 @@ impl Fill {
         }
     }
 
+    /// On an ordinary route the shop has the time that the proxy gives it.
+    fn timeouts(&self, fill_timeout: Duration) -> Timeouts {
+        match self.plan.ordinary() {
+            Some(_) => timeouts(&self.group, self.group.settings().first_byte_timeout.duration()),
+            None => timeouts(&self.group, fill_timeout),
+        }
+    }
+
     async fn take(&self, response: Response, arrival: Arrival, deadline: Instant) {
-        let cookies = response.headers.get_all(header::SET_COOKIE).iter().count();
-        self.sink.add(Counter::CacheCookiesStripped, cookies as u64);
-        let headers = kept_headers(&response.headers, &self.site.vary, arrival.wall);
+        let is_page = self.plan.ordinary().is_none();
+        if is_page {
+            let cookies = response.headers.get_all(header::SET_COOKIE).iter().count();
+            self.sink.add(Counter::CacheCookiesStripped, cookies as u64);
+        }
+        let (relayed, stored) = self.plan.fields(&response, arrival.wall);
         if response.status == StatusCode::NOT_MODIFIED {
-            return match self.old_page() {
-                Some(page) => self.renew(page.refreshed(headers), arrival),
+            return match self.old_page().filter(|old| is_page || old.part().is_none()) {
+                Some(page) if is_page => self.renew(page.refreshed(stored), arrival),
+                Some(page) => {
+                    self.renew(page.with_headers(updated(page.headers(), &stored)), arrival);
+                }
                 None => self.fail(Reason::BadGateway, "304 to a request without a condition"),
             };
         }
-        let mut keep = keep(response.status, &headers, &self.site.route, arrival);
+        if let Some(plan) = self.plan.ordinary() {
+            if response.status.is_server_error() && self.has_stand_in() {
+                return self.fail(Reason::BadGateway, response.status.as_str());
+            }
+            if plan.method == Method::HEAD {
+                return self.take_head(plan, &response, relayed, &stored, arrival);
+            }
+            if response.status == StatusCode::PARTIAL_CONTENT
+                && let Some(joined) = self.join_parts(plan, &response)
+            {
+                return self.complete(joined, response, relayed, stored, arrival, deadline).await;
+            }
+        }
+        let windows = match self.windows(&response, arrival) {
+            Ok(windows) => windows,
+            Err(reason) => return self.fail(reason, response.status.as_str()),
+        };
+        let came = Came { status: response.status, relayed, stored, windows };
+        self.pass_on(came, response.body, Bytes::new(), deadline).await;
+    }
+
+    /// For how long the response may be used; nothing where it is not stored. An error says that what
+    /// is stale stands in for it.
+    fn windows(&self, response: &Response, arrival: Arrival) -> Result<Option<Windows>, Reason> {
+        let mut keep = self.plan.keep(response.status, &response.headers, arrival);
         let length = response.body.size_hint().exact();
         let entry_bytes_max = self.filling.cache().entry_bytes_max();
         if let Keep::Page(_) = keep {
@@ -103,36 +156,133 @@ impl Fill {
                 keep = Keep::Not(Refusal::Undelimited);
             } else if length.is_some_and(|l| l > entry_bytes_max as u64) {
                 keep = Keep::Not(Refusal::TooLarge);
+            } else if !self.filling.may_store() {
+                return Ok(None);
             }
         }
-        let windows = match keep {
-            Keep::Page(windows) => Some(windows),
-            Keep::Error(_) if self.has_stand_in() => {
-                return self.fail(Reason::BadGateway, response.status.as_str());
-            }
+        match keep {
+            Keep::Page(windows) => Ok(Some(windows)),
+            Keep::Error(_) if self.has_stand_in() => Err(Reason::BadGateway),
             Keep::Error(windows) => {
                 self.sink.inc(Counter::CacheFillErrors);
-                (!response.close_delimited).then_some(windows)
+                Ok((!response.close_delimited).then_some(windows))
+            }
+            // An error is no reason to remember that nothing may be stored: who comes next asks
+            // again, and those who come with it wait together.
+            Keep::Not(_) if self.plan.ordinary().is_some() && response.status.is_server_error() => {
+                self.sink.inc(Counter::CacheFillErrors);
+                Ok(None)
             }
             Keep::Not(refusal) => {
                 self.refuse(refusal);
-                None
+                Ok(None)
             }
-        };
+        }
+    }
+
+    /// Tells those who wait of the answer and hands on its body, which begins with `before`.
+    async fn pass_on(&self, came: Came, body: ResponseBody, before: Bytes, deadline: Instant) {
+        let Came { status, relayed, stored, windows } = came;
         if windows.is_none() {
             self.filling.leave();
             self.filling.flight().stop_keeping();
+        } else if let Some(plan) = self.plan.ordinary() {
+            self.select(plan, &relayed);
         }
+        let is_shared = windows.is_some_and(|windows| !windows.alone);
+        let sharing = self.plan.sharing(status, &relayed, is_shared);
+        let length = body.size_hint().exact().map(|length| length + before.len() as u64);
         let is_stored = windows.is_some();
-        let lead = Lead { status: response.status, headers: headers.clone(), length, is_stored };
+        let lead = Lead { status, headers: relayed, length, is_stored, sharing };
         self.filling.flight().land(Landing::Stream(Arc::new(lead)));
-        self.stream(
-            response.body,
-            windows,
-            Source { status: response.status, headers, body: Bytes::new() },
-            deadline,
-        )
-        .await;
+        self.filling.flight().push(before);
+        let is_faithful = self.plan.ordinary().is_some();
+        let source = Source { status, headers: stored, body: Bytes::new(), is_faithful };
+        self.stream(body, windows, source, deadline).await;
+    }
+
+    /// The key of what comes depends on what the response says about its variants.
+    fn select(&self, plan: &Ordinary, headers: &HeaderMap) {
+        let names = plan.selecting(headers);
+        let is_variant = *self.filling.key().bytes() != *plan.url;
+        if names.is_empty() && !is_variant {
+            return;
+        }
+        let value = |name: &str| plan.said.value(name);
+        let language = vary::language_of(headers);
+        let variants_max = plan.route.variants_max;
+        let language = language.as_deref();
+        self.filling.select(&plan.url, &names, language, value, variants_max, &self.sink);
+    }
+
+    /// An answer to HEAD: nothing to store, but perhaps news of what is (RFC 9111 4.3.5).
+    fn take_head(
+        &self,
+        plan: &Ordinary,
+        response: &Response,
+        relayed: HeaderMap,
+        stored: &HeaderMap,
+        arrival: Arrival,
+    ) {
+        if let Some(page) = self.old_page().filter(|page| page.part().is_none()) {
+            let length = page.body().len() as u64;
+            match effect(page.headers(), length, response.status, &response.headers) {
+                Effect::Update => {
+                    let page = page.with_headers(updated(page.headers(), stored));
+                    self.store_renewed(page, arrival);
+                }
+                Effect::Invalidate => self.filling.cache().invalidate(&plan.url, &self.sink),
+                Effect::None => {}
+            }
+        }
+        self.filling.leave();
+        let length = stated_length(&response.headers);
+        let (status, sharing) = (response.status, Sharing::One);
+        let lead = Lead { status, headers: relayed, length, is_stored: false, sharing };
+        self.filling.flight().land(Landing::Stream(Arc::new(lead)));
+        self.filling.flight().end(true);
+    }
+
+    /// The stored beginning of which this 206 is the rest, if they are of one representation: the
+    /// same strong validator (RFC 9110 15.3.7.3).
+    fn join_parts(&self, plan: &Ordinary, response: &Response) -> Option<Entry> {
+        let old = self.old_page()?;
+        let (_, etag) = plan.completion(old)?;
+        let (held, total) = old.part()?;
+        let (rest, all) = parts::of(&response.headers)?;
+        let is_the_rest = (rest.first, rest.last + 1, all) == (held.last + 1, total, total);
+        let is_same = response.headers.get(header::ETAG) == Some(&etag);
+        let is_sized = old.body().len() as u64 == held.length()
+            && response.body.size_hint().exact() == Some(rest.length());
+        (is_the_rest && is_same && is_sized).then(|| old.with_headers(old.headers().clone()))
+    }
+
+    /// Hands on a stored beginning and its rest as the whole (RFC 9111 3.4).
+    async fn complete(
+        &self,
+        old: Entry,
+        response: Response,
+        relayed: HeaderMap,
+        stored: HeaderMap,
+        arrival: Arrival,
+        deadline: Instant,
+    ) {
+        let whole = |newer: &HeaderMap| {
+            let mut fields = updated(old.headers(), newer);
+            fields.remove(header::CONTENT_RANGE);
+            fields.remove(header::CONTENT_LENGTH);
+            fields
+        };
+        let (relayed, stored) = (whole(&relayed), whole(&stored));
+        let is_small = old
+            .part()
+            .is_some_and(|(_, total)| total <= self.filling.cache().entry_bytes_max() as u64);
+        let windows = match self.plan.keep(StatusCode::OK, &response.headers, arrival) {
+            Keep::Page(windows) if is_small => Some(windows),
+            _ => None,
+        };
+        let came = Came { status: StatusCode::OK, relayed, stored, windows };
+        self.pass_on(came, response.body, old.body(), deadline).await;
     }
 
     /// Hands the body on as it comes, and stores it if it is kept to its end.
@@ -150,6 +300,13 @@ impl Fill {
             let item = if windows.is_some() {
                 match timeout_at(deadline, next(&mut body)).await {
                     Ok(item) => item,
+                    Err(_) if self.plan.ordinary().is_some() => {
+                        // Too slow to be kept in memory, but its clients go on.
+                        windows = None;
+                        self.filling.leave();
+                        flight.stop_keeping();
+                        continue;
+                    }
                     Err(_) => return self.cut("the body took too long", true),
                 }
             } else {
@@ -175,8 +332,10 @@ impl Fill {
         }
         flight.end(true);
         if let Some(windows) = windows {
-            let body = flight.body();
-            self.store(Source { body, ..source }, windows).await;
+            let source = Source { body: flight.body(), ..source };
+            if source.is_consistent() {
+                self.store(source, windows).await;
+            }
         }
     }
 
@@ -186,7 +345,8 @@ impl Fill {
         let came = self.ticks.now().mono;
         let cache = self.filling.cache();
         self.filling.answered();
-        let mut compress_bytes_min = cache.settings().compress_bytes_min.in_memory();
+        let of_pages = cache.settings().compress_bytes_min.in_memory();
+        let mut compress_bytes_min = self.plan.compress_bytes_min(of_pages);
         let mut turn = None;
         if source.is_expensive(compress_bytes_min) {
             turn = cache.encoding_turn().await;
@@ -204,14 +364,20 @@ impl Fill {
             source.into_entry(compress_bytes_min)
         };
         drop(turn);
-        let record =
-            Record::new(self.filling.key().clone(), What::Page(Box::new(entry)), windows, came);
+        let record = Record::new(self.filling.key(), What::Page(Box::new(entry)), windows, came);
         self.filling.store(record, &self.sink);
     }
 
     /// The shop says that the stored page is still good.
     fn renew(&self, page: Entry, arrival: Arrival) {
-        let keep = keep(page.status(), page.headers(), &self.site.route, arrival);
+        let record = self.store_renewed(page, arrival);
+        self.filling.flight().land(Landing::Record(record));
+        self.filling.flight().end(true);
+    }
+
+    /// Stores a page with newer fields, if these allow it.
+    fn store_renewed(&self, page: Entry, arrival: Arrival) -> Arc<Record> {
+        let keep = self.plan.keep(page.status(), page.headers(), arrival);
         let windows = match keep {
             Keep::Page(windows) | Keep::Error(windows) => windows,
             Keep::Not(refusal) => {
@@ -220,18 +386,20 @@ impl Fill {
             }
         };
         let now = self.ticks.now().mono;
-        let record =
-            Record::new(self.filling.key().clone(), What::Page(Box::new(page)), windows, now);
+        let record = Record::new(self.filling.key(), What::Page(Box::new(page)), windows, now);
         if let Keep::Page(_) = keep {
             self.filling.store(record.clone(), &self.sink);
         }
-        self.filling.flight().land(Landing::Record(record));
-        self.filling.flight().end(true);
+        record
     }
 
     /// The page may not be stored: who comes from now on asks for itself.
     fn refuse(&self, refusal: Refusal) {
         self.sink.inc(Counter::CacheRefused);
+        if refusal == Refusal::Client {
+            // It says nothing about other clients.
+            return self.filling.leave();
+        }
         tracing::debug!(?refusal, path = self.filling.key().fields().path, "page not stored");
         let fresh_ms = self.filling.cache().settings().hit_for_miss.ms;
         self.remark(What::HitForMiss, fresh_ms);
@@ -255,7 +423,8 @@ impl Fill {
 
     fn settle_failure(&self, reason: Reason, cause: &str) {
         self.sink.inc(Counter::CacheFillErrors);
-        let fields = self.filling.key().fields();
+        let key = self.filling.key();
+        let fields = key.fields();
         tracing::debug!(cause, path = fields.path, host = fields.host, "a fill failed");
         let hold_ms = self.filling.cache().settings().error_hold.ms;
         let flight = self.filling.flight();
@@ -265,6 +434,8 @@ impl Fill {
                 self.filling.leave();
                 flight.land(Landing::Record(old.clone()));
             }
+            // One client's errand says little about the others'.
+            None if self.filling.is_alone() => flight.land(Landing::Failed(reason)),
             None => {
                 self.remark(What::Failed(reason), hold_ms);
                 flight.land(Landing::Failed(reason));
@@ -277,22 +448,27 @@ impl Fill {
         if fresh_ms > 0 {
             let windows = Windows { fresh_ms, ..Windows::default() };
             let now = self.ticks.now().mono;
-            let record = Record::new(self.filling.key().clone(), what, windows, now);
+            let record = Record::new(self.filling.key(), what, windows, now);
             self.filling.store(record, &self.sink);
         }
         self.filling.leave();
     }
 
     fn old_page(&self) -> Option<&Entry> {
-        match self.filling.old()?.what() {
-            What::Page(entry) => Some(entry),
-            What::HitForMiss | What::Failed(_) => None,
-        }
+        self.filling.old()?.page()
     }
 
     fn has_stand_in(&self) -> bool {
         self.filling.old().is_some_and(|old| old.stands_in(self.ticks.now().mono))
     }
+}
+
+/// A response that has begun to come.
+struct Came {
+    status: StatusCode,
+    relayed: HeaderMap,
+    stored: HeaderMap,
+    windows: Option<Windows>,
 }
 
 /// Asks for the page of one client alone. Nothing of it is stored, but for the rest it is a fill: the
@@ -316,7 +492,8 @@ pub async fn pass(
     sink.add(Counter::CacheCookiesStripped, cookies as u64);
     let headers: HeaderMap = kept_headers(&response.headers, &site.vary, now().wall);
     let length = response.body.size_hint().exact();
-    let lead = Lead { status: response.status, headers, length, is_stored: false };
+    let (status, sharing) = (response.status, Sharing::All);
+    let lead = Lead { status, headers, length, is_stored: false, sharing };
     Ok((lead, response.body))
 }
 
@@ -337,6 +514,11 @@ fn reason_of(error: &UpstreamError) -> Reason {
         _ if error.timed_out => Reason::GatewayTimeout,
         _ => Reason::BadGateway,
     }
+}
+
+/// `Content-Length` of an answer to HEAD.
+fn stated_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 async fn next(body: &mut ResponseBody) -> Option<Result<Bytes, BodyError>> {

@@ -17,6 +17,8 @@ use http::{HeaderMap, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 
 use super::record::Record;
+use super::select::Said;
+use crate::http::Interim;
 use crate::http::body::BodyError;
 use crate::outcome::Reason;
 
@@ -31,6 +33,8 @@ pub struct Flight {
 #[derive(Debug)]
 struct State {
     landing: Option<Landing>,
+    /// Interim answers that came before it.
+    interims: Vec<(StatusCode, HeaderMap)>,
     /// The body from chunk number `first` on.
     chunks: VecDeque<Bytes>,
     first: usize,
@@ -73,6 +77,21 @@ pub struct Lead {
     pub length: Option<u64>,
     /// Whether it will be stored, as far as the head says.
     pub is_stored: bool,
+    /// Whom else than the client it was fetched for it may be shown to.
+    pub sharing: Sharing,
+}
+
+/// Whom the answer of a fill is for.
+#[derive(Debug)]
+pub enum Sharing {
+    /// For all who wait: the fill carried nothing of any client.
+    All,
+    /// For those who say the same in these fields.
+    Those(Said, Vec<Box<str>>),
+    /// For the client it was fetched for. The others ask for themselves, side by side.
+    One,
+    /// For the client it was fetched for. The shop is failing: the others are told so.
+    OneOfMany,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +106,7 @@ impl Flight {
         Arc::new(Flight {
             state: Mutex::new(State {
                 landing: None,
+                interims: Vec::new(),
                 chunks: VecDeque::new(),
                 first: 0,
                 kept_bytes: 0,
@@ -118,6 +138,15 @@ impl Flight {
         let mut state = self.lock();
         state.landing.get_or_insert(landing);
         wake_all(state);
+    }
+
+    /// Tells those who wait of an interim answer, which is never stored.
+    pub fn interim(&self, status: StatusCode, headers: &HeaderMap) {
+        let mut state = self.lock();
+        if state.landing.is_none() && state.interims.len() < INTERIMS_MAX {
+            state.interims.push((status, headers.clone()));
+            wake_all(state);
+        }
     }
 
     /// Whether [`Flight::land`] was called.
@@ -213,10 +242,15 @@ pub struct Waiter {
 }
 
 impl Waiter {
-    /// How the fill came down.
-    pub async fn landing(&self) -> Landing {
+    /// How the fill came down. Interim answers until then go to `interim`.
+    pub async fn landing(&self, interim: &Interim) -> Landing {
+        let mut told = 0;
         poll_fn(|cx| {
             let mut state = self.flight.lock();
+            for (status, headers) in &state.interims[told..] {
+                interim.say(*status, headers);
+            }
+            told = state.interims.len();
             if let Some(landing) = &state.landing {
                 return Poll::Ready(landing.clone());
             }
@@ -303,6 +337,9 @@ impl Body for FlightBody {
         self.left.map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }
+
+/// Interim answers of one fill that are relayed.
+const INTERIMS_MAX: usize = 8;
 
 /// Once a body is not stored, the fill reads so many chunks ahead of the fastest waiter.
 const READ_AHEAD_CHUNKS: usize = 2;

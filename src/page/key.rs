@@ -22,6 +22,60 @@ pub struct Fields<'a> {
     pub city: Option<&'a str>,
 }
 
+/// A URL on an ordinary route. All that is stored for it has a key that begins with this one's bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Url<'a> {
+    /// The site.
+    pub site: &'a str,
+    /// The Host that the shop is asked for.
+    pub host: &'a str,
+    /// The path, raw.
+    pub path: &'a str,
+    /// What counts of the query; absent is not the same as empty.
+    pub query: Option<&'a str>,
+}
+
+impl Url<'_> {
+    /// The key without its hash, written into `buffer`, which is cleared.
+    pub fn bytes<'b>(&self, buffer: &'b mut Vec<u8>) -> &'b [u8] {
+        buffer.clear();
+        // No activity is empty, so that no page has this key.
+        for field in [self.site, self.host, self.path, ""] {
+            put(buffer, field);
+        }
+        match self.query {
+            Some(query) => put(buffer, query),
+            None => buffer.extend_from_slice(&ABSENT),
+        }
+        buffer
+    }
+}
+
+/// Makes the key of a variant out of that of its URL: `generation` is the selector's, `values` are
+/// what the request says in each of the fields that select.
+pub fn variant<'v>(
+    url: &[u8],
+    generation: u64,
+    values: impl Iterator<Item = Option<&'v [u8]>>,
+) -> Vec<u8> {
+    let mut bytes = url.to_vec();
+    bytes.extend_from_slice(&generation.to_le_bytes());
+    for value in values {
+        match value {
+            Some(value) => {
+                let length = u32::try_from(value.len()).unwrap_or(u32::MAX - 1);
+                bytes.extend_from_slice(&length.to_le_bytes());
+                bytes.extend_from_slice(value);
+            }
+            None => bytes.extend_from_slice(&ABSENT),
+        }
+    }
+    bytes
+}
+
+/// A length that no field has.
+const ABSENT: [u8; 4] = u32::MAX.to_le_bytes();
+
 /// A key that is kept.
 #[derive(Debug)]
 pub struct Key {
@@ -170,6 +224,32 @@ mod tests {
             prop_assert_eq!(x.bytes == y.bytes, a == b);
             let kept = x.to_key();
             prop_assert_eq!(kept.fields(), fields(&a));
+        }
+    }
+
+    /// Nothing that a client says moves from one field into another, nor from one URL to another.
+    #[test]
+    fn variants_differ_where_a_value_does() {
+        let url = |query| Url { site: "s", host: "h", path: "/1", query };
+        let mut buffer = Vec::new();
+        let keys: Vec<Vec<u8>> =
+            [None, Some(""), Some("a")].map(|q| url(q).bytes(&mut buffer).to_vec()).to_vec();
+        assert!(keys[0] != keys[1] && keys[1] != keys[2]);
+        let page = Fields { site: "s", host: "h", path: "/1", activity: "", city: Some("a") };
+        assert_eq!(page.bytes(&mut buffer), keys[2], "a page without an activity is none");
+        let of = |values: &[Option<&'static str>]| {
+            variant(&keys[0], 1, values.iter().map(|v| v.map(str::as_bytes)))
+        };
+        let all = [
+            of(&[Some("a"), Some("b")]),
+            of(&[Some("ab"), Some("")]),
+            of(&[Some("ab"), None]),
+            of(&[None, Some("ab")]),
+            of(&[Some(""), Some("ab")]),
+            of(&[]),
+        ];
+        for (at, key) in all.iter().enumerate() {
+            assert!(key.starts_with(&keys[0]) && !all[..at].contains(key));
         }
     }
 

@@ -65,8 +65,8 @@ const WEIGHT_MAX: u64 = 128 * 1024;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::page::judge::Windows;
     use crate::page::key::Fields;
+    use crate::page::policy::judge::Windows;
     use crate::page::record::What;
 
     const NOW: MonoMs = MonoMs(1_000);

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use super::entry::{Entry, Wanted};
-use super::judge::{Asked, Kind, Refill, Stored, Windows};
+use super::entry::{Entry, Part, Wanted};
 use super::key::Key;
+use super::policy::judge::{Asked, Kind, Life, Refill, Stored, Windows};
+use super::select::Selector;
 use crate::answer::{Fill, Local};
 use crate::clock::{MonoMs, Now};
 use crate::http::{Exchange, Ready};
@@ -19,7 +20,7 @@ pub struct Record {
     what: What,
     /// When it came, and how old it was.
     at: MonoMs,
-    age_ms: u64,
+    windows: Windows,
     weight: u64,
     /// The cache holds it no longer.
     is_retired: AtomicBool,
@@ -38,6 +39,8 @@ pub enum What {
     HitForMiss,
     /// The shop did not answer just now, and what clients are told.
     Failed(Reason),
+    /// The fields of a request that select a page of this URL.
+    Selector(Selector),
 }
 
 impl Record {
@@ -47,10 +50,12 @@ impl Record {
             What::Page(_) => Kind::Page,
             What::HitForMiss => Kind::HitForMiss,
             What::Failed(_) => Kind::Failed,
+            What::Selector(_) => Kind::Selector,
         };
         let content = match &what {
             What::Page(entry) => entry.weight(),
             What::HitForMiss | What::Failed(_) => 0,
+            What::Selector(selector) => selector.weight(),
         };
         let weight = key.weight() + content + size_of::<Record>() + INDEX_BYTES;
         let fresh_until = now.plus(windows.fresh_ms);
@@ -64,7 +69,7 @@ impl Record {
             key,
             what,
             at: now,
-            age_ms: windows.age_ms,
+            windows,
             weight: weight as u64,
             is_retired: AtomicBool::new(false),
             is_purged: AtomicBool::new(false),
@@ -103,6 +108,38 @@ impl Record {
             _ => Refill::Idle,
         };
         Asked { refill }
+    }
+
+    /// What of its life only a client's demands ask for.
+    pub fn life(&self) -> Life {
+        let Windows { age_ms, overdue_ms, never_stale, .. } = self.windows;
+        Life { at: self.at, age_ms, overdue_ms, never_stale }
+    }
+
+    /// How old what is stored is at `now`, in milliseconds.
+    fn age_ms(&self, now: MonoMs) -> u64 {
+        self.windows.age_ms.saturating_add(now.since(self.at))
+    }
+
+    /// Whether each request for it asks the shop, side by side.
+    pub fn is_alone(&self) -> bool {
+        self.windows.alone
+    }
+
+    /// The selector, if it is one.
+    pub fn selector(&self) -> Option<&Selector> {
+        match &self.what {
+            What::Selector(selector) => Some(selector),
+            What::Page(_) | What::HitForMiss | What::Failed(_) => None,
+        }
+    }
+
+    /// The page, if it is one.
+    pub fn page(&self) -> Option<&Entry> {
+        match &self.what {
+            What::Page(entry) => Some(entry),
+            What::HitForMiss | What::Failed(_) | What::Selector(_) => None,
+        }
     }
 
     /// The page, where it may stand in for an error at `now`.
@@ -150,7 +187,29 @@ impl Record {
 
     /// The answer for a client at `now`, if this is a page.
     pub fn ready(&self, wanted: &Wanted<'_>, exchange: &Exchange, now: Now) -> Option<Ready> {
-        let What::Page(entry) = &self.what else { return None };
+        let entry = self.page()?;
+        let (fill, is_stale) = self.fill(exchange, now);
+        Some(Ready { answer: Local::of(entry.answer_for(wanted, is_stale)), fill, reason: None })
+    }
+
+    /// The answer for a client that may ask for ranges, if what is stored has them.
+    pub fn ready_in_part(
+        &self,
+        wanted: &Wanted<'_>,
+        exchange: &Exchange,
+        now: Now,
+    ) -> Option<Ready> {
+        let entry = self.page()?;
+        let (fill, is_stale) = self.fill(exchange, now);
+        let answer = match entry.part_for(wanted, is_stale)? {
+            Part::Whole => Local::of(entry.answer_for(wanted, is_stale)),
+            Part::Made(answer) => answer.into(),
+        };
+        Some(Ready { answer, fill, reason: None })
+    }
+
+    /// What fills the slots of its answer at `now`, and whether it is stale.
+    fn fill(&self, exchange: &Exchange, now: Now) -> (Fill, bool) {
         let fresh_until = self.stored().fresh_until;
         let is_stale = now.mono >= fresh_until;
         // The distance to the end of its freshness; a stale one is stale by a second at least.
@@ -161,12 +220,12 @@ impl Record {
         let seconds = |ms: u64| u32::try_from(ms / 1000).unwrap_or(u32::MAX);
         let fill = Fill {
             now,
-            age_s: seconds(self.age_ms + now.mono.since(self.at)),
+            age_s: seconds(self.age_ms(now.mono)),
             max_age_s: seconds(ttl_ms),
             request: exchange.id,
             ..Fill::default()
         };
-        Some(Ready { answer: Local::of(entry.answer_for(wanted, is_stale)), fill, reason: None })
+        (fill, is_stale)
     }
 }
 

@@ -6,14 +6,15 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use tokio::time::timeout;
 
-use super::directives::date_s;
 use super::entry::{Wanted, in_unmodified};
 use super::fill::Ticks;
-use super::flight::{Landing, Lead, Waiter};
-use super::judge::Why;
+use super::flight::{Landing, Lead, Sharing, Waiter};
+use super::policy::directives::date_s;
+use super::policy::judge::Why;
 use super::record::Record;
+use super::select::Said;
 use crate::answers::{Answers, Form};
-use crate::http::{Exchange, Ready, ResponseBody};
+use crate::http::{Exchange, Interim, Ready, ResponseBody};
 use crate::outcome::Reason;
 
 /// A client whose answer takes a while.
@@ -32,28 +33,63 @@ pub struct Client {
     pub why: Why,
 }
 
+/// What came of waiting.
+pub enum Reply {
+    /// The answer.
+    Answer(Response<ResponseBody>),
+    /// What came is for those who say something else in the fields that select.
+    Another,
+    /// What came is for the client it was fetched for.
+    NotShared,
+}
+
 impl Client {
     /// Waits for a fill, for at most `longest`; then what is stale, if it may stand in, else
-    /// `overloaded`. `is_first` says whether the fill was begun for this client.
+    /// `overloaded`. `is_first` says whether the fill was begun for this client; `said` is what it
+    /// says in fields that may select, where that matters.
     pub async fn wait(
-        self,
+        &self,
         waiter: Waiter,
         old: Option<Arc<Record>>,
         is_first: bool,
+        said: Option<&Said>,
         longest: Duration,
-    ) -> Response<ResponseBody> {
-        match timeout(longest, waiter.landing()).await {
+        interim: &Interim,
+    ) -> Reply {
+        let landing = timeout(longest, waiter.landing(interim)).await;
+        Reply::Answer(match landing {
             Ok(Landing::Stream(lead)) => {
+                match &lead.sharing {
+                    _ if is_first => {}
+                    Sharing::All => {}
+                    Sharing::Those(theirs, names) => {
+                        if !said.is_some_and(|said| said.agrees(theirs, names)) {
+                            return Reply::Another;
+                        }
+                    }
+                    Sharing::One => return Reply::NotShared,
+                    Sharing::OneOfMany => {
+                        return Reply::Answer(self.apology(Reason::BadGateway));
+                    }
+                }
                 let length = lead.length;
                 let body = || ResponseBody::Stream(Box::pin(waiter.into_body(length)));
                 self.relay(&lead, body, !is_first)
             }
+            Ok(Landing::Record(record)) if is_first || said.is_none() => self.stored(&record),
+            // Where each request has to ask for itself, a renewal is no other's.
+            Ok(Landing::Record(record)) if record.is_alone() => return Reply::NotShared,
             Ok(Landing::Record(record)) => self.stored(&record),
             Ok(Landing::Failed(reason)) => self.apology(reason),
-            Err(_) => match old.filter(|old| old.stands_in(self.ticks.now().mono)) {
-                Some(old) => self.stored(&old),
-                None => self.apology(Reason::Overloaded),
-            },
+            Err(_) => return Reply::Answer(self.stand_in(old, Reason::Overloaded)),
+        })
+    }
+
+    /// What is stale, if it may stand in, else the word of `reason`.
+    pub fn stand_in(&self, old: Option<Arc<Record>>, reason: Reason) -> Response<ResponseBody> {
+        match old.filter(|old| old.stands_in(self.ticks.now().mono)) {
+            Some(old) => self.stored(&old),
+            None => self.apology(reason),
         }
     }
 
@@ -96,26 +132,24 @@ impl Client {
     }
 
     fn stored(&self, record: &Record) -> Response<ResponseBody> {
-        match record.ready(&self.wanted, &self.exchange, self.ticks.now()) {
+        match record.ready_in_part(&self.wanted, &self.exchange, self.ticks.now()) {
             Some(ready) => written(&ready),
-            None => self.apology(Reason::Internal),
+            // Only a part of it is stored, and not the one that is asked for.
+            None => self.apology(Reason::BadGateway),
         }
     }
 
     /// RFC 9211: why it was forwarded, and what became of it.
     fn cache_status(&self, lead: &Lead, is_collapsed: bool) -> String {
-        let forwarded = match self.why {
-            Why::Absent | Why::Fresh | Why::Failed => "uri-miss",
-            Why::HitForMiss => "bypass",
-            Why::Stale | Why::HeldByError | Why::Expired => "stale",
-        };
+        let forwarded = self.why.forwarded();
         let stored = if lead.is_stored { "; stored" } else { "" };
         let collapsed = if is_collapsed { "; collapsed" } else { "" };
         format!("penstock; fwd={forwarded}; fwd-status={}{stored}{collapsed}", lead.status.as_str())
     }
 }
 
-fn written(ready: &Ready) -> Response<ResponseBody> {
+/// A ready answer as hyper takes it.
+pub fn written(ready: &Ready) -> Response<ResponseBody> {
     ready.answer.response(&ready.fill).map(ResponseBody::Full)
 }
 

@@ -4,8 +4,9 @@ use std::rc::Rc;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
-use super::judge::Route;
 use super::key::Fields;
+use super::policy::judge::Route;
+use super::route::Routes;
 use crate::config::schema;
 use crate::config::source::{CitySource, Part};
 use crate::upstream::{Body, Group, Request, Upstreams};
@@ -13,6 +14,8 @@ use crate::upstream::{Body, Group, Request, Upstreams};
 /// A site as one worker's pages know it.
 #[derive(Debug)]
 pub struct Site {
+    /// Its ordinary routes.
+    pub routes: Routes,
     /// The servers; none: every page is `bad_gateway`.
     pub group: Option<Rc<Group>>,
     /// What the operator says about freshness.
@@ -47,6 +50,7 @@ impl Site {
             Some(CitySource::Path) | None => None,
         };
         Site {
+            routes: Routes::new(site, cache),
             group,
             route: Route {
                 ttl_ms: page.as_ref().map_or(0, |p| p.ttl.ms),
@@ -96,6 +100,7 @@ impl Site {
             host: fields.host.to_owned(),
             headers,
             body: Body::Empty,
+            interim: None,
         }
     }
 }

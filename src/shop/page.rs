@@ -4,18 +4,14 @@ use super::dice::Dice;
 
 /// The page of `activity` as people in `city` see it, at least `bytes_min` long.
 pub fn activity(activity: &str, city: &str, bytes_min: usize) -> String {
-    let mut html = String::with_capacity(bytes_min + 2_048);
-    html.push_str("<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n<title>");
-    escape(&mut html, activity);
-    html.push_str(
-        "</title>\n<link rel=\"stylesheet\" href=\"/static/shop.css\"></head><body>\n<h1>Activity ",
-    );
-    escape(&mut html, activity);
-    html.push_str("</h1>\n<p>City: <b id=\"city\">");
-    escape(&mut html, city);
-    html.push_str("</b></p>\n");
-    html.push_str(BUTTON);
-    html.push_str("<ul>\n");
+    let mut html = String::with_capacity(bytes_min + 4_096);
+    for piece in PAGE.split('\u{1}') {
+        match piece {
+            "activity" => escape(&mut html, activity),
+            "city" => escape(&mut html, city),
+            text => html.push_str(text),
+        }
+    }
     let mut dice = Dice::new(seed(activity), seed(city));
     let mut row = 1;
     while html.len() + 20 < bytes_min {
@@ -24,40 +20,40 @@ pub fn activity(activity: &str, city: &str, bytes_min: usize) -> String {
         html.push_str(&format!("<li>Hall {row}, {street} Long Street, {seats} seats</li>\n"));
         row += 1;
     }
-    html.push_str("</ul></body></html>\n");
+    html.push_str(
+        "</ul></details></main>\n<script src=\"/static/shop.js\"></script></body></html>\n",
+    );
     html
 }
 
 /// A static file of the shop: its bytes and type; None if there is no such file.
 pub fn asset(path: &str) -> Option<(&'static str, &'static str)> {
     match path {
-        "/static/shop.css" => Some(("text/css", "body{font:16px sans-serif;margin:2em}\n")),
+        "/static/shop.css" => Some(("text/css", include_str!("page/style.css"))),
+        "/static/shop.js" => Some(("text/javascript", include_str!("page/script.js"))),
         "/static/robots.txt" | "/robots.txt" => Some(("text/plain", "User-agent: *\nDisallow:\n")),
         _ => None,
     }
 }
 
-/// The button works without and with the gate: the flag is shown only where it is answered.
-const BUTTON: &str = r#"<p><button id="buy">Buy</button> <output id="said"></output></p>
-<script>
-const said = document.getElementById("said"), base = location.pathname;
-async function look() {
-  const answer = await fetch(base + "/availability").catch(() => null);
-  if (!answer || !answer.ok) return;
-  const flag = await answer.json();
-  said.textContent = flag.state;
-  if (flag.poll_ms) setTimeout(look, flag.poll_ms + Math.random() * flag.jitter_ms);
-}
-document.getElementById("buy").onclick = async () => {
-  const key = self.crypto && crypto.randomUUID ? crypto.randomUUID() : String(Math.random());
-  const answer = await fetch(base + "/orders", {method: "POST", body: "{}",
-    headers: {"content-type": "application/json", "idempotency-key": key}});
-  said.textContent = answer.status + " " + (await answer.text());
-};
-if (!document.cookie.includes("uid=")) document.cookie = "uid=web" + Date.now() + ";path=/";
-look();
-</script>
-"#;
+/// Names stand between `\u{1}`. The script works without and with the gate: the flag is shown only where
+/// it is answered.
+const PAGE: &str = "<!doctype html>
+<html lang=\"en\"><head><meta charset=\"utf-8\">
+<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">
+<title>\u{1}activity\u{1}</title>
+<link rel=\"icon\" href=\"data:,\">
+<link rel=\"stylesheet\" href=\"/static/shop.css\"></head><body>
+<header><b>The small shop</b><button id=\"language\" data-t=\"other\"></button></header>
+<main>
+<section class=\"poster\"><span data-t=\"kicker\"></span><h1>Activity \u{1}activity\u{1}</h1>
+<span><span data-t=\"city\"></span>: <b id=\"city\">\u{1}city\u{1}</b></span></section>
+<section class=\"card\"><span id=\"state\" hidden></span><span id=\"label\" class=\"quiet\"></span><span id=\"time\"></span>
+<select id=\"pool\" hidden></select><button id=\"buy\" disabled>Buy</button>
+<p id=\"said\" role=\"status\"></p>
+<p class=\"quiet\"><span data-t=\"you\"></span> <b id=\"user\"></b> · <button id=\"change\" data-t=\"change\"></button></p></section>
+<details><summary data-t=\"halls\"></summary><ul>
+";
 
 fn escape(html: &mut String, text: &str) {
     for c in text.chars() {
@@ -92,6 +88,7 @@ mod tests {
 
     #[test]
     fn names_from_the_url_are_escaped() {
-        assert!(activity("<script>", "\"&", 0).contains("&lt;script&gt;"));
+        let page = activity("<script>\u{1}", "\"&", 0);
+        assert!(page.contains("&lt;script&gt;\u{1}</h1>") && page.contains("&quot;&amp;</b>"));
     }
 }

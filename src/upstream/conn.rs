@@ -1,5 +1,6 @@
 //! One connection to a server: hyper's sender, the wire under it, and the task that drives it.
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -7,13 +8,14 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::uri::{Authority, Scheme};
 use http::{Request, Response, Uri, Version, header};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::TokioIo;
-use tokio::task::{AbortHandle, spawn_local};
-use tokio::time::Instant;
+use tokio::task::{JoinHandle, spawn_local};
+use tokio::time::{Instant, timeout};
 
 use super::sent::SentBody;
 use super::shared::Server;
@@ -34,7 +36,8 @@ enum Sender {
 pub(super) struct Conn {
     sender: Sender,
     pub wire: Rc<Wire>,
-    driver: AbortHandle,
+    /// Ends with the connection, or with what hyper had read behind a 101.
+    driver: JoinHandle<Bytes>,
     /// The server's place in its group.
     pub at: usize,
     /// Whether it served an exchange before.
@@ -69,24 +72,30 @@ impl Conn {
             let driver = spawn_local(async move {
                 let _ = connection.await;
                 driven.close();
+                Bytes::new()
             });
             (Sender::Http2(sender, scheme), driver)
         } else {
-            let (sender, connection) = http1::Builder::new()
+            let (sender, mut connection) = http1::Builder::new()
                 // The wire bounds the head exactly; this bounds hyper's memory.
                 .max_buf_size(head_bytes_max.max(BUFFER_BYTES))
                 .handshake(io)
                 .await?;
             let driver = spawn_local(async move {
-                let _ = connection.await;
+                let ended = poll_fn(|cx| connection.poll_without_shutdown(cx)).await;
+                if ended.is_ok() && driven.has_switched() {
+                    // Whether it may is the exchange's to say.
+                    return connection.into_parts().read_buf;
+                }
                 driven.close();
+                Bytes::new()
             });
             (Sender::Http1(sender), driver)
         };
         Ok(Conn {
             sender,
             wire,
-            driver: driver.abort_handle(),
+            driver,
             at,
             is_reused: false,
             busy: None,
@@ -132,6 +141,15 @@ impl Conn {
             Sender::Http1(sender) => sender.poll_ready(cx).map(|ready| ready.is_ok()),
             Sender::Http2(sender, _) => sender.poll_ready(cx).map(|ready| ready.is_ok()),
         }
+    }
+
+    /// The connection leaves HTTP and its pool. What hyper had read behind the 101; `None`: it is
+    /// closed, or hyper does not let go of it.
+    pub(super) async fn leave(&mut self) -> Option<Bytes> {
+        let early = timeout(LETS_GO, &mut self.driver).await.ok()?.ok()?;
+        self.busy = None;
+        self.wire.leave_pool();
+        (!self.wire.is_closed()).then_some(early)
     }
 
     /// Marks the end of an exchange.
@@ -208,5 +226,7 @@ impl Drop for InFlight {
     }
 }
 
+/// hyper lets go at once, in the turn after the one in which it gave the 101.
+const LETS_GO: Duration = Duration::from_secs(1);
 /// hyper's buffer of one connection.
 const BUFFER_BYTES: usize = 64 * 1024;

@@ -7,18 +7,19 @@ use std::task::Poll;
 use std::time::Duration;
 
 use http::response::Parts;
-use http::{HeaderMap, Request};
+use http::{HeaderMap, Request, header};
 use hyper::body::Incoming;
 use tokio::time::{Instant, sleep_until};
 
 use super::conn::{Conn, Failed};
 use super::sent::{Progress, SentBody};
 use super::tail::Tail;
+use super::upgrade::{Switched, Wanted};
 use super::validate::{Framing, validate};
 use super::wire::Wire;
 use super::{Group, Response, Stage, Timeouts, UpstreamError, Written};
 use crate::http::body::BodyError;
-use crate::http::hop;
+use crate::http::{ResponseBody, Upgraded, hop};
 use crate::metrics::Counter;
 
 /// How far a request is, over all its attempts. Who gives up from outside reads here what that means.
@@ -79,6 +80,7 @@ impl Group {
         trace: &Trace,
     ) -> Result<Response, Broken> {
         let method = request.method().clone();
+        let wanted = Wanted::of(request.headers());
         let progress = request.body().progress();
         let wire = conn.wire.clone();
         let head_bytes_max = self.settings().head_bytes_max.in_memory();
@@ -86,7 +88,18 @@ impl Group {
         trace.begin(&wire);
         let sent = conn.send(request);
         let (error, unsent) = match answer(sent, &wire, &progress, timeouts, trace).await {
-            Some(Ok(response)) => match validate(&method, &response) {
+            Some(Ok(response)) => match validate(&method, wanted.as_ref(), &response) {
+                Ok(Framing::Switched) => {
+                    let (parts, _) = response.into_parts();
+                    match Switched::of(conn).await {
+                        Ok(far) => return Ok(switched(parts, far, timeouts.idle)),
+                        Err(why) => {
+                            let error =
+                                UpstreamError { written: trace.written(), ..self.invalid(why) };
+                            return Err(Broken { error, unsent: None, has_read: true });
+                        }
+                    }
+                }
                 Ok(framing) => {
                     let (parts, incoming) = response.into_parts();
                     conn.hears(keeps(&parts.headers));
@@ -185,6 +198,17 @@ fn relayed(parts: Parts, tail: Tail, framing: Framing) -> Response {
         body: tail.into_body(),
         close_delimited: framing == Framing::Close,
     }
+}
+
+/// A 101 as it is given on, and the connection that it is about. Its hop-by-hop fields are what it is.
+fn switched(parts: Parts, far: Switched, idle: Duration) -> Response {
+    let Parts { status, mut headers, version, .. } = parts;
+    let protocol = headers.get(header::UPGRADE).cloned();
+    hop::strip_response(&mut headers);
+    headers.extend(protocol.map(|protocol| (header::UPGRADE, protocol)));
+    let upgraded = Upgraded { far: Box::new(far), idle, place: None };
+    let body = ResponseBody::Upgraded(Box::new(upgraded));
+    Response { status, version, headers, body, close_delimited: false }
 }
 
 /// How long the server keeps an idle connection, by `Keep-Alive: timeout=5`; less a second, so that

@@ -43,6 +43,29 @@ pub struct ServerReport {
     pub last_error: Option<String>,
 }
 
+/// How a group is, for operators.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct GroupReport {
+    /// The group.
+    pub group: Name,
+    /// Exchanges under way, over all servers.
+    pub in_flight: u32,
+    /// Requests that wait for a connection.
+    pub waiting: u32,
+    /// Purchases that are on their way to it.
+    pub purchases: u32,
+    /// The most that there may be.
+    pub purchases_max: u32,
+    /// Purchases that wait for a place among them.
+    pub purchases_waiting: u32,
+    /// Servers of the group.
+    pub servers: usize,
+    /// Those that are passed over because they could not be reached just now.
+    pub held: usize,
+    /// Whether nothing is claimed for the group because the shop does not answer.
+    pub circuit_open: bool,
+}
+
 impl Shared {
     /// For `[upstream]`, without TLS: a group that asks for it cannot be reached.
     pub fn new(settings: &BTreeMap<Name, schema::Upstream>) -> Arc<Shared> {
@@ -114,6 +137,11 @@ impl Shared {
         });
         servers.collect()
     }
+
+    /// How every group is.
+    pub fn groups(&self) -> Vec<GroupReport> {
+        self.groups.iter().map(|(name, group)| group.report(name)).collect()
+    }
 }
 
 /// One group.
@@ -163,6 +191,22 @@ impl GroupShared {
             tls: None,
             limits: old.map_or_else(limits, |old| old.limits.clone()),
             settings,
+        }
+    }
+
+    fn report(&self, name: &Name) -> GroupReport {
+        let limits = &self.limits;
+        let in_flight = |server: &Arc<Server>| server.in_flight.load(Ordering::Relaxed);
+        GroupReport {
+            group: name.clone(),
+            in_flight: self.servers.iter().map(in_flight).sum(),
+            waiting: limits.waiting.get(),
+            purchases: limits.purchases.taken(),
+            purchases_max: self.settings.purchases_max,
+            purchases_waiting: limits.purchases_waiting.get(),
+            servers: self.servers.len(),
+            held: self.servers.iter().filter(|server| server.is_held()).count(),
+            circuit_open: limits.circuit.is_open(),
         }
     }
 

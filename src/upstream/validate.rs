@@ -3,6 +3,8 @@
 
 use http::{HeaderMap, Method, Response, StatusCode, Version, header};
 
+use super::upgrade::Wanted;
+
 /// How the end of a valid answer's body is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Framing {
@@ -12,11 +14,21 @@ pub(super) enum Framing {
     Chunked,
     /// By the end of the connection, so that a cut one looks whole.
     Close,
+    /// There is none: the connection leaves HTTP.
+    Switched,
 }
 
-/// Checks the head of an answer to `method`; an error says why it is refused.
-pub(super) fn validate<B>(method: &Method, answer: &Response<B>) -> Result<Framing, &'static str> {
+/// Checks the head of an answer to `method`; an error says why it is refused. `wanted` is what the
+/// request asked to switch to.
+pub(super) fn validate<B>(
+    method: &Method,
+    wanted: Option<&Wanted>,
+    answer: &Response<B>,
+) -> Result<Framing, &'static str> {
     let (status, headers) = (answer.status().as_u16(), answer.headers());
+    if let Some(wanted) = wanted.filter(|_| status == 101) {
+        return wanted.check(headers).map(|()| Framing::Switched);
+    }
     if !(200..=599).contains(&status) {
         return Err("the status of the answer is not a final one");
     }
@@ -71,7 +83,7 @@ mod tests {
         for (name, value) in fields {
             response = response.header(*name, *value);
         }
-        validate(&method, &response.body(()).expect("valid"))
+        validate(&method, None, &response.body(()).expect("valid"))
     }
 
     #[test]

@@ -13,6 +13,8 @@ pub(super) struct HeadWatch {
     in_line: usize,
     after_cr: bool,
     is_done: bool,
+    /// It was a 101.
+    has_switched: bool,
 }
 
 impl HeadWatch {
@@ -26,7 +28,13 @@ impl HeadWatch {
             in_line: 0,
             after_cr: false,
             is_done: false,
+            has_switched: false,
         }
+    }
+
+    /// Whether the head was a 101: what follows is no HTTP, if that was asked for.
+    pub(super) fn has_switched(&self) -> bool {
+        self.has_switched
     }
 
     /// Takes the next bytes; an error says why the answer is refused.
@@ -70,6 +78,7 @@ impl HeadWatch {
             return Ok(());
         }
         if status[0] != b'1' || status == b"101" {
+            self.has_switched = status == b"101";
             self.is_done = true;
             return Ok(());
         }

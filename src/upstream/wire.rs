@@ -34,7 +34,8 @@ pub(super) struct Wire {
 #[derive(Debug)]
 struct Socket {
     stream: Stream,
-    _seat: Seat,
+    /// `None` once it belongs to no pool.
+    seat: Option<Seat>,
 }
 
 /// One of a server's `connections_max`; it goes with the socket.
@@ -61,7 +62,7 @@ impl Drop for Seat {
 impl Wire {
     pub(super) fn new(stream: Stream, seat: Seat, sink: Sink) -> Rc<Wire> {
         Rc::new(Wire {
-            socket: RefCell::new(Some(Socket { stream, _seat: seat })),
+            socket: RefCell::new(Some(Socket { stream, seat: Some(seat) })),
             watch: RefCell::new(None),
             refused: Cell::new(None),
             written: Cell::new(0),
@@ -110,6 +111,17 @@ impl Wire {
     /// Whether bytes were held back because their time was over.
     pub(super) fn was_late(&self) -> bool {
         self.was_late.get()
+    }
+
+    /// Whether the server has answered by a 101.
+    pub(super) fn has_switched(&self) -> bool {
+        self.watch.borrow().as_ref().is_some_and(HeadWatch::has_switched)
+    }
+
+    /// Gives back the pool's place; the socket stays open.
+    pub(super) fn leave_pool(&self) {
+        let seat = self.socket.borrow_mut().as_mut().and_then(|socket| socket.seat.take());
+        drop(seat);
     }
 
     /// Closes the socket at once.

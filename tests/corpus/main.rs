@@ -6,6 +6,8 @@ mod head;
 mod ids;
 #[path = "../../fuzz/checks/outcome.rs"]
 mod outcome;
+#[path = "../../fuzz/checks/proxy_header.rs"]
+mod proxy_header;
 #[path = "../../fuzz/checks/redis.rs"]
 mod redis;
 #[path = "../../fuzz/checks/settings.rs"]
@@ -38,4 +40,4 @@ macro_rules! targets {
     )*};
 }
 
-targets! { head ids outcome redis settings split walker }
+targets! { head ids outcome proxy_header redis settings split walker }

@@ -18,8 +18,43 @@ pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-trait Stream: Read + Write {}
-impl<S: Read + Write> Stream for S {}
+trait Stream: Read + Write {
+    fn copy(&self) -> Box<dyn Stream + Send>;
+    fn shut(&self);
+    /// Whether bytes, or the end, are there to be read within a moment.
+    fn has_more(&self) -> Option<usize>;
+}
+
+impl Stream for TcpStream {
+    fn copy(&self) -> Box<dyn Stream + Send> {
+        Box::new(self.try_clone().expect("a copy"))
+    }
+
+    fn shut(&self) {
+        self.shutdown(std::net::Shutdown::Write).expect("an end");
+    }
+
+    fn has_more(&self) -> Option<usize> {
+        self.set_nonblocking(true).expect("set");
+        let peeked = self.peek(&mut [0]);
+        self.set_nonblocking(false).expect("set");
+        peeked.ok()
+    }
+}
+
+impl Stream for UnixStream {
+    fn copy(&self) -> Box<dyn Stream + Send> {
+        Box::new(self.try_clone().expect("a copy"))
+    }
+
+    fn shut(&self) {
+        self.shutdown(std::net::Shutdown::Write).expect("an end");
+    }
+
+    fn has_more(&self) -> Option<usize> {
+        None
+    }
+}
 
 /// A connection.
 pub struct Client {
@@ -120,6 +155,26 @@ impl Client {
         self.send(bytes);
         let answer = self.answer_to(bytes.starts_with(b"HEAD "));
         answer.unwrap_or_else(|| panic!("no answer to {}", String::from_utf8_lossy(bytes)))
+    }
+
+    /// So many bytes as they come; `None` if the end comes first.
+    pub fn raw(&mut self, count: usize) -> Option<Vec<u8>> {
+        self.take(count)
+    }
+
+    /// A second handle of the connection, to send by.
+    pub fn copy(&self) -> Client {
+        Client { stream: self.stream.copy(), came: Vec::new() }
+    }
+
+    /// Says that nothing more is sent.
+    pub fn shut(&self) {
+        self.stream.shut();
+    }
+
+    /// Whether the server has closed already; does not wait for it. (TCP)
+    pub fn is_at_end(&self) -> bool {
+        self.came.is_empty() && self.stream.has_more() == Some(0)
     }
 
     /// Whether the server has closed, with nothing more to say.

@@ -3,14 +3,22 @@
 
 mod admin;
 mod boot;
+mod browser;
 mod caps;
 mod client;
+mod dashboard;
 mod drain;
+mod greeting;
 mod log;
 mod node;
+mod origin;
+mod overload;
+mod packaging;
 mod reload;
 mod routes;
+mod shop_page;
 mod sockets;
 mod tls;
 mod upgrade;
 mod verbs;
+mod websocket;

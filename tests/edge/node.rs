@@ -129,6 +129,23 @@ impl Place {
         Node::start(self, command)
     }
 
+    /// Starts it where `groups` stands for the file system of control groups, in a mount namespace of
+    /// its own. `None`: that is not allowed here.
+    pub fn start_with_groups(self, groups: &std::path::Path) -> Option<Node> {
+        let script = "mount --bind \"$0\" /sys/fs/cgroup && exec \"$@\"";
+        let unshared = |program: &[&std::ffi::OsStr]| {
+            let mut command = Command::new("unshare");
+            command.args(["--mount", "sh", "-c", script]).arg(groups).args(program);
+            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+            command
+        };
+        let can = unshared(&["true".as_ref()]).status().is_ok_and(|status| status.success());
+        let (binary, config) = (env!("CARGO_BIN_EXE_penstock"), self.config());
+        let run = ["run".as_ref(), "-c".as_ref(), config.as_os_str()];
+        let run: Vec<_> = std::iter::once(binary.as_ref()).chain(run).collect();
+        can.then(|| Node::start(self, unshared(&run)))
+    }
+
     /// Starts it with more in its environment.
     pub fn start_with(self, environment: &[(&str, &str)]) -> Node {
         let mut command = self.command(&["run"]);
@@ -211,6 +228,18 @@ impl Node {
     /// Whether an event says so.
     pub fn said(&self, text: &str) -> bool {
         self.events().iter().any(|line| line.contains(text))
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What its threads are called.
+    pub fn thread_names(&self) -> Vec<String> {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid())).expect("tasks");
+        let name = |task: std::fs::DirEntry| std::fs::read_to_string(task.path().join("comm")).ok();
+        let names = tasks.filter_map(|task| name(task.ok()?));
+        names.map(|name| name.trim().to_owned()).collect()
     }
 
     pub fn signal(&self, signal: Signal) {

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::client::{Client, get, purchase, until};
+use super::client::{Client, purchase, until};
 use super::node::{Config, Node, Place, quick_shop, shop_with};
 use super::reload::{Load, times};
 

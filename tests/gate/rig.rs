@@ -312,12 +312,19 @@ fn edge(
     let (cache, fills) = (Cache::new(settings), TaskTracker::new());
     let to = upstreams.clone();
     let pages = Pages::new(settings, cache, answers.clone(), to, fills, sink.clone());
-    let proxy = Proxy::new(settings, answers.clone(), trust.clone(), upstreams, sink.clone());
+    let proxy = Proxy::new(
+        settings,
+        answers.clone(),
+        trust.clone(),
+        upstreams,
+        &Default::default(),
+        sink.clone(),
+    );
     let shared = edge::Shared::new(settings, book.clone(), answers, trust).expect("edge");
     let log = AccessLog::start(&settings.log, sink.clone()).expect("no log");
     let ways = Ways { pages, gate, proxy };
     let edge = Edge::new(shared, &settings.log, log, ways, sink.clone());
-    Entrance::new(edge, None, Front::default())
+    Entrance::new(edge, Default::default())
 }
 
 async fn accept(listener: TcpListener, edge: Rc<Entrance>, clock: Clock, sink: Sink) {

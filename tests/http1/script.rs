@@ -56,9 +56,9 @@ impl Script {
     fn step(&self, head: &Head<'_>) -> Step {
         let (begun, ended) = (self.begun.clone(), self.ended.clone());
         let counted = move |work: Work| -> Step {
-            Step::Work(Box::new(move |body| {
+            Step::Work(Box::new(move |body, interim| {
                 begun.set(begun.get() + 1);
-                let future = work(body);
+                let future = work(body, interim);
                 Box::pin(async move {
                     let response = future.await;
                     ended.set(ended.get() + 1);
@@ -116,7 +116,7 @@ impl Script {
             })),
             "/switch" => counted(work(async |_| status(101, ResponseBody::Empty))),
             "/panic" => counted(work(async |_| panic!("a handler that panics, on purpose"))),
-            "/panic-start" => Step::Work(Box::new(|_| panic!("work that panics, on purpose"))),
+            "/panic-start" => Step::Work(Box::new(|_, _| panic!("work that panics, on purpose"))),
             "/panic-body" => {
                 counted(work(async |_| Response::new(ResponseBody::Stream(Box::pin(Panics)))))
             }
@@ -162,7 +162,7 @@ fn ready(status: StatusCode, body: Bytes) -> Step {
 }
 
 fn work(handler: impl AsyncFnOnce(RequestBody) -> Response<ResponseBody> + 'static) -> Work {
-    Box::new(move |body| Box::pin(async move { handler(body).await }))
+    Box::new(move |body, _| Box::pin(async move { handler(body).await }))
 }
 
 fn status(status: u16, body: ResponseBody) -> Response<ResponseBody> {

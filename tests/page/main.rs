@@ -4,7 +4,9 @@
 mod coalesce;
 mod content;
 mod fresh;
+mod ordinary;
 mod purge;
+mod ranges;
 mod rig;
 mod shop;
 mod sockets;

@@ -15,11 +15,13 @@ use penstock::clock::{MonoMs, Now, UnixMs};
 use penstock::config::Settings;
 use penstock::http::head::BodyKind;
 use penstock::http::{
-    Done, Exchange, Field, Head, Note, Peer, RequestBody, ResponseBody, Service, Step,
+    Done, Exchange, Field, Head, Interim, Note, Peer, RequestBody, ResponseBody, Route, Service,
+    Step, Trust,
 };
 use penstock::ident::{Name, RequestId};
 use penstock::metrics::{Counter, Sink};
-use penstock::page::{Ask, Cache, Pages};
+use penstock::page::{Ask, Cache, OrdinaryAsk, Pages};
+use penstock::proxy::Proxy;
 use penstock::upstream::{Shared, Upstreams};
 use tokio::task::LocalSet;
 use tokio_util::task::TaskTracker;
@@ -64,6 +66,7 @@ pub fn settings(address: SocketAddr, page: &str, more: &str) -> Settings {
 /// One worker.
 pub struct Worker {
     pub pages: Pages,
+    proxy: Proxy,
     pub cache: Arc<Cache>,
     pub sink: Sink,
     pub tasks: TaskTracker,
@@ -90,9 +93,25 @@ impl Worker {
         let answers = Arc::new(Answers::new(&settings.answers).expect("valid"));
         let upstreams = Rc::new(Upstreams::new(&Shared::new(&settings.upstream), sink.clone()));
         let tasks = TaskTracker::new();
+        let trust = Arc::new(Trust::default());
+        let proxy = Proxy::new(
+            settings,
+            answers.clone(),
+            trust,
+            upstreams.clone(),
+            &Default::default(),
+            sink.clone(),
+        );
         let pages =
             Pages::new(settings, cache.clone(), answers, upstreams, tasks.clone(), sink.clone());
-        Rc::new(Worker { pages, cache, sink, tasks, site: Name::new("shop").expect("valid") })
+        Rc::new(Worker {
+            pages,
+            proxy,
+            cache,
+            sink,
+            tasks,
+            site: Name::new("shop").expect("valid"),
+        })
     }
 
     pub fn counted(&self, counter: Counter) -> u64 {
@@ -153,12 +172,16 @@ impl Worker {
                 Step::Answer(ready) | Step::Refuse(ready) => {
                     read(ready.answer.response(&ready.fill).map(ResponseBody::Full)).await
                 }
-                Step::Work(work) => read(work(RequestBody::Empty).await).await,
+                Step::Work(work) => read(work(RequestBody::Empty, Interim::default()).await).await,
             }
         }
     }
 
+    /// As the edge routes: the pages of activities, and everything else.
     fn decide(&self, head: &Head<'_>, exchange: &Exchange) -> Step {
+        if !head.path.starts_with("/activity/") {
+            return self.elsewhere(head, exchange);
+        }
         let activity = head.path.rsplit('/').next().unwrap_or_default();
         self.pages.decide(Ask {
             site: &self.site,
@@ -168,6 +191,21 @@ impl Worker {
             head,
             exchange,
         })
+    }
+}
+
+impl Worker {
+    fn elsewhere(&self, head: &Head<'_>, exchange: &Exchange) -> Step {
+        if self.pages.caches(&self.site, head) {
+            let forward = || self.proxy.forward(&self.site, head, exchange);
+            let (site, host) = (&self.site, "shop.example");
+            let ask = OrdinaryAsk { site, head, exchange, host, forward: &forward };
+            if let Some(step) = self.pages.ordinary(&ask) {
+                return step;
+            }
+        }
+        let step = self.proxy.decide(&self.site, Route::Proxy, None, head, exchange);
+        self.pages.watch(&self.site, "shop.example", head, exchange, step)
     }
 }
 
@@ -206,5 +244,12 @@ impl Service for Door {
 
     fn finished(&self, _: &Exchange, done: &Done) {
         self.done.borrow_mut().push(done.clone());
+    }
+}
+
+impl Worker {
+    /// A GET at the start of time that nobody borrows.
+    pub fn get_owned(&self, target: &str) -> impl Future<Output = Got> + 'static {
+        self.ask(Method::GET, target, &[], 0)
     }
 }

@@ -150,3 +150,54 @@ fn a_client_that_leaves_in_mid_body_cancels_nothing() {
         assert_eq!(shop.asked(), 1);
     });
 }
+
+/// RFC 9110 15.2, RFC 8297: interim answers come before the answer, to those who wait for it, and are
+/// never stored.
+#[test]
+fn early_hints_are_relayed_and_not_stored() {
+    run(async {
+        let gate = gate();
+        let held = gate.clone();
+        let shop = Shop::open(move |_, _| {
+            let hints = "HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: </a.css>; rel=preload\r\n\r\n";
+            let mut acts = vec![Act::Write(hints.into()), Act::Wait(held.clone())];
+            acts.extend(page(200, "cache-control: max-age=60\r\n", "list"));
+            acts
+        })
+        .await;
+        for more in ["", "[site.shop.cache]"] {
+            let worker = Worker::new(&settings(shop.address, "ttl = \"1h\"", more));
+            let address = open(&worker).await;
+            let mut stream = TcpStream::connect(address).await.expect("connect");
+            let text = "GET /list HTTP/1.1\r\nHost: shop.example\r\nConnection: close\r\n\r\n";
+            stream.write_all(text.as_bytes()).await.expect("write");
+            let expected = "HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: </a.css>; rel=preload\r\n\r\n";
+            let mut hints = vec![0; expected.len()];
+            stream.read_exact(&mut hints).await.expect("hints, before the answer");
+            assert_eq!(String::from_utf8(hints).expect("text"), expected);
+            gate.add_permits(1);
+            let mut rest = String::new();
+            stream.read_to_string(&mut rest).await.expect("answer");
+            assert!(
+                rest.starts_with("HTTP/1.1 200 OK\r\n") && rest.ends_with("\r\n\r\nlist"),
+                "{rest}"
+            );
+            assert!(!rest.contains("link:"));
+            worker.quiet().await;
+            if !more.is_empty() {
+                let hit = worker.get("/list", 0).await;
+                assert!(
+                    hit.field("cache-status").contains("hit") && !hit.headers.contains_key("link")
+                );
+            }
+        }
+        // HTTP/1.0 knows none.
+        let worker = Worker::new(&settings(shop.address, "ttl = \"1h\"", ""));
+        let mut stream = TcpStream::connect(open(&worker).await).await.expect("connect");
+        gate.add_permits(1);
+        stream.write_all(b"GET /list HTTP/1.0\r\nHost: shop.example\r\n\r\n").await.expect("write");
+        let mut all = String::new();
+        stream.read_to_string(&mut all).await.expect("answer");
+        assert!(all.starts_with("HTTP/1.0 200") || all.starts_with("HTTP/1.1 200"), "{all}");
+    });
+}

@@ -7,6 +7,7 @@ mod bypass;
 mod client;
 mod crowd;
 mod dead;
+mod examples;
 mod fleet;
 mod forget;
 mod kill;

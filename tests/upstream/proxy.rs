@@ -12,7 +12,7 @@ use penstock::http::{
 use penstock::ident::Name;
 use penstock::metrics::{Counter, Sink};
 use penstock::outcome::Reason;
-use penstock::proxy::Proxy;
+use penstock::proxy::{Proxy, Upgrades};
 use penstock::upstream::{Shared, Upstreams};
 use tokio::task::spawn_local;
 
@@ -30,7 +30,7 @@ pub struct Edge {
 
 impl Service for Edge {
     fn decide(&self, head: &Head<'_>, exchange: &Exchange) -> Step {
-        self.proxy.decide(&Name::new("shop").expect("a name"), Route::Proxy, head, exchange)
+        self.proxy.decide(&Name::new("shop").expect("a name"), Route::Proxy, None, head, exchange)
     }
 
     fn finished(&self, _: &Exchange, done: &Done) {
@@ -54,7 +54,8 @@ fn edge_of(toml: &str) -> Rc<Edge> {
     let upstreams = Rc::new(Upstreams::new(&shared, sink.clone()));
     let trust = Arc::new(Trust::new(&settings.trust.proxies).expect("networks"));
     let answers = Arc::new(Answers::new(&settings.answers).expect("answers"));
-    let proxy = Proxy::new(&settings, answers, trust, upstreams, sink.clone());
+    let proxy =
+        Proxy::new(&settings, answers, trust, upstreams, &Upgrades::default(), sink.clone());
     Rc::new(Edge { proxy, sink, shared, done: Default::default() })
 }
 

@@ -102,7 +102,7 @@ impl Stage {
 
 pub fn request(method: Method, body: Body) -> Request {
     let (target, host) = ("/x?y".to_owned(), "shop.example".to_owned());
-    Request { method, target, host, headers: HeaderMap::new(), body }
+    Request { method, target, host, headers: HeaderMap::new(), body, interim: None }
 }
 
 /// The error of a request that must have one.

@@ -71,7 +71,7 @@ struct Cold;
 
 impl Service for Cold {
     fn decide(&self, _: &Head<'_>, _: &Exchange) -> Step {
-        Step::Work(Box::new(|_| Box::pin(async { response().map(ResponseBody::Full) })))
+        Step::Work(Box::new(|_, _| Box::pin(async { response().map(ResponseBody::Full) })))
     }
 
     fn finished(&self, _: &Exchange, _: &Done) {}

@@ -6,14 +6,21 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::Findings;
-use crate::config::address::{ListenAddress, socket_path};
+use crate::config::address::{ListenAddress, socket_mode, socket_path};
 use crate::config::problem::Path;
-use crate::config::schema::{ClientCertificate, Http, ListenTls, Settings};
+use crate::config::schema::{ClientCertificate, Http, Listen, ListenTls, Settings};
 
 pub fn check(settings: &Settings, found: &mut Findings) {
     listeners(settings, found);
-    trust(&settings.trust.proxies, found);
+    let place = Path::of(&["trust", "proxies"]);
+    networks(
+        &place,
+        &settings.trust.proxies,
+        "everybody is believed about the client's address",
+        found,
+    );
     bounds(settings, found);
+    memory(settings, found);
     admin(settings, found);
 }
 
@@ -27,6 +34,7 @@ fn listeners(settings: &Settings, found: &mut Findings) {
     }
     let mut seen = BTreeMap::new();
     for (name, listen) in &settings.listen {
+        socket(&Path::of(&["listen", name.as_str()]), listen, found);
         let path = Path::of(&["listen", name.as_str(), "address"]);
         match listen.address.parse::<ListenAddress>() {
             Err(what) => found.error(path, what),
@@ -63,8 +71,40 @@ fn listener_tls(path: &Path, tls: &ListenTls, found: &mut Findings) {
     }
 }
 
+/// What is said of one listener's socket and of who connects to it.
+fn socket(path: &Path, listen: &Listen, found: &mut Findings) {
+    let is_unix = listen.address.starts_with("unix:");
+    match listen.mode.as_deref() {
+        Some(_) if !is_unix => found.error_help(
+            path.join("mode"),
+            "only a Unix socket has a file mode",
+            "remove it, or write: address = \"unix:/run/penstock/http.sock\"",
+        ),
+        Some(mode) => {
+            if let Err(what) = socket_mode(mode) {
+                found.error(path.join("mode"), what);
+            }
+        }
+        None => {}
+    }
+    let Some(proxy) = &listen.proxy_protocol else { return };
+    let place = path.join("proxy_protocol").join("from");
+    if proxy.from.is_empty() {
+        let help = "write the balancer's own address: from = [\"10.0.1.5/32\"]";
+        found.error_help(place.clone(), "is empty: every connection would be refused", help);
+    }
+    networks(&place, &proxy.from, "anybody may name any client", found);
+    for (at, from) in proxy.from.iter().enumerate() {
+        if (from == "unix") != is_unix {
+            let what = if is_unix { "this is a Unix socket" } else { "this is no Unix socket" };
+            let help = "the peers of a Unix socket are \"unix\", those of TCP have addresses";
+            found.warn(place.item(at), format!("has no effect: {what}"), help);
+        }
+    }
+}
+
 /// A path that has one spelling and cannot be mistaken for a pattern.
-fn is_plain_path(path: &str) -> bool {
+pub(super) fn is_plain_path(path: &str) -> bool {
     path.starts_with('/')
         && !path.contains("//")
         && path.len() <= 256
@@ -72,9 +112,10 @@ fn is_plain_path(path: &str) -> bool {
         && path.split('/').all(|segment| !matches!(segment, "." | ".."))
 }
 
-fn trust(proxies: &[String], found: &mut Findings) {
-    for (at, text) in proxies.iter().enumerate() {
-        let path = Path::of(&["trust", "proxies"]).item(at);
+/// A list of those who are believed. `risk` is what it means if everybody is.
+fn networks(place: &Path, named: &[String], risk: &str, found: &mut Findings) {
+    for (at, text) in named.iter().enumerate() {
+        let path = place.item(at);
         let net = match (text.parse::<IpNet>(), text.parse::<IpAddr>()) {
             _ if text == "unix" => continue,
             (Ok(net), _) => net,
@@ -90,8 +131,7 @@ fn trust(proxies: &[String], found: &mut Findings) {
             }
         };
         if net.prefix_len() == 0 {
-            let what = "everybody is believed about the client's address";
-            found.warn(path, what, "name only the networks of your own proxies");
+            found.warn(path, risk, "name only the networks of your own proxies");
         }
     }
 }
@@ -133,6 +173,31 @@ fn bounds(settings: &Settings, found: &mut Findings) {
             format!("one address may have more than all together ({})", limits.connections_max),
             "then it bounds nothing",
         );
+    }
+}
+
+/// The steps of the memory guard come one after the other.
+fn memory(settings: &Settings, found: &mut Findings) {
+    let memory = &settings.memory;
+    let steps = [
+        ("shed_at_percent", memory.shed_at_percent),
+        ("shrink_at_percent", memory.shrink_at_percent),
+        ("refuse_at_percent", memory.refuse_at_percent),
+    ];
+    for pair in steps.windows(2) {
+        let [(before, least), (name, percent)] = *pair else { continue };
+        if percent < least {
+            let what = format!("is {percent}, before {before} ({least})");
+            let help = "shedding comes first, then shrinking, then refusing";
+            found.error_help(Path::of(&["memory", name]), what, help);
+        }
+    }
+    if let Some(limit) = memory.limit
+        && settings.cache.size > limit
+    {
+        let what = format!("is {limit}, but the cache alone may take {}", settings.cache.size);
+        let help = "lower cache.size, or the guard will keep shrinking it";
+        found.warn(Path::of(&["memory", "limit"]), what, help);
     }
 }
 

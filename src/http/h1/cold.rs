@@ -13,10 +13,10 @@ use super::feed::{Feed, Gate};
 use super::link::Link;
 use super::respond::{Ask, Once};
 use super::transfer::{Failure, Transfer};
-use crate::http::Work;
 use crate::http::drain::Timer;
 use crate::http::limits::Limits;
 use crate::http::walker::BodyWalker;
+use crate::http::{Interim, Work};
 
 /// hyper's write buffer of one connection, and its largest read.
 const HYPER_BUFFER_BYTES_MAX: usize = 64 * 1024;
@@ -57,7 +57,9 @@ pub(super) async fn run<IO>(
 where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
-    let feed = Feed::new(&ask.asked);
+    // HTTP/1.0 knows none (RFC 9110 15.2).
+    let interim = if ask.asked.is_old { Interim::default() } else { Interim::open() };
+    let feed = Feed::new(&ask.asked, interim.clone());
     let gate = Gate { link, feed: &feed, transfer: &transfer };
     let mut connection = http1::Builder::new()
         // Without this hyper reads while a response is outstanding, and a read past the end of the
@@ -65,11 +67,13 @@ where
         .half_close(true)
         .header_read_timeout(None)
         .max_buf_size(HYPER_BUFFER_BYTES_MAX)
-        .serve_connection(gate, Once::new(work, ask, transfer.clone()));
+        .serve_connection(gate, Once::new(work, interim, ask, transfer.clone()));
     let mut driver = Driver { link, feed: &feed, transfer: &transfer, timer, limits };
     let end = poll_fn(|cx| {
         loop {
             let polled = connection.poll_without_shutdown(cx);
+            // Who has none that waits to be written costs a look.
+            let _ = feed.poll_interims(&mut link.borrow_mut().io, cx);
             if let Poll::Ready(end) = driver.judge(polled) {
                 return Poll::Ready(end);
             }
@@ -83,7 +87,7 @@ where
     .await;
     let rest = connection.into_parts().read_buf;
     debug_assert!(end != End::Answered || !past_request(&rest, &transfer), "hyper kept bytes back");
-    let wrote = feed.wrote_response.get() || feed.stall.get().is_waiting();
+    let wrote = feed.wrote_response.get() || feed.stall.get().is_waiting() || feed.cut_interim();
     let walker = feed.walker.borrow().clone();
     Left { end, walker, wrote }
 }

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use http::{Method, Version};
 use tokio::time::Instant;
@@ -13,7 +14,7 @@ use crate::http::drain::DrainSignal;
 use crate::http::limits::Limits;
 use crate::http::reader::{Request, read_head};
 use crate::http::refusal::Refusal;
-use crate::http::{Done, Exchange, Head, Note, Peer, Service, Step};
+use crate::http::{Done, Exchange, Head, Note, Peer, ProxyHeader, Service, Step};
 use crate::ident::RequestId;
 use crate::metrics::{Counter, Sink};
 use crate::tls::Front;
@@ -55,6 +56,18 @@ impl<S: Service> Door<S> {
         let is_tls = service.front().tls.is_some();
         let service = Rc::new(RefCell::new(service));
         Rc::new(Door { service, limits, clock, sink, drain, is_tls })
+    }
+
+    /// What connections have to begin with.
+    pub fn proxy_header(&self) -> Option<Arc<ProxyHeader>> {
+        self.service.borrow().proxy_header()
+    }
+
+    /// The same door for those who may only ask for health.
+    pub fn health_only(&self) -> Option<Rc<Door<S>>> {
+        let Door { limits, clock, sink, drain, .. } = self;
+        let service = self.service().health_only()?;
+        Some(Door::new(service, limits.clone(), clock.clone(), sink.clone(), drain.clone()))
     }
 
     /// The same door with other bounds for those who come; those who came keep theirs.

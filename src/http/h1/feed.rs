@@ -18,6 +18,7 @@ use super::Asked;
 use super::link::Link;
 use super::stall::Stall;
 use super::transfer::{Failure, Transfer};
+use crate::http::Interim;
 use crate::http::head::BodyKind;
 use crate::http::walker::BodyWalker;
 
@@ -35,13 +36,16 @@ pub(super) struct Feed {
     pub stall: Cell<Stall>,
     /// Bytes of the response were written.
     pub wrote_response: Cell<bool>,
+    /// Interim answers, and what is left of them to write.
+    interim: Interim,
+    interim_left: RefCell<Vec<u8>>,
 }
 
 impl Feed {
     /// A feed of one request. The head says only what hyper must know to frame the response and to
     /// decode the body, so that two parsers never have to agree about the client's. HTTP/1.0 is the
     /// response's business.
-    pub(super) fn new(asked: &Asked) -> Feed {
+    pub(super) fn new(asked: &Asked, interim: Interim) -> Feed {
         let mut head = Vec::with_capacity(96);
         head.extend_from_slice(if asked.is_head { b"HEAD" } else { b"POST" });
         head.extend_from_slice(b" / HTTP/1.1\r\n");
@@ -65,7 +69,35 @@ impl Feed {
             read_waits: Cell::new(None),
             stall: Cell::default(),
             wrote_response: Cell::new(false),
+            interim,
+            interim_left: RefCell::default(),
         }
+    }
+
+    /// Whether an interim answer is out in part.
+    pub(super) fn cut_interim(&self) -> bool {
+        !self.interim_left.borrow().is_empty()
+    }
+
+    /// Writes the interim answers that there are; ready when none is left.
+    pub(super) fn poll_interims<IO: AsyncWrite + Unpin>(
+        &self,
+        io: &mut IO,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        let mut left = self.interim_left.borrow_mut();
+        left.extend_from_slice(&self.interim.take(cx));
+        if left.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        while !left.is_empty() {
+            let written = ready!(Pin::new(&mut *io).poll_write(cx, &left))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            left.drain(..written);
+        }
+        Pin::new(io).poll_flush(cx)
     }
 }
 
@@ -134,6 +166,17 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Gate<'_, IO> {
         }
     }
 
+    /// Writes for hyper, behind the interim answers.
+    fn poll_after_interims(
+        &self,
+        cx: &mut Context<'_>,
+        write: impl FnOnce(Pin<&mut IO>, &mut Context<'_>) -> Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        let io = &mut self.link.borrow_mut().io;
+        ready!(self.feed.poll_interims(io, cx))?;
+        write(Pin::new(io), cx)
+    }
+
     fn note_write(&self, result: &Poll<io::Result<usize>>) {
         let mut stall = self.feed.stall.get();
         match result {
@@ -180,7 +223,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Write for Gate<'_, IO> {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut self.link.borrow_mut().io).poll_write(cx, buf);
+        let result = self.poll_after_interims(cx, |io, cx| io.poll_write(cx, buf));
         self.note_write(&result);
         result
     }
@@ -211,7 +254,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Write for Gate<'_, IO> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut self.link.borrow_mut().io).poll_write_vectored(cx, bufs);
+        let result = self.poll_after_interims(cx, |io, cx| io.poll_write_vectored(cx, bufs));
         self.note_write(&result);
         result
     }

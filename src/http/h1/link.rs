@@ -40,6 +40,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Link<IO> {
         }
     }
 
+    /// Takes all unused bytes out.
+    pub(super) fn take_input(&mut self) -> BytesMut {
+        std::mem::take(&mut self.input)
+    }
+
     /// Reads once, at most `max` bytes, through the thread's buffer. `use_bytes` sees what was read
     /// and says how much of it is used; the rest becomes input. `Ok(None)` is the end of file.
     pub(super) fn poll_read<T>(

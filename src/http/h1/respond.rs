@@ -17,11 +17,11 @@ use tokio::time::Instant;
 use super::Asked;
 use super::transfer::{ClientBody, SentBody, Transfer};
 use crate::answer::Fill;
-use crate::http::body::{RequestBody, ResponseBody};
+use crate::http::body::{RequestBody, ResponseBody, Upgraded};
 use crate::http::drain::DrainSignal;
 use crate::http::head::BodyKind;
 use crate::http::refusal::Refusal;
-use crate::http::{Work, hop};
+use crate::http::{Interim, Work, hop};
 use crate::metrics::Counter;
 use crate::outcome::{CloseReason, Reason};
 
@@ -42,13 +42,14 @@ pub(super) type Responding = Pin<Box<dyn Future<Output = Result<Response<SentBod
 /// The service that hyper gets: it can be called once.
 pub(super) struct Once {
     work: Cell<Option<Work>>,
+    interim: Interim,
     ask: Ask,
     transfer: Rc<Transfer>,
 }
 
 impl Once {
-    pub(super) fn new(work: Work, ask: Ask, transfer: Rc<Transfer>) -> Once {
-        Once { work: Cell::new(Some(work)), ask, transfer }
+    pub(super) fn new(work: Work, interim: Interim, ask: Ask, transfer: Rc<Transfer>) -> Once {
+        Once { work: Cell::new(Some(work)), interim, ask, transfer }
     }
 }
 
@@ -60,12 +61,16 @@ impl hyper::service::Service<Request<Incoming>> for Once {
     fn call(&self, request: Request<Incoming>) -> Responding {
         self.transfer.calls.set(self.transfer.calls.get() + 1);
         let (work, ask, transfer) = (self.work.take(), self.ask.clone(), self.transfer.clone());
+        let interim = self.interim.clone();
         Box::pin(async move {
             let response = match work {
-                Some(work) => handle(work, request.into_body(), &ask, &transfer).await,
+                Some(work) => {
+                    handle(work, request.into_body(), interim.clone(), &ask, &transfer).await
+                }
                 // A second request without a grant; the driver sees the count and cuts.
                 None => own_response(Refusal::Panic, &ask),
             };
+            interim.close();
             Ok(prepare(response, &ask, transfer))
         })
     }
@@ -75,6 +80,7 @@ impl hyper::service::Service<Request<Incoming>> for Once {
 async fn handle(
     work: Work,
     incoming: Incoming,
+    interim: Interim,
     ask: &Ask,
     transfer: &Rc<Transfer>,
 ) -> Response<ResponseBody> {
@@ -82,12 +88,12 @@ async fn handle(
         BodyKind::None => RequestBody::Empty,
         _ => RequestBody::Stream(Box::pin(ClientBody::new(incoming, transfer.clone()))),
     };
-    let caught = match catch_unwind(AssertUnwindSafe(|| work(body))) {
+    let caught = match catch_unwind(AssertUnwindSafe(|| work(body, interim))) {
         Ok(future) => Caught(future).await,
         Err(_) => None,
     };
     match caught {
-        Some(response) if response.status().is_informational() => {
+        Some(response) if response.status().is_informational() && !is_switch(&response) => {
             own_response(Refusal::Interim, ask)
         }
         Some(response) => response,
@@ -111,6 +117,12 @@ impl Future for Caught {
     }
 }
 
+/// Whether the connection leaves HTTP with this response.
+fn is_switch(response: &Response<ResponseBody>) -> bool {
+    response.status() == StatusCode::SWITCHING_PROTOCOLS
+        && matches!(response.body(), ResponseBody::Upgraded(_))
+}
+
 fn own_response(refusal: Refusal, ask: &Ask) -> Response<ResponseBody> {
     refusal.answer().response(&ask.fill).map(ResponseBody::Full)
 }
@@ -122,6 +134,9 @@ fn prepare(
     transfer: Rc<Transfer>,
 ) -> Response<SentBody> {
     let (mut parts, mut body) = response.into_parts();
+    if let ResponseBody::Upgraded(upgraded) = body {
+        return switch(parts, upgraded, transfer);
+    }
     let asked_to_close = says_close(&parts.headers);
     hop::strip_response(&mut parts.headers);
     frame(&mut parts, &mut body, ask.asked.is_head);
@@ -145,9 +160,29 @@ fn prepare(
     }
     transfer.status.set(parts.status.as_u16());
     transfer.reason.set(reason(&parts.headers));
-    transfer.cache.set(parts.headers.get("cache-status").cloned());
+    // The last is the nearest: ours, where we are the cache (RFC 9211 2).
+    transfer.cache.set(parts.headers.get_all("cache-status").iter().next_back().cloned());
     transfer.response_given.set(true);
     Response::from_parts(parts, SentBody::new(body, transfer))
+}
+
+/// The 101 with which the connection leaves HTTP. What it switches to is hop-by-hop, and said anew.
+fn switch(
+    mut parts: http::response::Parts,
+    upgraded: Box<Upgraded>,
+    transfer: Rc<Transfer>,
+) -> Response<SentBody> {
+    let protocol = parts.headers.get(header::UPGRADE).cloned();
+    hop::strip_response(&mut parts.headers);
+    parts.headers.remove(header::CONTENT_LENGTH);
+    if let Some(protocol) = protocol {
+        parts.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        parts.headers.insert(header::UPGRADE, protocol);
+    }
+    transfer.upgraded.set(Some(upgraded));
+    transfer.status.set(parts.status.as_u16());
+    transfer.response_given.set(true);
+    Response::from_parts(parts, SentBody::new(ResponseBody::Empty, transfer))
 }
 
 /// Why this has to be the last response, if it has to.
@@ -167,6 +202,9 @@ fn close_reason(ask: &Ask, transfer: &Transfer) -> Option<CloseReason> {
     }
     if ask.drain.is_draining() {
         return Some(CloseReason::Drain);
+    }
+    if ask.drain.patience().is_some() {
+        return Some(CloseReason::Overload);
     }
     (Instant::now() >= ask.ages_at).then_some(CloseReason::MaxAge)
 }

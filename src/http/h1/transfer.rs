@@ -13,7 +13,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use crate::http::body::{BodyError, ResponseBody};
+use crate::http::body::{BodyError, ResponseBody, Upgraded};
 use crate::http::head::BodyKind;
 use crate::http::refusal::Refusal;
 use crate::metrics::{Counter, Sink};
@@ -76,6 +76,8 @@ pub(super) struct Transfer {
     pub reason: Cell<Option<Reason>>,
     /// `Cache-Status` of the response.
     pub cache: Cell<Option<http::HeaderValue>>,
+    /// What follows the response, if that is a 101.
+    pub upgraded: Cell<Option<Box<Upgraded>>>,
     /// Body bytes that hyper took.
     pub body_bytes: Cell<u64>,
     /// Why the connection closes after this response, if it does.
@@ -104,6 +106,7 @@ impl Transfer {
             status: Cell::new(0),
             reason: Cell::new(None),
             cache: Cell::new(None),
+            upgraded: Cell::new(None),
             body_bytes: Cell::new(0),
             close: Cell::new(None),
             sink,

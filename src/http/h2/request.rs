@@ -21,7 +21,7 @@ use crate::http::body::BodyError;
 use crate::http::h1::respond;
 use crate::http::refusal::Refusal;
 use crate::http::{
-    Done, Door, Exchange, Peer, Ready, RequestBody, ResponseBody, Service, Step, Work, hop,
+    Done, Door, Exchange, Interim, Peer, Ready, RequestBody, ResponseBody, Service, Step, Work, hop,
 };
 use crate::metrics::Counter;
 
@@ -105,7 +105,7 @@ impl<S: Service> Requests<S> {
                 true => RequestBody::Empty,
                 false => RequestBody::Stream(Box::pin(ClientBody { incoming, idle, late: None })),
             };
-            let answered = match catch_unwind(AssertUnwindSafe(|| work(body))) {
+            let answered = match catch_unwind(AssertUnwindSafe(|| work(body, Interim::default()))) {
                 Ok(future) => respond::Caught(future).await,
                 Err(_) => None,
             };

@@ -3,8 +3,8 @@ use http::{HeaderMap, StatusCode};
 
 use super::super::entry::Source;
 use super::super::flight::Landing;
-use super::super::judge::Windows;
 use super::super::key::Fields;
+use super::super::policy::judge::Windows;
 use super::super::record::What;
 use super::*;
 use crate::config::units::Size;
@@ -20,9 +20,14 @@ fn fields<'a>(activity: &'a str, city: Option<&'a str>) -> Fields<'a> {
 }
 
 fn page(key: Arc<Key>, body: Vec<u8>) -> Arc<Record> {
-    let source =
-        Source { status: StatusCode::OK, headers: HeaderMap::new(), body: Bytes::from(body) };
-    let windows = Windows { fresh_ms: 1_000, refill_ms: 1_000, error_ms: 1_000, age_ms: 0 };
+    let source = Source {
+        status: StatusCode::OK,
+        headers: HeaderMap::new(),
+        body: Bytes::from(body),
+        is_faithful: false,
+    };
+    let windows =
+        Windows { fresh_ms: 1_000, refill_ms: 1_000, error_ms: 1_000, ..Windows::default() };
     Record::new(key, What::Page(Box::new(source.into_entry(600))), windows, MonoMs(0))
 }
 
@@ -30,7 +35,7 @@ fn begin(cache: &Arc<Cache>, fields: Fields<'_>) -> (Filling, Waiter) {
     let mut buffer = Vec::new();
     let key = fields.key(&mut buffer);
     let seen = cache.get(&key);
-    match cache.join(key, seen.as_ref()) {
+    match cache.join(key, seen.as_ref(), MonoMs(0)) {
         Joined::Began(filling, waiter) => (filling, waiter),
         _ => panic!("a fill was under way"),
     }
@@ -164,15 +169,18 @@ fn one_fill_for_a_key_and_a_bound_on_all() {
     let (mut one, mut two) = (Vec::new(), Vec::new());
     let (_first, waiter) = begin(&cache, fields("1", None));
     let key = fields("1", None).key(&mut one);
-    let Joined::Waits(_second) = cache.join(key, None) else { panic!("not joined") };
-    assert!(matches!(cache.join(key, None), Joined::Full));
+    let Joined::Waits(_second) = cache.join(key, None, MonoMs(0)) else { panic!("not joined") };
+    assert!(matches!(cache.join(key, None, MonoMs(0)), Joined::Full));
     drop(waiter);
-    assert!(matches!(cache.join(key, None), Joined::Waits(_)));
+    assert!(matches!(cache.join(key, None, MonoMs(0)), Joined::Waits(_)));
     let (other, _waiter) = begin(&cache, fields("2", None));
-    assert!(matches!(cache.join(fields("3", None).key(&mut two), None), Joined::Full));
+    assert!(matches!(cache.join(fields("3", None).key(&mut two), None, MonoMs(0)), Joined::Busy));
     assert_eq!(cache.report().fills, 2);
     drop(other);
-    assert!(matches!(cache.join(fields("3", None).key(&mut two), None), Joined::Began(..)));
+    assert!(matches!(
+        cache.join(fields("3", None).key(&mut two), None, MonoMs(0)),
+        Joined::Began(..)
+    ));
 }
 
 #[test]
@@ -181,9 +189,9 @@ fn who_comes_between_a_fill_and_its_end_finds_the_page() {
     assert!(fill(&cache, fields("1", None), b"page".to_vec()));
     let mut buffer = Vec::new();
     let key = fields("1", None).key(&mut buffer);
-    assert!(matches!(cache.join(key, None), Joined::Found(_)));
+    assert!(matches!(cache.join(key, None, MonoMs(0)), Joined::Found(_)));
     let seen = cache.get(&key);
-    assert!(matches!(cache.join(key, seen.as_ref()), Joined::Began(..)));
+    assert!(matches!(cache.join(key, seen.as_ref(), MonoMs(0)), Joined::Began(..)));
 }
 
 #[test]
@@ -191,7 +199,8 @@ fn a_fill_that_vanishes_is_told() {
     let cache = cache(|_| {});
     let (filling, waiter) = begin(&cache, fields("1", None));
     drop(filling);
-    let mut landing = std::pin::pin!(waiter.landing());
+    let interim = crate::http::Interim::default();
+    let mut landing = std::pin::pin!(waiter.landing(&interim));
     let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
     let landed = landing.as_mut().poll(&mut cx);
     assert!(matches!(landed, std::task::Poll::Ready(Landing::Failed(_))));
@@ -219,13 +228,13 @@ fn a_page_that_is_being_encoded_holds_no_place_of_a_fill() {
     let cache = cache(|c| c.fills_max = 1);
     let (filling, _waiter) = begin(&cache, fields("1", None));
     let (mut one, mut two) = (Vec::new(), Vec::new());
-    assert!(matches!(cache.join(fields("2", None).key(&mut one), None), Joined::Full));
+    assert!(matches!(cache.join(fields("2", None).key(&mut one), None, MonoMs(0)), Joined::Busy));
     filling.answered();
     let (_other, _) = begin(&cache, fields("2", None));
     assert_eq!(cache.report().fills, 1);
     drop(filling);
     assert_eq!(cache.report().fills, 1, "a place is given back once");
-    assert!(matches!(cache.join(fields("3", None).key(&mut two), None), Joined::Full));
+    assert!(matches!(cache.join(fields("3", None).key(&mut two), None, MonoMs(0)), Joined::Busy));
 }
 
 #[tokio::test]

@@ -38,6 +38,7 @@ fn stream() -> Landing {
         headers: HeaderMap::new(),
         length: None,
         is_stored: true,
+        sharing: Sharing::All,
     }))
 }
 
@@ -45,9 +46,9 @@ fn stream() -> Landing {
 fn everybody_reads_the_whole_body_whenever_they_come() {
     let flight = Flight::new(1 << 20);
     let early = flight.join(9).expect("room");
-    assert!(poll(early.landing()).is_none());
+    assert!(poll(early.landing(&Interim::default())).is_none());
     flight.land(stream());
-    assert!(matches!(poll(early.landing()), Some(Landing::Stream(_))));
+    assert!(matches!(poll(early.landing(&Interim::default())), Some(Landing::Stream(_))));
     let mut early = early.into_body(None);
     flight.push("a".into());
     assert_eq!(read(&mut early), ("a".into(), None));
@@ -69,7 +70,10 @@ fn a_cut_is_told_to_all_and_the_first_word_counts() {
     assert!(flight.join(2).is_none());
     flight.land(Landing::Failed(Reason::BadGateway));
     flight.land(stream());
-    assert!(matches!(poll(one.landing()), Some(Landing::Failed(Reason::BadGateway))));
+    assert!(matches!(
+        poll(one.landing(&Interim::default())),
+        Some(Landing::Failed(Reason::BadGateway))
+    ));
     flight.push("a".into());
     flight.end(false);
     flight.end(true);
@@ -132,7 +136,10 @@ fn wakers_cross_threads() {
                             drop(waiter);
                             continue;
                         }
-                        assert!(matches!(waiter.landing().await, Landing::Stream(_)));
+                        assert!(matches!(
+                            waiter.landing(&Interim::default()).await,
+                            Landing::Stream(_)
+                        ));
                         let mut body = waiter.into_body(None);
                         let mut length = 0;
                         while let Some(frame) =

@@ -45,7 +45,7 @@ fn kept(status: u16, lines: &[(&'static str, &str)], route: &Route) -> Keep {
 }
 
 fn page(fresh_ms: u64, refill_ms: u64, error_ms: u64) -> Keep {
-    Keep::Page(Windows { age_ms: 0, fresh_ms, refill_ms, error_ms })
+    Keep::Page(Windows { age_ms: 0, fresh_ms, refill_ms, error_ms, ..Windows::default() })
 }
 
 #[test]
@@ -136,4 +136,30 @@ proptest! {
             prop_assert!(w.error_ms >= w.refill_ms);
         }
     }
+}
+
+/// RFC 9111 5.2.1.
+#[test]
+fn a_clients_demands_count_where_they_may() {
+    let page = stored(Kind::Page);
+    let life = Life { at: MonoMs(0), age_ms: 50, overdue_ms: 0, never_stale: false };
+    let ask = |demand: Demand, now, life| {
+        judge_for(Some(&page), life, Asked { refill: Refill::Idle }, &demand, MonoMs(now))
+    };
+    let none = Demand::NONE;
+    let demanded = (Decision::Fill { or_stale: true }, Why::Demanded);
+    let fresh = (Decision::Serve, Why::Fresh);
+    assert_eq!(ask(none, 99, life), fresh);
+    assert_eq!(ask(Demand { no_cache: true, ..none }, 99, life), demanded);
+    assert_eq!(ask(Demand { no_store: true, ..none }, 99, life), demanded);
+    assert_eq!(ask(Demand { age_max_ms: 149, ..none }, 99, life), fresh);
+    assert_eq!(ask(Demand { age_max_ms: 148, ..none }, 99, life), demanded);
+    assert_eq!(ask(Demand { fresh_min_ms: 10, ..none }, 90, life), fresh);
+    assert_eq!(ask(Demand { fresh_min_ms: 11, ..none }, 90, life), demanded);
+    let accepted = (Decision::Serve, Why::Accepted);
+    assert_eq!(ask(Demand { stale_max_ms: 250, ..none }, 350, life), accepted);
+    let expired = (Decision::Fill { or_stale: false }, Why::Expired);
+    assert_eq!(ask(Demand { stale_max_ms: 249, ..none }, 350, life), expired);
+    let never = Life { never_stale: true, ..life };
+    assert_eq!(ask(Demand { stale_max_ms: u64::MAX, ..none }, 350, never), expired);
 }

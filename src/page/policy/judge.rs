@@ -1,9 +1,11 @@
 //! The policy: pure functions from what is known to what is done, and why. All rules about storing
 //! and serving a page stand here, so that the complete HTTP semantics have one place to grow.
 
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, StatusCode};
 
 use super::directives::{Directives, age_s};
+use super::request::Demand;
+use super::vary;
 use crate::clock::{MonoMs, UnixMs};
 
 /// What is stored under a key, as far as the policy looks at it.
@@ -28,6 +30,8 @@ pub enum Kind {
     HitForMiss,
     /// A remark that the shop did not answer just now.
     Failed,
+    /// Not a page but the fields of a request that select one.
+    Selector,
 }
 
 /// What of a request matters here. The client's `Cache-Control` does not: a `no-cache` in a crowd
@@ -72,6 +76,16 @@ pub enum Decision {
 pub enum Why {
     /// Nothing is stored.
     Absent,
+    /// Nothing is stored for what the request says in the fields that select.
+    NoVariant,
+    /// Only a part of it is stored, and not the one that is asked for.
+    Partial,
+    /// Its method goes to the shop.
+    Method,
+    /// The client demands that the shop is asked.
+    Demanded,
+    /// It is stale, and the client takes it as it is.
+    Accepted,
     /// It is fresh.
     Fresh,
     /// It is stale, within its window.
@@ -104,6 +118,61 @@ pub fn judge(stored: Option<&Stored>, asked: Asked, now: MonoMs) -> (Decision, W
         },
         _ => (Decision::Fill { or_stale }, Why::Expired),
     }
+}
+
+impl Why {
+    /// The reason as `Cache-Status` gives it where a request went to the shop (RFC 9211 2.2).
+    pub fn forwarded(self) -> &'static str {
+        match self {
+            Why::Absent | Why::Fresh | Why::Failed => "uri-miss",
+            Why::NoVariant => "vary-miss",
+            Why::Partial => "partial",
+            Why::Method => "method",
+            Why::Demanded | Why::Accepted => "request",
+            Why::HitForMiss => "bypass",
+            Why::Stale | Why::HeldByError | Why::Expired => "stale",
+        }
+    }
+}
+
+/// What of a stored page is looked at only where clients may make demands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Life {
+    /// When it came.
+    pub at: MonoMs,
+    /// How old it was then.
+    pub age_ms: u64,
+    /// By how much it was stale then.
+    pub overdue_ms: u64,
+    /// It is never served stale, whatever the client would take.
+    pub never_stale: bool,
+}
+
+/// Decides as [`judge`] does, for a client whose demands count (RFC 9111 5.2.1).
+pub fn judge_for(
+    stored: Option<&Stored>,
+    life: Life,
+    asked: Asked,
+    demand: &Demand,
+    now: MonoMs,
+) -> (Decision, Why) {
+    let Some(page) = stored.filter(|s| s.kind == Kind::Page && *demand != Demand::NONE) else {
+        return judge(stored, asked, now);
+    };
+    let age_ms = life.age_ms.saturating_add(now.since(life.at));
+    let left_ms = page.fresh_until.since(now);
+    let is_fresh = now < page.fresh_until;
+    let is_too_old = demand.no_cache || demand.no_store || age_ms > demand.age_max_ms;
+    let is_too_stale = is_fresh && left_ms < demand.fresh_min_ms;
+    if is_too_old || is_too_stale {
+        return (Decision::Fill { or_stale: now < page.error_until }, Why::Demanded);
+    }
+    let stale_ms = now.since(page.fresh_until).saturating_add(life.overdue_ms);
+    if !is_fresh && !life.never_stale && demand.stale_max_ms > 0 && stale_ms <= demand.stale_max_ms
+    {
+        return (Decision::Serve, Why::Accepted);
+    }
+    judge(stored, asked, now)
 }
 
 /// What the operator says about a page route, in milliseconds.
@@ -151,6 +220,13 @@ pub struct Windows {
     pub refill_ms: u64,
     /// After that, served rather than an error.
     pub error_ms: u64,
+    /// By how much it was stale already when it came.
+    pub overdue_ms: u64,
+    /// Never served stale, not even to a client that would take it.
+    pub never_stale: bool,
+    /// Not fresh even on arrival: it is the answer to its own request and to no other, so that those
+    /// who wait ask for themselves, at once and side by side.
+    pub alone: bool,
 }
 
 /// Why a response is not stored.
@@ -164,6 +240,11 @@ pub enum Refusal {
     Stale,
     /// Its body is longer than `cache.entry_bytes_max`.
     TooLarge,
+    /// It is the answer to this client's request alone: `Authorization`, or the client's `no-store`.
+    /// Nothing follows for others.
+    Client,
+    /// It sets a cookie, which the route does not store.
+    Cookie,
     /// Only the close of the connection ends its body, so that a cut cannot be told from the end.
     Undelimited,
 }
@@ -181,7 +262,10 @@ pub fn keep(status: StatusCode, headers: &HeaderMap, route: &Route, arrival: Arr
         return Keep::Error(Windows { fresh_ms, ..Windows::default() });
     }
     let directives = Directives::of(headers);
-    let is_refused = directives.no_store || directives.private || varies_on_all(headers);
+    // A sale page is either everybody's or it is not: field names make no difference here.
+    let no_cache = directives.no_cache || directives.no_cache_fields;
+    let is_private = directives.private || directives.private_fields;
+    let is_refused = directives.no_store || is_private || vary::is_all(headers);
     let ttl_max_ms = match status.as_u16() {
         200 | 301 | 308 => u64::MAX,
         404 | 410 => ABSENT_TTL_MAX_MS,
@@ -190,10 +274,10 @@ pub fn keep(status: StatusCode, headers: &HeaderMap, route: &Route, arrival: Arr
     if is_refused && !route.force {
         return Keep::Not(Refusal::Directive);
     }
-    let is_forced = route.force && (is_refused || directives.no_cache);
+    let is_forced = route.force && (is_refused || no_cache);
     let explicit = match is_forced {
         true => None,
-        false if directives.no_cache => Some(0),
+        false if no_cache => Some(0),
         false => directives.lifetime_s(headers, arrival.wall),
     };
     let mut windows = match explicit {
@@ -203,11 +287,12 @@ pub fn keep(status: StatusCode, headers: &HeaderMap, route: &Route, arrival: Arr
             fresh_ms: route.ttl_ms,
             refill_ms: route.stale_ms,
             error_ms: route.stale_ms,
+            ..Windows::default()
         },
     };
     if ttl_max_ms != u64::MAX {
         let fresh_ms = windows.fresh_ms.min(ttl_max_ms);
-        windows = Windows { age_ms, fresh_ms, refill_ms: 0, error_ms: 0 };
+        windows = Windows { age_ms, fresh_ms, refill_ms: 0, error_ms: 0, ..Windows::default() };
     }
     if windows.fresh_ms + windows.refill_ms == 0 {
         return Keep::Not(Refusal::Stale);
@@ -224,7 +309,7 @@ fn explicit_windows(
     let fresh_ms = (lifetime_s * 1000).saturating_sub(age_ms);
     // `s-maxage` forbids stale use as `proxy-revalidate` does (RFC 9111 5.2.2.10), unless the shop
     // allows it in the same breath.
-    let forbidden = directives.must_revalidate || directives.no_cache;
+    let forbidden = directives.must_revalidate || directives.no_cache || directives.no_cache_fields;
     let silent_ms = if directives.s_maxage_s.is_some() { 0 } else { route.stale_ms };
     let window = |said: Option<u64>, or_ms: u64| match said {
         _ if forbidden => 0,
@@ -237,12 +322,7 @@ fn explicit_windows(
         _ => window(directives.stale_while_revalidate_s, 0),
     };
     let error_ms = window(directives.stale_if_error_s, silent_ms).max(refill_ms);
-    Windows { age_ms, fresh_ms, refill_ms, error_ms }
-}
-
-fn varies_on_all(headers: &HeaderMap) -> bool {
-    let lines = headers.get_all(header::VARY).iter();
-    lines.flat_map(|line| line.as_bytes().split(|b| *b == b',')).any(|m| m.trim_ascii() == b"*")
+    Windows { age_ms, fresh_ms, refill_ms, error_ms, ..Windows::default() }
 }
 
 /// A missing page is believed for at most this long: an activity may appear at any moment.

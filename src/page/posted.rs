@@ -1,0 +1,96 @@
+//! An answer to POST that is what GET would bring: it says so by a `Content-Location` that is its own
+//! URL, and how long it is good for (RFC 9110 9.3.3). Kept while it passes by.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+use http_body::{Body, Frame, SizeHint};
+
+use super::cache::Filling;
+use super::entry::Source;
+use super::policy::judge::Windows;
+use super::record::{Record, What};
+use crate::clock::MonoMs;
+use crate::http::ResponseBody;
+use crate::http::body::BodyError;
+use crate::metrics::Sink;
+
+/// What becomes of the body once it is whole.
+pub(super) struct Keeper {
+    /// The right to store.
+    pub filling: Filling,
+    /// For how long it may be used.
+    pub windows: Windows,
+    /// The fields that are stored.
+    pub headers: HeaderMap,
+    /// When its head came.
+    pub came: MonoMs,
+    /// Where it counts.
+    pub sink: Sink,
+}
+
+impl Keeper {
+    fn store(self, body: Bytes) {
+        let status = StatusCode::OK;
+        let source = Source { status, headers: self.headers, body, is_faithful: true };
+        let page = What::Page(Box::new(source.into_entry(usize::MAX)));
+        let record = Record::new(self.filling.key(), page, self.windows, self.came);
+        self.filling.store(record, &self.sink);
+    }
+}
+
+/// A body that is kept while it passes by.
+pub(super) struct Passing {
+    body: ResponseBody,
+    kept: Vec<u8>,
+    /// Until it is whole, or is not to be kept after all.
+    keeper: Option<Keeper>,
+}
+
+impl Passing {
+    pub(super) fn new(body: ResponseBody, keeper: Keeper) -> Passing {
+        Passing { body, kept: Vec::new(), keeper: Some(keeper) }
+    }
+}
+
+impl Body for Passing {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        let item = ready!(Pin::new(&mut this.body).poll_frame(cx));
+        match &item {
+            Some(Ok(frame)) => {
+                let data = frame.data_ref().map_or(&[][..], |data| data);
+                let bytes_max = this.keeper.as_ref().map(|k| k.filling.cache().entry_bytes_max());
+                match bytes_max.is_some_and(|max| this.kept.len() + data.len() <= max) {
+                    true => this.kept.extend_from_slice(data),
+                    false => this.keeper = None,
+                }
+            }
+            Some(Err(_)) => this.keeper = None,
+            None => {}
+        }
+        // hyper does not ask for the end of a body that says it has come to it.
+        let is_whole = item.is_none() || this.body.is_end_stream();
+        if let Some(keeper) = this.keeper.take_if(|_| is_whole) {
+            keeper.store(std::mem::take(&mut this.kept).into());
+        }
+        Poll::Ready(item)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        // The end is to be seen.
+        self.keeper.is_none() && self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
