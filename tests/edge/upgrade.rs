@@ -312,17 +312,18 @@ fn both_processes_of_an_upgrade_share_the_ledger_in_redis() {
     let heir = Heir(upgrade(&node));
     until("the new one is ready", || node.metric("penstock_ready") == 1.0);
     // Each asks again while the new process makes itself known to the ledger.
-    let mut won = 0;
+    let mut told = Vec::new();
     for n in 0..6 {
         until("a decision", || {
             let answer = node.client().ask(purchase(&format!("new{n}")));
-            won += usize::from(answer.status == 201);
+            told.push((answer.status, answer.field("penstock-reason").unwrap_or_default().to_owned()));
             answer.status != 503
         });
     }
+    let won = told.iter().filter(|(status, _)| *status == 201).count();
     assert_eq!(old.answer().expect("an answer").status, 201);
     assert_eq!(node.end(), Some(0));
-    assert_eq!(won, 4, "what the old process holds counts");
+    assert_eq!(won, 4, "what the old process holds counts: {told:?}");
     until("nothing is open", || {
         let shown = node.place.good(&["sale", "show", "drop", "--json"]);
         let shown: serde_json::Value = serde_json::from_str(&shown).expect("JSON");

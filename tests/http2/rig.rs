@@ -53,7 +53,7 @@ impl Service for Told {
                 ready(AnswerBuilder::new(StatusCode::OK).body(vec![b'x'; 1_000].into()).build())
             }
             "/panic" => panic!("on purpose"),
-            "/read" => Step::Work(Box::new(|body| {
+            "/read" => Step::Work(Box::new(|body, _| {
                 Box::pin(async move {
                     let text = match body.collect().await {
                         Ok(read) => read.to_bytes().len().to_string(),
@@ -65,7 +65,7 @@ impl Service for Told {
             "/wait" => {
                 self.worked.set(self.worked.get() + 1);
                 let gone = Gone(THIS.with_borrow(|this| this.clone()).expect("a service"));
-                Step::Work(Box::new(move |_| {
+                Step::Work(Box::new(move |_, _| {
                     Box::pin(async move {
                         gone.0.go.notified().await;
                         Response::new(ResponseBody::Full("went on".into()))
