@@ -249,6 +249,12 @@ impl Claims {
         self.shared.facts.nodes(sale)
     }
 
+    /// Whether other nodes may claim from the same ledger.
+    pub fn is_shared(&self) -> bool {
+        // A store of this machine alone, which forgets nothing, is one node's.
+        self.shared.store_forgets()
+    }
+
     /// What this node knows of `user` in `sale`. Never waits.
     pub fn known(&self, sale: &SaleId, user: &UserKey) -> Option<Known> {
         self.shared.memory.known(sale, user, self.shared.clock.mono())

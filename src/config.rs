@@ -19,6 +19,7 @@ pub mod schema;
 pub mod settings;
 pub mod shape;
 pub mod source;
+pub mod stock;
 pub mod units;
 mod walk;
 

@@ -15,11 +15,12 @@
 //! # The end of every operation but `Read`
 //!
 //! 1. A pool with `held = 0` and `confirmed + limbo >= stock` latches `sold_out`, unless the ledger is
-//!    learning: what it knows is not whole yet. With an overshoot above 1.0 it does so although there
+//!    learning: what it knows is not whole yet. Where the shop's number leads, it must have been read
+//!    as 0 twice too. With an overshoot above 1.0 it does so although there
 //!    is room, on purpose. Where the learning is over, `learn_until` becomes 0.
 //! 2. The sale is `sold_out` exactly where all its pools are.
 //! 3. If anything differs from before, apart from `confirmed`, `held`, `limbo`, `revision`, `applied`,
-//!    `ids` and `seq`, then `version` rises by one.
+//!    `ids`, `seq`, and the shop's numbers with what is known of their readings, then `version` rises by one.
 //! 4. If a user's records were written, `seq` rises by one.
 //!
 //! A latch is only cleared by `Restock`, which begins an epoch. `version` never starts again.
@@ -51,6 +52,7 @@
 //! | the time | `now < opens_at` | `NotStarted` |
 //! | the operator | `paused` | `Paused` |
 //! | the memory | it is learning, or the node has re-asserted to another generation of it | `Learning` |
+//! | the shop's number | it leads, and is unknown or older than [`READ_MAX_MS`](crate::sale::follow::READ_MAX_MS) | `Unread` |
 //! | limits | 0 units, or more than the user may buy | `Limit` |
 //! | room | `units <= room` | `Admitted`: record A until `now + claim_ttl_ms` |
 //! | | `room <= 0` | `Busy` |
@@ -77,7 +79,8 @@
 //! resolution's attempt, pool and units, the zero node and deadline 0, even beyond [`RECORDS_MAX`]: the
 //! order exists. Where its pool does not, it is a `Conflict`. L, C keep the deadline they had.
 //!
-//! F and V free units at once; where the pool is latched only a restock sells them.
+//! F and V free units at once; where the pool is latched only a restock sells them. Where the shop's
+//! number leads, a V of a C lowers the stock with it: that number says when the unit is back.
 //!
 //! # Reap
 //!
@@ -87,6 +90,10 @@
 //! that are latched, not by the operator's word, and of whose units a batch has been back for
 //! `restock_debounce_ms`, open again: `epoch + 1` for all of them together. Since when a batch is back
 //! is noted at the end of every operation, in `back_since`.
+//!
+//! # Observe
+//!
+//! [`observe`] lists the rules in their order.
 //!
 //! # Re-assert
 //!
@@ -103,6 +110,7 @@
 pub mod control;
 pub mod declare;
 pub mod memory;
+pub mod observe;
 pub mod reassert;
 pub mod shard;
 
@@ -116,6 +124,7 @@ mod turn;
 pub(crate) mod tests;
 
 pub use memory::Memory;
+pub use observe::{Observe, Observed, Reading};
 pub use reassert::{Assertion, Reassert};
 pub use shard::{Due, Peer, Shard};
 
@@ -171,6 +180,7 @@ pub fn apply<S: Shard>(shard: &mut S, op: &Op, now: UnixMs) -> Result<Reply, S::
         Op::Reap { max } => OpResult::Reaped(reap::reap(&mut turn, *max)?),
         Op::Declare(declare) => OpResult::Declared(declare::change(&mut turn, declare)),
         Op::Control(control) => OpResult::Controlled(control::control(&mut turn, control)),
+        Op::Observe(seen) => OpResult::Observed(observe::observe(&mut turn, seen)),
         Op::Reassert(said) => {
             let (resolved, nodes) = reassert::reassert(&mut turn, said)?;
             OpResult::Reasserted { resolved, nodes }
@@ -196,6 +206,8 @@ pub enum Op {
     Declare(Box<Declare>),
     /// An operator's word.
     Control(Control),
+    /// What the shop's own numbers say.
+    Observe(Observe),
     /// What a node knows and the ledger may have forgotten. Idempotent, and equal in any order.
     Reassert(Box<Reassert>),
     /// Only tells the state.
@@ -285,6 +297,8 @@ pub enum Claimed {
     Paused,
     /// The ledger may have forgotten admissions, of this node or of others: it is being told.
     Learning,
+    /// The shop's number leads, and is unknown or was read too long ago.
+    Unread,
     /// Room is 0: every unit is held.
     Busy,
     /// Less room than asked for.
@@ -461,6 +475,8 @@ pub enum OpResult {
     Declared(Declared),
     /// What became of the operator's word.
     Controlled(Controlled),
+    /// One for each reading.
+    Observed(Vec<Observed>),
     /// What became of what a node re-asserted.
     Reasserted {
         /// One for each claim.

@@ -43,6 +43,7 @@ pub mod upstream;
 // what a request can be
 pub mod availability;
 pub mod edge;
+pub mod follow;
 pub mod gate;
 pub mod page;
 pub mod proxy;

@@ -117,6 +117,10 @@ counters! {
     StoreRedirects, "store_redirects", None, "Calls that a cluster sent to another master; they were followed.";
     StoreRetries, "store_retries", None, "Calls sent again because the store said that it had done nothing.";
     StoreRoleChanges, "store_role_changes", None, "Times that another server became the store's master.";
+    ShopReads, "shop_reads", None, "Times that a stock number of the shop's was read.";
+    ShopReadErrors, "shop_read_errors", None, "Times that it could not be read, or was no number.";
+    ShopSetReads, "shop_set_reads", None, "Times that a set of users of the shop's was read.";
+    ShopSetReadErrors, "shop_set_read_errors", None, "Times that it could not be read whole.";
     JournalLines, "journal_lines", None, "Lines written to the journal.";
     JournalErrors, "journal_errors", None, "Journal writes that failed; nobody is admitted meanwhile.";
     RateTableEvictions, "rate_table_evictions", None, "Live keys pushed out of the rate table.";

@@ -121,6 +121,8 @@ reasons! {
     Paused, "paused", 403, 10302, "The sale is paused", "活动暂停,请稍候", false, Later, 5000;
     /// No identity, or one that does not verify.
     LoginRequired, "login_required", 401, 10401, "Please log in", "请先登录", false, Changed, 0;
+    /// The shop's sets say that this user may not buy.
+    NotEligible, "not_eligible", 403, 10404, "Not eligible for this sale", "暂无参与资格", false, Final, 0;
     /// All units of the sale, or of the pool asked for, are sold.
     SoldOut, "sold_out", 409, 10901, "Sold out", "已抢光", false, Final, 60_000;
     /// The sale is over.

@@ -6,9 +6,11 @@ use std::fmt::{Display, Write};
 use super::Context;
 use super::memory::Memory;
 use super::reply::Reply;
+use crate::clock::{MonoMs, UnixMs};
 use crate::metrics::{BUCKETS_MS, COUNTERS, TIMINGS};
 use crate::outcome::{CLOSES, REASONS};
-use crate::sale::{Availability, SaleSnapshot};
+use crate::sale::rosters::UserSet;
+use crate::sale::{Availability, Follow, SaleSnapshot};
 use crate::upstream::GroupReport;
 
 /// `/metrics`.
@@ -203,6 +205,57 @@ fn sales(context: &Context, page: &mut Page) {
         }
     }
     pools(&sales, page);
+    shops(&sales, now.ledger, page);
+    sets(&sales, now.mono, page);
+}
+
+/// The shop's sets of users.
+fn sets(sales: &[std::sync::Arc<SaleSnapshot>], now: MonoMs, page: &mut Page) {
+    type Count = fn(&UserSet, MonoMs) -> u64;
+    let families: [(&str, &str, Count); 2] = [
+        ("sale_set_members", "Members of a set of users of the shop's.", |set, _| {
+            set.members.as_ref().map_or(0, |members| members.members() as u64)
+        }),
+        ("sale_set_age_milliseconds", "Since it was read.", |set, now| now.since(set.read_at)),
+    ];
+    for (name, help, of) in families {
+        page.family(name, "gauge", help);
+        for sale in sales {
+            let id = sale.state.id.to_string();
+            let sets = sale.rosters().sets();
+            let read = sets.iter().flat_map(|sets| &sets.sets).filter(|set| set.members.is_some());
+            for set in read {
+                let pool = set.pool.as_ref().map_or("", |pool| pool.as_str());
+                let labels = [("sale", id.as_str()), ("set", set.kind.label()), ("pool", pool)];
+                page.sample(name, &labels, of(set, now));
+            }
+        }
+    }
+}
+
+/// Pools whose stock is the shop's own number.
+fn shops(sales: &[std::sync::Arc<SaleSnapshot>], now: UnixMs, page: &mut Page) {
+    type Count = fn(&Follow, UnixMs) -> u64;
+    let families: [(&str, &str, Count); 2] = [
+        ("sale_shop_stock_known", "Whether the shop's own stock number is known.", |f, now| {
+            f.is_known_at(now).into()
+        }),
+        ("sale_shop_stock_age_milliseconds", "Since it was read.", |f, now| now.since(f.read_at)),
+    ];
+    for (name, help, of) in families {
+        page.family(name, "gauge", help);
+        for sale in sales {
+            let id = sale.state.id.to_string();
+            for pool in &sale.state.pools {
+                let Some(follow) = &pool.follow else { continue };
+                if name.contains("age") && follow.read_at == UnixMs(0) {
+                    continue;
+                }
+                let labels = [("sale", id.as_str()), ("pool", pool.name.as_str())];
+                page.sample(name, &labels, of(follow, now));
+            }
+        }
+    }
 }
 
 fn pools(sales: &[std::sync::Arc<SaleSnapshot>], page: &mut Page) {

@@ -44,11 +44,47 @@ pub(super) fn wrong(context: &Context) -> Vec<(&'static str, String)> {
                     answer `unavailable`";
         wrong.push(("mirror", said.to_owned()));
     }
+    wrong.extend(unlisted(context).into_iter().map(|said| ("sets", said)));
+    wrong.extend(unread(context).into_iter().map(|said| ("shop", said)));
     wrong.extend(context.claims.health().into_iter().map(|said| ("claims", said)));
     wrong.extend(
         context.claims.declaration_troubles().into_iter().map(|said| ("declaration", said)),
     );
     wrong
+}
+
+/// Sales that are open and whose stock, the shop's own number, is not known.
+fn unread(context: &Context) -> Vec<String> {
+    let now = context.clock.now().ledger;
+    let mut unread = Vec::new();
+    for sale in context.book.all() {
+        let state = &sale.state;
+        let is_open = now >= state.opens_at && !state.is_ended_at(now);
+        for pool in state.pools.iter().filter(|pool| is_open && !pool.is_known_at(now)) {
+            unread.push(format!(
+                "sale {}, pool {}: what the shop has left is not known, and nobody is admitted",
+                state.id, pool.name
+            ));
+        }
+    }
+    unread
+}
+
+/// Sales whose sets of users are not known.
+fn unlisted(context: &Context) -> Vec<String> {
+    let now = context.clock.now();
+    let mut unlisted = Vec::new();
+    for sale in context.book.all() {
+        let sets = sale.rosters().sets();
+        let is_old = sets.as_ref().is_some_and(|sets| now.mono >= sets.until);
+        if is_old && !sale.state.is_ended_at(now.ledger) {
+            unlisted.push(format!(
+                "sale {}: the shop's sets of users are not known, and nobody is admitted",
+                sale.state.id
+            ));
+        }
+    }
+    unlisted
 }
 
 fn status(wrong: &[(&'static str, String)]) -> StatusCode {

@@ -8,9 +8,11 @@ use serde_json::{Value, json};
 use super::Context;
 use super::reply::{Reply, Result};
 use super::route::Ask;
+use crate::clock::{Now, UnixMs};
 use crate::ident::{AttemptId, Name, SaleId, UserKey};
 use crate::ledger::{Control, Controlled, Declared, Op, OpResult, Reply as Told};
-use crate::sale::{Declaration, PoolState, SaleSnapshot};
+use crate::sale::rosters::UserSet;
+use crate::sale::{Declaration, Follow, PoolState, SaleSnapshot, SaleState};
 
 /// `GET /v1/sales`.
 pub(super) fn list(context: &Context) -> Result {
@@ -165,6 +167,7 @@ pub(super) fn describe(sale: &Arc<SaleSnapshot>, context: &Context) -> Value {
                 "room": pool.room(state.overshoot_permille),
                 "sold_out": pool.sold_out,
                 "held_back": pool.held_back,
+                "shop": pool.follow.as_ref().map(|follow| shop(state, pool, follow, now.ledger)),
             })
         })
         .collect();
@@ -190,6 +193,7 @@ pub(super) fn describe(sale: &Arc<SaleSnapshot>, context: &Context) -> Value {
         "held": total(|pool| pool.held),
         "limbo": total(|pool| pool.limbo),
         "pools": pools,
+        "sets": sets(sale, &now),
         "age_ms": view.age_ms,
         "ledger_ms": now.ledger,
         "ledger_err_ms": now.ledger_err_ms,
@@ -199,6 +203,31 @@ pub(super) fn describe(sale: &Arc<SaleSnapshot>, context: &Context) -> Value {
         "fences": state.fences,
         // Who may read this may read the ledger: it ties the shop's orders to admissions in an audit.
         "salt": state.salt,
+    })
+}
+
+/// The shop's sets of users, as this node has read them.
+fn sets(sale: &SaleSnapshot, now: &Now) -> Vec<Value> {
+    let sets = sale.rosters().sets();
+    let sets = sets.iter().flat_map(|sets| &sets.sets);
+    let of_set = |set: &UserSet| {
+        json!({
+            "set": set.kind.label(),
+            "pool": set.pool,
+            "members": set.members.as_ref().map(|members| members.members()),
+            "age_ms": set.members.as_ref().map(|_| now.mono.since(set.read_at)),
+        })
+    };
+    sets.map(of_set).collect()
+}
+
+/// The shop's own number, where it leads.
+fn shop(state: &SaleState, pool: &PoolState, follow: &Follow, now: UnixMs) -> Value {
+    let is_read = follow.read_at != UnixMs(0);
+    json!({
+        "source": follow.source.of(state.activity.as_str(), pool.name.as_str()).to_string(),
+        "known": follow.is_known_at(now),
+        "age_ms": is_read.then(|| now.since(follow.read_at)),
     })
 }
 

@@ -13,19 +13,26 @@ use super::AppError;
 use crate::claims::{self, Claims, History, Predecessor};
 use crate::clock::Clock;
 use crate::config::Settings;
-use crate::config::schema::StoreKind;
+use crate::config::schema::{self, StoreKind};
+use crate::follow::Follower;
+use crate::follow::lists::{self, Lists};
 use crate::ident::NodeId;
 use crate::journal::{self, Journal};
 use crate::metrics::{Counter, Registry, Sink};
 use crate::sale::SaleBook;
 use crate::store::Store;
 use crate::store::embedded::Embedded;
-use crate::store::redis::Redis;
+use crate::store::redis::reader::Reader;
+use crate::store::redis::{BadStore, Redis};
 
 /// What holds the ledger, and the way to it.
 pub(super) struct Ledger {
     pub store: Arc<dyn Store>,
     pub claims: Claims,
+    /// The shop's own numbers.
+    follower: Arc<Follower>,
+    /// Lists of users.
+    pub lists: Arc<Lists>,
     pub journal: Journal,
     /// This run.
     pub node: NodeId,
@@ -50,6 +57,7 @@ impl Ledger {
         before: Option<Before>,
     ) -> Result<Ledger, AppError> {
         let declarations = claims::declare::of_config(settings).map_err(AppError::Config)?;
+        book.expect_sets(lists::named(settings).into_keys().collect());
         let dir = settings.state_dir();
         let mut history = History::default();
         let sync = settings.journal_sync;
@@ -62,7 +70,7 @@ impl Ledger {
         let (journal, _) = opened.map_err(|error| AppError::Boot(error.to_string()))?;
         let predecessor = before.map(|(node, ended)| predecessor(node, ended, &dir));
         let node = NodeId::random();
-        let store = store(settings, clock, registry).await?;
+        let (store, shop) = store(settings, clock, registry).await?;
         let claims = Claims::start(claims::Parts {
             store: store.clone(),
             journal: journal.clone(),
@@ -77,10 +85,16 @@ impl Ledger {
             sink: registry.sink(),
             runtime: Handle::current(),
         });
-        Ok(Ledger { store, claims, journal, node })
+        let (shop, to) = (Arc::new(shop), claims.clone());
+        let (of, now, sink) = (book.clone(), clock.clone(), registry.sink());
+        let lists = Lists::new(settings, shop.clone(), to, of, now, sink);
+        let (to, of, now, sink) = (claims.clone(), book.clone(), clock.clone(), registry.sink());
+        let follower = Follower::new(&settings.shop, shop, to, of, now, sink);
+        let (follower, lists) = (Arc::new(follower), Arc::new(lists));
+        Ok(Ledger { store, claims, follower, lists, journal, node })
     }
 
-    /// Keeps the book in step, and sees to it that a dead task of the claims ends the process.
+    /// Keeps the book in step, reads what is the shop's, and sees to it that a dead task of the claims ends the process.
     pub(super) fn keep(
         &self,
         book: &Arc<SaleBook>,
@@ -91,6 +105,16 @@ impl Ledger {
         tasks.spawn(keep_mirror(self.store.clone(), book.clone(), clock.clone(), sink));
         let claims = self.claims.clone();
         tasks.spawn(async move { claims.death().await });
+        tasks.spawn(self.follow());
+    }
+
+    /// Reads what is the shop's for as long as it is polled.
+    fn follow(&self) -> impl Future<Output = String> + Send + use<> {
+        let (follower, lists) = (self.follower.clone(), self.lists.clone());
+        async move {
+            tokio::join!(follower.run(), lists.run());
+            "the reader of the shop's numbers ended".to_owned()
+        }
     }
 
     /// Waits until the book knows the store's sales and the config's, so that the first client is not
@@ -137,22 +161,40 @@ async fn store(
     settings: &Settings,
     clock: &Clock,
     registry: &Registry,
-) -> Result<Arc<dyn Store>, AppError> {
+) -> Result<(Arc<dyn Store>, Option<Reader>), AppError> {
     let sink = registry.sink();
+    let other = other_redis(settings)?;
     match settings.store.kind {
         StoreKind::Embedded => {
             let path = settings.state_dir().join("ledger.redb");
             let store = Embedded::open(&path, clock.clone(), &settings.store, sink);
-            Ok(store.map_err(|error| AppError::Boot(error.to_string()))?)
+            Ok((store.map_err(|error| AppError::Boot(error.to_string()))?, other))
         }
         StoreKind::Redis => {
             let store = Redis::open(&settings.store, clock.clone(), sink);
             let store = store.map_err(|error| AppError::Config(error.to_string()))?;
             // What it finds is in its health; one that hangs is not waited for.
             let _ = tokio::time::timeout(SETTLE_LONGEST, store.tried()).await;
-            Ok(store)
+            let shop = other.unwrap_or_else(|| Reader::of_store(store.clone()));
+            Ok((store, Some(shop)))
         }
     }
+}
+
+/// The shop's Redis, where it is another one than the store's.
+fn other_redis(settings: &Settings) -> Result<Option<Reader>, AppError> {
+    let shop = &settings.shop;
+    let Some(url) = &shop.redis_url else { return Ok(None) };
+    let place = schema::Store {
+        url: Some(url.clone()),
+        username: shop.redis_username.clone(),
+        password_file: shop.redis_password_file.clone(),
+        connect_timeout: settings.store.connect_timeout,
+        tls: settings.store.tls.clone(),
+        ..schema::Store::default()
+    };
+    let named = |bad: BadStore| AppError::Config(bad.to_string().replace("store.", "shop.redis_"));
+    Reader::of_other(&place).map(Some).map_err(named)
 }
 
 /// Keeps the mirror: it ends only by a bug, which must not take pages down with it. Meanwhile the book

@@ -87,6 +87,7 @@ impl App {
             waiting: waiting.iter().map(ToString::to_string).collect(),
         };
         node.context.view.store(Arc::new(view(&node.settings, &node.kit, config.clone())));
+        node.ledger.lists.rename(&node.settings);
         claims.redeclare(declarations);
         // A store that does not answer is not waited for: it is in `declarations` then.
         let _ = tokio::time::timeout(DECLARED_LONGEST, claims.declared()).await;

@@ -55,6 +55,9 @@ pub(super) struct Pool {
     /// By the operator's word.
     #[serde(default)]
     pub(super) held_back: bool,
+    /// What is known of the shop's own number, where that leads.
+    #[serde(default)]
+    pub(super) shop: Option<serde_json::Value>,
 }
 
 /// A sale, and when.
@@ -105,7 +108,13 @@ impl Sale {
 
     pub(super) fn pool_budget(&self, pool: &Pool) -> u64 {
         let budget = u128::from(pool.stock) * u128::from(self.overshoot_permille) / 1_000;
-        u64::try_from(budget).unwrap_or(u64::MAX)
+        let budget = u64::try_from(budget).unwrap_or(u64::MAX);
+        // The shop's own number is of one moment, and counts orders in flight already: what was for
+        // sale in all only the shop knows.
+        match pool.shop {
+            Some(_) => budget.max(pool.confirmed + pool.held + pool.limbo),
+            None => budget,
+        }
     }
 }
 

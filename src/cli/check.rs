@@ -9,6 +9,7 @@ use crate::answers::Answers;
 use crate::config::redis_url::RedisUrl;
 use crate::config::reference;
 use crate::config::schema::{Activity, Outcome, Sale, Settings, Site};
+use crate::config::stock::Stock;
 use crate::http::Trust;
 use crate::ident::Name;
 use crate::sale::SaleBook;
@@ -138,11 +139,17 @@ fn buyers(activity: &Activity) -> String {
 fn sale_line(settings: &Settings, name: &Name, sale: &Sale) -> String {
     let id = settings.sale_id(name).map(|id| id.to_string()).unwrap_or_default();
     let activity = sale.activity_of(name);
-    let stock = match sale.stock {
-        Some(stock) => format!("{stock} units"),
+    let stock = match &sale.stock {
+        Some(Stock::Own(units)) => format!("{units} units"),
+        Some(Stock::Shop(source)) => format!("as many units as {source} says"),
         None => {
-            let units: u64 = sale.pool.values().map(|pool| pool.stock).sum();
-            format!("{units} units in {} pools", sale.pool.len())
+            let units: u64 = sale.pool.values().filter_map(|pool| pool.stock.own()).sum();
+            let follow = sale.pool.values().filter(|pool| pool.stock.own().is_none()).count();
+            let more = match follow {
+                0 => String::new(),
+                n => format!(" and what the shop says of {n}"),
+            };
+            format!("{units} units in {} pools{more}", sale.pool.len())
         }
     };
     let ends = sale.ends_at.map(|end| format!(", ends {end}")).unwrap_or_default();

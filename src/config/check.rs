@@ -5,6 +5,7 @@ mod cache;
 mod door;
 mod routes;
 mod sale;
+mod shop;
 mod site;
 mod store;
 mod upgrade;
@@ -52,5 +53,6 @@ pub fn check(settings: &Settings, found: &mut Findings) {
     upgrade::check(settings, found);
     cache::check(settings, found);
     sale::check(settings, found);
+    shop::check(settings, found);
     answers::check(settings, found);
 }

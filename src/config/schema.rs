@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
+use super::stock::Stock;
 use super::units::{Rate, Size, Span, Time};
 use crate::ident::Name;
 use crate::outcome::{REASONS, Reason};
@@ -42,6 +43,9 @@ pub struct Settings {
     /// Where the ledger lives.
     #[schemars(extend("x-change" = "upgrade"))]
     pub store: Store,
+    /// Where the shop keeps its own stock numbers, for sales whose stock is one of them.
+    #[schemars(extend("x-change" = "upgrade"))]
+    pub shop: Shop,
     /// The shops in front of which this node stands.
     #[schemars(extend("x-name" = "shop"))]
     pub site: BTreeMap<Name, Site>,
@@ -715,6 +719,53 @@ impl Default for Store {
     }
 }
 
+/// Where the shop keeps its own stock numbers, and how often they are read.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Shop {
+    /// The Redis with the shop's keys, one server: `redis://host:6379/0`; `rediss` is TLS, as
+    /// `[store.tls]` says. Default: the store's, where `store.kind` is `redis`.
+    #[schemars(extend("x-example" = "redis://10.0.0.6:6379"))]
+    pub redis_url: Option<String>,
+    /// Its user, for ACLs; it needs no more than `TYPE GET HGET LLEN SCARD SSCAN` on the shop's keys.
+    #[schemars(extend("x-example" = "penstock-reader"))]
+    pub redis_username: Option<String>,
+    /// File that holds the password.
+    #[schemars(extend("x-example" = "shop-redis.password"))]
+    pub redis_password_file: Option<String>,
+    /// How often the numbers are read; by one node of a fleet each time.
+    #[schemars(extend("x-min" = "50ms", "x-max" = "1s"))]
+    pub poll: Span,
+    /// Longest wait for them.
+    #[schemars(extend("x-min" = "10ms", "x-max" = "1s"))]
+    pub timeout: Span,
+    /// How often the sets `already`, `only` and `deny` of sales are read whole; less often where that
+    /// would take more than a twentieth of the time.
+    #[schemars(extend("x-min" = "100ms", "x-max" = "1h"))]
+    pub sets_refresh: Span,
+    /// Nobody is let in by sets that were read longer ago: `unavailable`.
+    #[schemars(extend("x-min" = "1s", "x-max" = "1d"))]
+    pub sets_age_max: Span,
+    /// Members of one set; each takes 16 to 32 bytes. A set with more counts as one that cannot be read.
+    #[schemars(range(min = 1, max = 50_000_000))]
+    pub set_members_max: u64,
+}
+
+impl Default for Shop {
+    fn default() -> Shop {
+        Shop {
+            redis_url: None,
+            redis_username: None,
+            redis_password_file: None,
+            poll: Span::from_ms(250),
+            timeout: Span::from_ms(200),
+            sets_refresh: Span::from_secs(5),
+            sets_age_max: Span::from_secs(60),
+            set_members_max: 1_000_000,
+        }
+    }
+}
+
 /// How a ledger that forgot something is found out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -1162,11 +1213,11 @@ pub struct Sale {
     #[serde(default)]
     #[schemars(extend("x-example" = "2026-12-01T22:00:00+08:00"))]
     pub ends_at: Option<Time>,
-    /// Units, where there is one pool.
+    /// Units, where there is one pool; or where the shop says how many are left, such as
+    /// `{ redis = "stock:{activity}" }`.
     #[serde(default)]
-    #[schemars(range(min = 1, max = 1_000_000_000))]
     #[schemars(extend("x-shown" = true, "x-example" = 1000))]
-    pub stock: Option<u64>,
+    pub stock: Option<Stock>,
     /// Pools by id, where there are several.
     #[serde(default)]
     #[schemars(extend("x-name" = "1001"))]
@@ -1174,6 +1225,16 @@ pub struct Sale {
     /// What one user may buy, over all pools.
     #[serde(default)]
     pub per_user: PerUser,
+    /// Users who have bought elsewhere: refused as `already`. Of this node, like `only` and `deny`: the
+    /// ledger does not know it.
+    #[serde(default)]
+    pub already: Option<UserSet>,
+    /// The only users who may buy; others are refused as `not_eligible`.
+    #[serde(default)]
+    pub only: Option<UserSet>,
+    /// Users who may not buy: refused as `not_eligible`.
+    #[serde(default)]
+    pub deny: Option<UserSet>,
     /// Admissions in flight per unit that is still unsold; 1.0 admits exactly what there is.
     #[serde(default = "Sale::overshoot_default")]
     #[schemars(range(min = 1.0, max = 2.0))]
@@ -1213,10 +1274,26 @@ impl Sale {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Pool {
-    /// Units.
-    #[schemars(range(min = 1, max = 1_000_000_000))]
+    /// Units; or where the shop says how many are left, such as `{ redis = "stock:{pool}" }`.
     #[schemars(extend("x-example" = 300))]
-    pub stock: u64,
+    pub stock: Stock,
+}
+
+impl Pool {
+    /// A pool with units of its own.
+    pub fn of(units: u64) -> Pool {
+        Pool { stock: Stock::Own(units) }
+    }
+}
+
+/// A set of users in the shop's Redis.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UserSet {
+    /// Its key. The members are identities, as the first of `user` that is present says them.
+    /// `{activity}` and `{pool}` stand for their ids; with `{pool}` there is one for each pool.
+    #[schemars(extend("x-example" = "bought:{pool}"))]
+    pub redis_set: String,
 }
 
 /// What one user may buy in a sale.

@@ -123,7 +123,7 @@ pub(super) async fn run(inner: &Inner, errand: Errand) -> Forwarded {
 fn refused(inner: &Inner, errand: &Errand, claimed: Claimed) -> Forwarded {
     let said = match claimed {
         // The store never says this of a refusal; if it did, nothing was sent.
-        Claimed::Admitted { .. } | Claimed::TooLate | Claimed::Learning => {
+        Claimed::Admitted { .. } | Claimed::TooLate | Claimed::Learning | Claimed::Unread => {
             Said::from(Reason::Unavailable)
         }
         Claimed::InProgress { .. } => Said::from(Reason::InProgress),

@@ -19,11 +19,12 @@ use crate::clock::Now;
 use crate::config::schema;
 use crate::http::head::BodyKind;
 use crate::http::{ClientAddr, Exchange, Head, Peer, Trust, forwarded, hop};
-use crate::ident::{AttemptId, UserKey};
+use crate::ident::{AttemptId, Name, UserKey};
 use crate::ledger::RecordKind;
 use crate::metrics::Counter;
 use crate::outcome::Reason;
-use crate::sale::SaleSnapshot;
+use crate::sale::rosters::Listed;
+use crate::sale::{PoolState, SaleSnapshot};
 
 /// A purchase that is not refused by what its head says.
 #[derive(Debug)]
@@ -82,10 +83,15 @@ pub(super) fn judge(inner: &Inner, site: &Arc<SiteGate>, ask: &Purchase<'_>) -> 
     let Some(identity) = identity else { return Err(Said::from(Reason::LoginRequired)) };
     let user = UserKey::of_identity(&sale.state.salt, &identity);
     // Whoever is known here may be told of an earlier attempt, which takes the whole request.
-    let is_known =
-        shared.repeats.knows(&user) || inner.claims.known(&sale.state.id, &user).is_some();
+    let is_known = shared.repeats.knows(&user)
+        || inner.claims.known(&sale.state.id, &user).is_some()
+        || sale.rosters().may_have_won(&user);
     if !is_known {
+        if sale.rosters().has_bought(&user) {
+            return Err(Said::from(Reason::Already));
+        }
         standing(sale, &exchange.now)?;
+        eligible(sale, &user, None, &exchange.now)?;
     }
     let keys = shared.limits.keys(&user, client, &shared.trust);
     let mut order = None;
@@ -93,7 +99,7 @@ pub(super) fn judge(inner: &Inner, site: &Arc<SiteGate>, ask: &Purchase<'_>) -> 
         let source = Source { content_type: None, query: head.query, body: &[] };
         let header = |name: &HeaderName| single(head.field_all(name.as_str()));
         let read = site.order.read(&sale.state, source, header)?;
-        passes(inner, site, sale, &read, &keys, &exchange.now)?;
+        passes(inner, site, sale, &user, &read, &keys, &exchange.now)?;
         order = Some(read);
     }
     Ok(Open {
@@ -147,12 +153,52 @@ pub(super) fn standing(sale: &SaleSnapshot, now: &Now) -> Result<(), Said> {
     sale.at(now).refusal.map_or(Ok(()), |reason| Err(Said::from(reason)))
 }
 
+/// What the shop's sets of users say.
+fn eligible(
+    sale: &SaleSnapshot,
+    user: &UserKey,
+    pool: Option<&Name>,
+    now: &Now,
+) -> Result<(), Said> {
+    Err(Said::from(match sale.rosters().listed(user, pool, now.mono) {
+        None => return Ok(()),
+        Some(Listed::Already) => Reason::Already,
+        Some(Listed::NotEligible) => Reason::NotEligible,
+        Some(Listed::Unknown) => Reason::Unavailable,
+    }))
+}
+
+/// A winner who asks again, of whom another node has the record: the ledger knows which answer is
+/// theirs, where it is the attempt that won; who tries anew after all is sold has one already.
+pub(super) fn won(
+    inner: &Inner,
+    sale: &SaleSnapshot,
+    user: &UserKey,
+    attempt: &AttemptId,
+    keys: &Keys,
+    now: &Now,
+) -> Option<Result<(), Said>> {
+    let rosters = sale.rosters();
+    if !rosters.may_have_won(user) {
+        return None;
+    }
+    if rosters.may_have_won_by(attempt) {
+        if !inner.claims.is_open(&sale.state.id) {
+            return Some(Err(Said::from(Reason::Unavailable)));
+        }
+        return Some(inner.shared.limits.take(inner, keys, now));
+    }
+    let is_closed = matches!(sale.at(now).refusal, Some(Reason::SoldOut | Reason::Ended));
+    (is_closed && sale.state.per_user.orders == 1).then(|| Err(Said::from(Reason::Already)))
+}
+
 /// The rest of what is decided here about an order: its pool, the way to the ledger, the limits, room at
 /// the shop.
 pub(super) fn passes(
     inner: &Inner,
     site: &SiteGate,
     sale: &SaleSnapshot,
+    user: &UserKey,
     order: &Order,
     keys: &Keys,
     now: &Now,
@@ -160,7 +206,11 @@ pub(super) fn passes(
     if sale.state.pools.get(order.pool).is_some_and(|pool| pool.sold_out) {
         return Err(Said::of_pool(Reason::SoldOut, order.pool));
     }
-    if !inner.claims.is_open(&sale.state.id) {
+    eligible(sale, user, sale.state.pools.get(order.pool).map(|pool| &pool.name), now)?;
+    let is_known = |pool: &PoolState| pool.is_known_at(now.ledger);
+    if !inner.claims.is_open(&sale.state.id)
+        || !sale.state.pools.get(order.pool).is_none_or(is_known)
+    {
         return Err(Said::from(Reason::Unavailable));
     }
     inner.shared.limits.take(inner, keys, now)?;

@@ -11,7 +11,7 @@ use super::Inner;
 use super::body::{Hold, read_whole};
 use super::fields::Single;
 use super::forward::{self, Errand};
-use super::judge::{Open, known_before, passes, sent, standing};
+use super::judge::{Open, known_before, passes, sent, standing, won};
 use super::order::{Order, Source};
 use super::repeat::{Again, Fingerprint, Lead, Relayed, Told, Waiting};
 use super::say::{Listener, Said, Voice};
@@ -116,8 +116,13 @@ fn prepare(
         if let Some(said) = known_before(known, &attempt, sale) {
             return Err(Early::Said(said));
         }
-        standing(sale, now)?;
-        passes(inner, &open.site, sale, &order, &open.keys, now)?;
+        match won(inner, sale, &open.user, &attempt, &open.keys, now) {
+            Some(told) => told?,
+            None => {
+                standing(sale, now)?;
+                passes(inner, &open.site, sale, &open.user, &order, &open.keys, now)?;
+            }
+        }
     }
     Ok((order, attempt, fingerprint))
 }

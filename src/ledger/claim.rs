@@ -116,6 +116,9 @@ fn room<S: Shard>(
     if is_learning {
         return Err(Claimed::Learning);
     }
+    if !pool.is_known_at(turn.now) {
+        return Err(Claimed::Unread);
+    }
     if one.units == 0 || one.units > left {
         return Err(Claimed::Limit { max_units: left });
     }

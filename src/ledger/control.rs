@@ -7,8 +7,8 @@
 //! | `Pause`, `Resume` | | so already | `paused` |
 //! | `SoldOut` | | `sold_out` already | every pool latches and is held back; also where it is unchanged |
 //! | `AddStock`, `Restock` | a bad id (not 1 to 128 visible ASCII characters) | the id is remembered | as below |
-//! | `AddStock` | no such pool; latched; 0 units; too many | | `stock += units` |
-//! | `Restock` | policy `never`; no such pool; not latched; too many; `confirmed + held + limbo >= stock + units` | | `epoch + 1`, `stock += units`, this pool's latch and the sale's are cleared |
+//! | `AddStock` | no such pool; the shop's number leads; latched; 0 units; too many | | `stock += units` |
+//! | `Restock` | policy `never`; no such pool; not latched; units where the shop's number leads; too many; `confirmed + held + limbo >= stock + units` | | `epoch + 1`, `stock += units`, this pool's latch and the sale's are cleared |
 //!
 //! Too many is more than [`STOCK_MAX`] in the pool. Only what was applied is remembered.
 
@@ -75,6 +75,9 @@ fn once(
 
 fn add_stock(state: &mut SaleState, name: &Name, units: u64) -> Result<(), String> {
     let pool = find(state, name)?;
+    if pool.follow.is_some() {
+        return Err(shop_leads(name));
+    }
     if pool.sold_out {
         return Err(format!(
             "pool {name} is sold out; `penstock sale restock` sells more in a new epoch"
@@ -97,6 +100,9 @@ fn restock(state: &mut SaleState, name: &Name, units: u64) -> Result<(), String>
              `penstock sale add-stock` adds more"
         ));
     }
+    if pool.follow.is_some() && units > 0 {
+        return Err(shop_leads(name));
+    }
     let taken = pool.confirmed.saturating_add(pool.held).saturating_add(pool.limbo);
     if taken >= pool.stock.saturating_add(units) {
         return Err(format!(
@@ -112,6 +118,10 @@ fn restock(state: &mut SaleState, name: &Name, units: u64) -> Result<(), String>
     state.sold_out = false;
     state.epoch += 1;
     Ok(())
+}
+
+fn shop_leads(name: &Name) -> String {
+    format!("the stock of pool {name} is the shop's own number: add the units there")
 }
 
 fn find<'a>(state: &'a mut SaleState, name: &Name) -> Result<&'a mut PoolState, String> {

@@ -24,6 +24,7 @@
 //! store before it applies.
 
 use crate::clock::UnixMs;
+use crate::config::stock::Stock;
 use crate::ident::SaleId;
 use crate::ledger::turn::Turn;
 use crate::ledger::{Declare, Declared, Shard};
@@ -166,7 +167,7 @@ fn before_opening(state: &mut SaleState, said: &Declaration) -> Result<(), Strin
     for old in &state.pools {
         let is_used = old.confirmed != 0 || old.held != 0 || old.limbo != 0;
         match pools.iter_mut().find(|p| p.name == old.name) {
-            Some(new) => *new = PoolState { stock: new.stock, ..old.clone() },
+            Some(new) => *new = kept(old, new),
             None if is_used => {
                 return Err(format!("pools.{}: has orders and cannot be removed", old.name));
             }
@@ -213,11 +214,16 @@ fn after_opening(state: &mut SaleState, said: &Declaration) -> Result<(), String
     for pool in &state.pools {
         match said.pools.get(&pool.name) {
             None => return Err(format!("pools.{}: cannot be removed after T0", pool.name)),
-            Some(said) if said.stock != pool.stock => {
+            Some(said) if said.stock != stock_of(pool) => {
+                let hint = match pool.follow {
+                    None => "; `penstock sale add-stock` adds units",
+                    Some(_) => "",
+                };
                 return Err(format!(
-                    "pools.{}.stock: is {} since T0 and cannot be declared {}; \
-                     `penstock sale add-stock` adds units",
-                    pool.name, pool.stock, said.stock
+                    "pools.{}.stock: is {} since T0 and cannot be declared {}{hint}",
+                    pool.name,
+                    stock_of(pool),
+                    said.stock
                 ));
             }
             Some(_) => {}
@@ -241,5 +247,18 @@ fn tighter(field: &str) -> String {
 }
 
 fn pools(said: &Declaration) -> Vec<PoolState> {
-    said.pools.iter().map(|(name, pool)| PoolState::new(name.clone(), pool.stock)).collect()
+    said.pools.iter().map(|(name, pool)| PoolState::declared(name.clone(), &pool.stock)).collect()
+}
+
+/// A pool declared anew: what happened stays, and what was read of the same number of the shop's.
+fn kept(old: &PoolState, new: &PoolState) -> PoolState {
+    match stock_of(old) == stock_of(new) {
+        true => old.clone(),
+        false => PoolState { stock: new.stock, follow: new.follow.clone(), ..old.clone() },
+    }
+}
+
+/// The stock as it would be declared.
+fn stock_of(pool: &PoolState) -> Stock {
+    pool.follow.as_ref().map_or(Stock::Own(pool.stock), |f| Stock::Shop(f.source.clone()))
 }

@@ -12,6 +12,9 @@ pub(super) fn look<S: Shard>(turn: &mut Turn<'_, S>, fence: &Fence) -> Result<()
         state.server = server;
         state.fences += 1;
         state.learn_until = now.plus(fence.learn_ms);
+        for follow in state.pools.iter_mut().filter_map(|pool| pool.follow.as_mut()) {
+            follow.forget(now);
+        }
     }
     // Said once: whoever has seen as much closes nothing again.
     state.seq = state.seq.max(fence.seen);

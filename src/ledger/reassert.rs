@@ -14,8 +14,8 @@
 //! |---|---|
 //! | the salt | differs, and the ledger has no units confirmed, held or in limbo: the node's. The ledger was declared anew |
 //! | `ended` | either is |
-//! | the node's (epoch, version) is higher | everything declared, `paused`, stock, ids and the latches are the node's, in the same epoch latches of both; ids that only the ledger has are the oldest; the version becomes the node's and rises by one. Pools that the node does not know stay where they have units |
-//! | equal | `paused` where either is, latches of both, the lower stock of each pool, ids that only the node has as the oldest |
+//! | the node's (epoch, version) is higher | everything declared, `paused`, stock, ids and the latches are the node's, in the same epoch latches of both; ids that only the ledger has are the oldest; the version becomes the node's and rises by one. Pools that the node does not know stay where they have units. What was read of the shop's numbers is forgotten |
+//! | equal | `paused` where either is, latches of both, the lower stock of each pool that has one of its own, ids that only the node has as the oldest |
 //! | lower | in the same epoch latches of both |
 //!
 //! 4. Each claim, matched by claim id. Where there is a record, as an outcome ([`crate::ledger`]);
@@ -44,7 +44,7 @@
 
 use crate::clock::UnixMs;
 use crate::ident::{AttemptId, ClaimId, Name, NodeId, UserKey};
-use crate::ledger::turn::Turn;
+use crate::ledger::turn::{Turn, forgotten};
 use crate::ledger::{Fence, IDS_MAX, Peer, Record, RecordKind, Resolution, Resolved, Shard};
 use crate::ledger::{fence, resolve};
 use crate::outcome::Verdict;
@@ -115,6 +115,7 @@ pub(super) fn reassert<S: Shard>(
 
 /// What the node knew of the sale becomes what the ledger knows.
 fn merge<S: Shard>(turn: &mut Turn<'_, S>, known: &SaleState) {
+    let now = turn.now;
     let state = &mut turn.state;
     if state.pools.iter().all(|p| p.confirmed == 0 && p.held == 0 && p.limbo == 0) {
         state.salt = known.salt;
@@ -133,6 +134,7 @@ fn merge<S: Shard>(turn: &mut Turn<'_, S>, known: &SaleState) {
             pool.sold_out |= is_same_epoch && own.is_some_and(|p| p.sold_out);
             pool.held_back |= is_same_epoch && own.is_some_and(|p| p.held_back);
             pool.back_since = own.map_or(UnixMs(0), |p| p.back_since);
+            pool.follow = forgotten(pool, now);
         }
         let is_used = |p: &crate::sale::PoolState| p.confirmed + p.held + p.limbo > 0;
         let more = old.into_iter().filter(|p| known.pool(p.name.as_str()).is_none() && is_used(p));
@@ -158,7 +160,7 @@ fn merge<S: Shard>(turn: &mut Turn<'_, S>, known: &SaleState) {
         let Some(other) = known.pool(pool.name.as_str()) else { continue };
         pool.sold_out |= is_same_epoch && other.sold_out;
         pool.held_back |= is_same_epoch && other.held_back;
-        if is == was {
+        if is == was && pool.follow.is_none() {
             pool.stock = pool.stock.min(other.stock);
         }
     }

@@ -44,12 +44,25 @@ pub(super) fn resolve_one<S: Shard>(
             with.remove(at);
             if outcome.verdict == Verdict::Void {
                 turn.shard.put_void(&outcome.claim)?;
+                give_back(turn, &records[at]);
             }
         }
         Step::Stay(resolved) => return Ok(resolved),
     }
     turn.put_user(&outcome.user, &records, &with)?;
     Ok(Resolved::Applied)
+}
+
+/// A cancelled order, where the shop's number leads: that number says when its units are back, and a
+/// reading under way may have counted them as sold or not.
+fn give_back<S: Shard>(turn: &mut Turn<'_, S>, record: &Record) {
+    let now = turn.now;
+    let pool = turn.state.pool_mut(record.pool.as_str());
+    let Some(pool) = pool.filter(|_| record.kind == RecordKind::Confirmed) else { return };
+    if let Some(follow) = &mut pool.follow {
+        follow.not_before = now;
+        pool.stock = pool.stock.saturating_sub(u64::from(record.units));
+    }
 }
 
 /// What an outcome makes of a record.

@@ -3,6 +3,7 @@
 mod cases;
 mod declared;
 mod fleet;
+mod follow;
 pub(crate) mod generate;
 mod model;
 mod random;
@@ -10,10 +11,11 @@ mod words;
 
 use super::*;
 use crate::config::schema::{PerUser, Pool, Restock};
+use crate::config::stock::{Source, Stock};
 use crate::config::units::{Span, Time};
 use crate::ident::{SaleId, ServerId};
 use crate::outcome::Verdict;
-use crate::sale::PoolState;
+use crate::sale::{Follow, PoolState};
 
 /// T0 of the tests' sale.
 pub(crate) const T0: u64 = 1_000_000;
@@ -34,7 +36,7 @@ pub(crate) fn declaration(pools: &[(&str, u64)]) -> Declaration {
         ends_at: None,
         per_user: PerUser::default(),
         overshoot: 1.0,
-        pools: pools.iter().map(|(n, stock)| (name(n), Pool { stock: *stock })).collect(),
+        pools: pools.iter().map(|(n, stock)| (name(n), Pool::of(*stock))).collect(),
         restock: Restock::Manual,
         restock_batch: 1,
         restock_debounce: Span::from_secs(30),

@@ -3,7 +3,7 @@
 use crate::clock::UnixMs;
 use crate::ident::UserKey;
 use crate::ledger::{Due, Record, RecordKind, Shard};
-use crate::sale::{PoolState, SaleState};
+use crate::sale::{Follow, PoolState, SaleState};
 
 /// One operation's turn at a sale.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ impl<'a, S: Shard> Turn<'a, S> {
     fn latch(&mut self) {
         if !self.state.is_learning_at(self.now) {
             for pool in &mut self.state.pools {
-                pool.sold_out |= pool.is_exhausted();
+                pool.sold_out |= pool.is_exhausted_at(self.now);
             }
             self.state.learn_until = UnixMs(0);
         }
@@ -51,6 +51,7 @@ impl<'a, S: Shard> Turn<'a, S> {
             .map(|p| PoolState {
                 sold_out: p.sold_out,
                 held_back: p.held_back,
+                follow: forgotten(p, now),
                 ..PoolState::new(p.name.clone(), p.stock)
             })
             .collect();
@@ -134,13 +135,22 @@ fn due(record: &Record) -> Option<Due> {
     })
 }
 
-/// What raises the version: everything but counters and the memory of declarations.
+/// Where the shop's number leads: the number as one that nobody has read.
+pub(super) fn forgotten(pool: &PoolState, now: UnixMs) -> Option<Follow> {
+    let mut follow = pool.follow.clone()?;
+    follow.forget(now);
+    Some(follow)
+}
+
+/// What raises the version: everything but counters, the shop's own numbers and the memory of
+/// declarations.
 fn public(state: &SaleState) -> SaleState {
-    let pools = state
-        .pools
-        .iter()
-        .map(|p| PoolState { sold_out: p.sold_out, ..PoolState::new(p.name.clone(), p.stock) })
-        .collect();
+    let of_pool = |p: &PoolState| {
+        let stock = if p.follow.is_some() { 0 } else { p.stock };
+        let follow = p.follow.as_ref().map(|f| Follow::new(f.source.clone()));
+        PoolState { sold_out: p.sold_out, follow, ..PoolState::new(p.name.clone(), stock) }
+    };
+    let pools = state.pools.iter().map(of_pool).collect();
     let (applied, ids) = Default::default();
     SaleState { version: 0, revision: 0, applied, ids, seq: 0, pools, ..state.clone() }
 }

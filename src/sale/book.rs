@@ -1,6 +1,6 @@
 //! Where requests find sales: by site and activity. The store pushes; nobody below knows the store.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -8,6 +8,7 @@ use arc_swap::{ArcSwap, Guard};
 use rustc_hash::FxHashMap;
 
 use super::news;
+use super::rosters::UserSets;
 use super::snapshot::SaleSnapshot;
 use super::state::SaleState;
 use crate::clock::MonoMs;
@@ -46,12 +47,30 @@ pub struct SaleBook {
     by_activity: ArcSwap<Index>,
     by_id: Mutex<HashMap<SaleId, Arc<SaleCell>>>,
     synced: AtomicBool,
+    /// Sales to which nobody is let in before the shop's sets of users were read.
+    with_sets: Mutex<BTreeSet<SaleId>>,
 }
 
 impl SaleBook {
     /// An empty book that has never been in sync.
     pub fn new() -> SaleBook {
         SaleBook::default()
+    }
+
+    /// Names the sales that have sets of users: nobody is let in to them until these were read. Called
+    /// before the first sale is told, and again with other settings.
+    pub fn expect_sets(&self, sales: BTreeSet<SaleId>) {
+        let by_id = self.lock();
+        for (id, cell) in by_id.iter() {
+            let snapshot = cell.load();
+            let rosters = snapshot.rosters();
+            match sales.contains(id) {
+                true if rosters.sets().is_none() => rosters.put_sets(UserSets::default()),
+                true => {}
+                false => rosters.drop_sets(),
+            }
+        }
+        *self.with_sets.lock().unwrap_or_else(PoisonError::into_inner) = sales;
     }
 
     /// The sale of an activity: the one that is not ended, else the newest.
@@ -111,6 +130,9 @@ impl SaleBook {
         let id = state.id.clone();
         let snapshot = SaleSnapshot::new(state);
         snapshot.heard().note(heard, has_room);
+        if self.with_sets.lock().unwrap_or_else(PoisonError::into_inner).contains(&id) {
+            snapshot.rosters().put_sets(UserSets::default());
+        }
         by_id.insert(id, Arc::new(SaleCell { snapshot: ArcSwap::from_pointee(snapshot) }));
         self.index(&by_id);
         true

@@ -61,9 +61,9 @@ pub enum BadDeclaration {
     /// More pools than an availability answer can show.
     #[error("pools: at most {POOLS_MAX} pools, here are {0}")]
     TooManyPools(usize),
-    /// A pool without units.
-    #[error("pools.{0}.stock: must be 1 to 1000000000")]
-    Stock(Name),
+    /// A pool without units, or whose number nobody could find.
+    #[error("pools.{0}.stock: {1}")]
+    Stock(Name, &'static str),
     /// The end is not after the start.
     #[error("ends_at: must be after opens_at")]
     Ends,
@@ -106,8 +106,8 @@ impl Declaration {
     /// Renders a `[sale.NAME]` of the config, checked already, to the JSON form without a revision.
     pub fn of_config(name: &Name, sale: &Sale) -> Declaration {
         let default = || Name::new(DEFAULT_POOL).unwrap_or_else(|_| name.clone());
-        let pools = match sale.stock {
-            Some(stock) => BTreeMap::from([(default(), Pool { stock })]),
+        let pools = match &sale.stock {
+            Some(stock) => BTreeMap::from([(default(), Pool { stock: stock.clone() })]),
             None => sale.pool.clone(),
         };
         Declaration {
@@ -132,10 +132,8 @@ impl Declaration {
         if self.pools.len() > POOLS_MAX {
             return Err(BadDeclaration::TooManyPools(self.pools.len()));
         }
-        if let Some((name, _)) =
-            self.pools.iter().find(|(_, p)| p.stock == 0 || p.stock > 1_000_000_000)
-        {
-            return Err(BadDeclaration::Stock(name.clone()));
+        for (name, pool) in &self.pools {
+            pool.stock.check().map_err(|why| BadDeclaration::Stock(name.clone(), why))?;
         }
         if self.ends_at.is_some_and(|end| end <= self.opens_at) {
             return Err(BadDeclaration::Ends);

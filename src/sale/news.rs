@@ -26,7 +26,15 @@ fn news(old: &SaleState, new: &SaleState) -> Vec<String> {
     }
     for pool in &new.pools {
         let Some(was) = old.pools.iter().find(|was| was.name == pool.name) else { continue };
-        if was.stock != pool.stock {
+        match (&was.follow, &pool.follow) {
+            (Some(was), Some(is)) if (was.read_at.0 == 0) != (is.read_at.0 == 0) => {
+                let known = if is.read_at.0 == 0 { "unknown: nobody is admitted" } else { "known" };
+                news.push(format!("pool {}: what the shop has left is {known}", pool.name));
+            }
+            _ => {}
+        }
+        // A number of the shop's moves with every order.
+        if was.stock != pool.stock && pool.follow.is_none() {
             news.push(format!("pool {}: stock {} -> {}", pool.name, was.stock, pool.stock));
         }
         if !was.sold_out && pool.sold_out {

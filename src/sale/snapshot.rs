@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::heard::Heard;
 use super::memo::Memo;
+use super::rosters::Rosters;
 use super::state::SaleState;
 use crate::clock::{Now, UnixMs};
 use crate::config::schema::Restock;
@@ -39,7 +40,7 @@ impl Availability {
 pub enum Hint {
     /// The operator paused purchases.
     Paused,
-    /// Every unit is held by an order in flight.
+    /// Every unit is held by an order in flight, or the shop's own number is not known.
     Busy,
     /// The store has not been heard for more than 500 ms.
     Stale,
@@ -94,24 +95,37 @@ pub struct SaleSnapshot {
     heard: Arc<Heard>,
     /// Ready-made answers; shared by the snapshots that say the same to the public.
     memo: Arc<Memo>,
+    /// Lists of users; shared by the sale's snapshots.
+    rosters: Arc<Rosters>,
+    /// Whether a pool's stock is the shop's own number.
+    follows: bool,
 }
 
 impl SaleSnapshot {
     /// The first snapshot of a sale.
     pub fn new(state: SaleState) -> SaleSnapshot {
-        SaleSnapshot { state, heard: Arc::default(), memo: Arc::default() }
+        let follows = follows(&state);
+        let (heard, memo, rosters) = Default::default();
+        SaleSnapshot { state, heard, memo, rosters, follows }
     }
 
     /// The snapshot that follows this one. Ready-made answers are kept where only counters moved.
     pub fn next(&self, state: SaleState) -> SaleSnapshot {
         let memo =
             if self.state.says_the_same(&state) { self.memo.clone() } else { Arc::default() };
-        SaleSnapshot { state, heard: self.heard.clone(), memo }
+        let follows = follows(&state);
+        let (heard, rosters) = (self.heard.clone(), self.rosters.clone());
+        SaleSnapshot { state, heard, memo, rosters, follows }
     }
 
     /// What is shared by all snapshots of the sale.
     pub fn heard(&self) -> &Heard {
         &self.heard
+    }
+
+    /// Lists of users.
+    pub fn rosters(&self) -> &Rosters {
+        &self.rosters
     }
 
     /// Ready-made answers about what this snapshot says to the public.
@@ -158,13 +172,19 @@ impl SaleSnapshot {
 
     fn hint(&self, availability: Availability, now: &Now, age_ms: u64) -> Option<Hint> {
         let is_full_since = |since| now.mono.since(since) >= BUSY_AFTER_MS;
-        let is_busy = self.heard.full_since().is_some_and(is_full_since);
+        let is_busy = self.heard.full_since().is_some_and(is_full_since)
+            || self.follows && !self.has_known(now.ledger);
         match availability {
             Availability::SoldOut | Availability::Ended => None,
             Availability::Available if self.state.paused => Some(Hint::Paused),
             Availability::Available if is_busy => Some(Hint::Busy),
             _ => (age_ms > STALE_AFTER_MS).then_some(Hint::Stale),
         }
+    }
+
+    /// Whether it is known of some pool how many units there are.
+    fn has_known(&self, now: UnixMs) -> bool {
+        self.state.pools.iter().any(|pool| !pool.sold_out && pool.is_known_at(now))
     }
 
     fn is_final(&self, availability: Availability) -> bool {
@@ -177,4 +197,8 @@ impl SaleSnapshot {
             Availability::NotStarted | Availability::Available => false,
         }
     }
+}
+
+fn follows(state: &SaleState) -> bool {
+    state.pools.iter().any(|pool| pool.follow.is_some())
 }

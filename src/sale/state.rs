@@ -4,7 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::UnixMs;
 use crate::config::schema::{PerUser, Restock};
+use crate::config::stock::Stock;
 use crate::ident::{Name, SaleId, Salt, ServerId};
+use crate::sale::Follow;
 
 /// A sale as the ledger holds it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -96,9 +98,18 @@ pub struct PoolState {
     /// With the policy `auto`: since when a batch of its units is back; 0: it is not.
     #[serde(default)]
     pub back_since: UnixMs,
+    /// The stock is the shop's number, read from there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub follow: Option<Follow>,
 }
 
 impl PoolState {
+    /// A pool as it is declared. Where the shop's number leads, nobody has read it yet.
+    pub fn declared(name: Name, stock: &Stock) -> PoolState {
+        let follow = stock.source().cloned().map(Follow::new);
+        PoolState { follow, ..PoolState::new(name, stock.own().unwrap_or(0)) }
+    }
+
     /// A pool nobody has bought from.
     pub fn new(name: Name, stock: u64) -> PoolState {
         PoolState {
@@ -110,12 +121,21 @@ impl PoolState {
             sold_out: false,
             held_back: false,
             back_since: UnixMs(0),
+            follow: None,
         }
     }
 
-    /// Units that may be admitted now; negative after an operator lowered the stock.
+    /// Whether it is known how many units there are: always, but where the shop's number leads.
+    pub fn is_known_at(&self, now: UnixMs) -> bool {
+        self.follow.as_ref().is_none_or(|follow| follow.is_known_at(now))
+    }
+
+    /// Units that may be admitted now; negative after an operator lowered the stock. How old the shop's
+    /// number is, is asked apart ([`PoolState::is_known_at`]).
     pub fn room(&self, overshoot_permille: u32) -> i64 {
-        let unsold = u128::from(self.stock.saturating_sub(self.confirmed));
+        let is_unknown = self.follow.as_ref().is_some_and(|f| f.read_at == UnixMs(0));
+        let unsold = if is_unknown { 0 } else { self.stock.saturating_sub(self.confirmed) };
+        let unsold = u128::from(unsold);
         let window =
             i64::try_from(unsold * u128::from(overshoot_permille) / 1000).unwrap_or(i64::MAX);
         let open = i64::try_from(self.held.saturating_add(self.limbo)).unwrap_or(i64::MAX);
@@ -128,9 +148,13 @@ impl PoolState {
         self.stock.saturating_sub(taken)
     }
 
-    /// Whether the latch's condition holds (DESIGN section 4).
-    pub fn is_exhausted(&self) -> bool {
-        self.held == 0 && self.confirmed.saturating_add(self.limbo) >= self.stock
+    /// Whether the latch's condition holds (DESIGN section 4). Where the shop's number leads, units that
+    /// are in it and in our counters are counted twice for a moment: the shop itself must have said
+    /// that nothing is left, and not once only.
+    pub fn is_exhausted_at(&self, now: UnixMs) -> bool {
+        self.held == 0
+            && self.confirmed.saturating_add(self.limbo) >= self.stock
+            && self.follow.as_ref().is_none_or(|follow| follow.is_empty_at(now))
     }
 }
 

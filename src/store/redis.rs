@@ -25,6 +25,7 @@ mod mirror;
 mod notices;
 mod pace;
 mod pages;
+pub mod reader;
 mod routes;
 mod scripts;
 mod sentinel;

@@ -4,10 +4,12 @@
 
 use penstock::clock::UnixMs;
 use penstock::config::schema::{PerUser, Pool, Restock};
+use penstock::config::stock::{Source, Stock};
 use penstock::config::units::{Span, Time};
 use penstock::ident::{AttemptId, ClaimId, NodeId, ServerId};
 use penstock::ledger::{
-    Assertion, ClaimBatch, Control, Fence, IDS_MAX, Memory, Op, Reassert, Resolution, Shard, Try,
+    Assertion, ClaimBatch, Control, Fence, IDS_MAX, Memory, Observe, Op, Reading, Reassert,
+    Resolution, Shard, Try,
 };
 use penstock::outcome::Verdict;
 use penstock::sale::{Declaration, SaleState};
@@ -36,6 +38,8 @@ pub enum Step {
     Declare(Says),
     Control(Control),
     Reassert(Tells),
+    /// How long ago the reading began, and for each pool what is left and how wrong the count is.
+    Observe(u64, Vec<(usize, Option<u64>, u64)>),
     Read,
     /// The ledger comes from another server.
     Moves,
@@ -113,10 +117,23 @@ fn step() -> impl Strategy<Value = Step> {
         3 => says().prop_map(Step::Declare),
         4 => control().prop_map(Step::Control),
         6 => tells,
+        6 => observed(),
         1 => Just(Step::Read),
         1 => Just(Step::Moves),
         1 => Just(Step::Gone),
     ]
+}
+
+fn observed() -> impl Strategy<Value = Step> {
+    let ago = prop_oneof![5 => Just(0u64), 2 => 1..4u64, 1 => 199..202u64, 1 => 1_999..2_002u64];
+    let left = proptest::option::weighted(0.9, prop_oneof![2 => Just(0u64), 2 => 1..4u64]);
+    (ago, prop::collection::vec((0..3usize, left, 0..3u64), 1..3))
+        .prop_map(|(ago, readings)| Step::Observe(ago, readings))
+}
+
+/// Times between operations, so that the edges of readings are met too.
+fn waits() -> impl Strategy<Value = u64> {
+    prop_oneof![20 => 0..3u64, 2 => 199..202u64, 1 => 1_999..2_002u64]
 }
 
 fn says() -> impl Strategy<Value = Says> {
@@ -205,11 +222,7 @@ fn op(step: &Step, now: UnixMs, states: &[SaleState]) -> Op {
             ends_at: says.ends_ms.map(|ms| Time { at: at(BASE, ms) }),
             per_user: PerUser { orders: says.per_user.0, units: says.per_user.1 },
             overshoot: says.overshoot,
-            pools: says
-                .stocks
-                .iter()
-                .map(|(p, stock)| (name(POOLS[*p]), Pool { stock: *stock }))
-                .collect(),
+            pools: says.stocks.iter().map(|(p, stock)| (name(POOLS[*p]), pool(*stock))).collect(),
             restock: match (says.never, says.activity) {
                 (true, _) => Restock::Never,
                 (false, 0) => Restock::Manual,
@@ -221,8 +234,34 @@ fn op(step: &Step, now: UnixMs, states: &[SaleState]) -> Op {
         }),
         Step::Control(word) => Op::Control(word.clone()),
         Step::Reassert(said) => reassert(said, now, states),
+        Step::Observe(ago, readings) => observe(*ago, readings, now, states),
         Step::Read | Step::Moves | Step::Gone => Op::Read,
     }
+}
+
+/// Of four units: the shop's number leads.
+fn pool(stock: u64) -> Pool {
+    let source = Source { redis: Some("stock:{pool}".into()), ..Source::default() };
+    if stock == 4 { Pool { stock: Stock::Shop(source) } } else { Pool::of(stock) }
+}
+
+fn observe(
+    ago: u64,
+    readings: &[(usize, Option<u64>, u64)],
+    now: UnixMs,
+    states: &[SaleState],
+) -> Op {
+    let state = states.last();
+    let mut mark = state.map(SaleState::mark).unwrap_or_default();
+    mark.fences += u64::from(ago == 3);
+    let confirmed = |pool: &str| state.and_then(|s| s.pool(pool)).map_or(0, |p| p.confirmed);
+    let reading = |(pool, left, more): &(usize, Option<u64>, u64)| Reading {
+        pool: name(POOLS[*pool]),
+        left: *left,
+        confirmed_before: confirmed(POOLS[*pool]) + more.saturating_sub(1),
+    };
+    let readings = readings.iter().map(reading).collect();
+    Op::Observe(Observe { mark, read_at: UnixMs(now.0 - ago), readings })
 }
 
 fn reassert(said: &Tells, now: UnixMs, states: &[SaleState]) -> Op {
@@ -361,7 +400,7 @@ fn generated_sequences_agree_with_the_core() {
     let cases = std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(64);
     let mut runner = TestRunner::new(Config { cases, ..config });
     let shop = std::cell::RefCell::new(&mut shop);
-    let sequences = (says(), prop::collection::vec((0..3u64, step()), 1..60));
+    let sequences = (says(), prop::collection::vec((waits(), step()), 1..60));
     runner
         .run(&sequences, |(first, steps)| {
             let shop = &mut **shop.borrow_mut();

@@ -63,7 +63,7 @@ async fn what_comes_back_is_sold_until_the_last_unit() {
     let server = Server::start(&[]);
     let nodes = fleet(&server, 4).await;
     let mut said = declaration(nodes[0].clock.now().wall, 30);
-    said.pools.insert(name("other"), Pool { stock: 31 });
+    said.pools.insert(name("other"), Pool::of(31));
     said.per_user = PerUser { orders: 2, units: 3 };
     nodes[0].declare(said).await;
     nodes[0].call(Op::Control(Control::Resume)).await;

@@ -188,7 +188,7 @@ pub fn declaration(now: UnixMs, stock: u64) -> Declaration {
         ends_at: None,
         per_user: PerUser::default(),
         overshoot: 1.0,
-        pools: [(name("default"), Pool { stock })].into(),
+        pools: [(name("default"), Pool::of(stock))].into(),
         restock: Restock::Manual,
         restock_batch: 1,
         restock_debounce: Span::from_secs(30),

@@ -50,7 +50,7 @@ pub fn declare(stock: u64) -> Op {
         ends_at: None,
         per_user: PerUser { orders: 1, units: 1 },
         overshoot: 1.0,
-        pools: [(pool(), Pool { stock })].into(),
+        pools: [(pool(), Pool::of(stock))].into(),
         restock: Restock::Manual,
         restock_batch: 1,
         restock_debounce: Span::from_secs(30),

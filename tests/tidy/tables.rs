@@ -23,6 +23,7 @@ pub const MAY_USE: &[(&str, &[&str])] = &[
     ("store", &["ledger", "sale", "tls"]),
     ("orders", &[]), // the shop's export, for limbo and audit
     ("claims", &["store", "ledger", "sale", "orders"]),
+    ("follow", &["claims", "store", "ledger", "sale"]),
     // the door
     ("http", &["tls"]),
     ("answers", &["http"]),

@@ -191,7 +191,7 @@ pub fn declaration(stock: u64) -> Declaration {
         ends_at: None,
         per_user: PerUser::default(),
         overshoot: 1.0,
-        pools: [(Name::new("default").unwrap(), Pool { stock })].into(),
+        pools: [(Name::new("default").unwrap(), Pool::of(stock))].into(),
         restock: Restock::default(),
         restock_batch: 1,
         restock_debounce: Span::from_secs(30),

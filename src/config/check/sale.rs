@@ -3,6 +3,7 @@
 use super::Findings;
 use crate::config::problem::Path;
 use crate::config::schema::{Sale, Settings, Site};
+use crate::config::stock::Stock;
 use crate::ident::Name;
 
 pub fn check(settings: &Settings, found: &mut Findings) {
@@ -88,7 +89,7 @@ fn place(path: &Path, sale: &Sale, site_name: &Name, site: &Site, found: &mut Fi
 }
 
 fn stock(path: &Path, sale: &Sale, found: &mut Findings) {
-    match (sale.stock, sale.pool.len()) {
+    match (&sale.stock, sale.pool.len()) {
         (Some(_), 1..) => {
             found.error_help(
                 path.join("stock"),
@@ -106,6 +107,14 @@ fn stock(path: &Path, sale: &Sale, found: &mut Findings) {
                 .error(path.join("pool"), format!("{pools} pools; a sale has at most {POOLS_MAX}"));
         }
         _ => {}
+    }
+    if let Some(Err(why)) = sale.stock.as_ref().map(Stock::check) {
+        found.error(path.join("stock"), why);
+    }
+    for (name, pool) in &sale.pool {
+        if let Err(why) = pool.stock.check() {
+            found.error(path.join("pool").join(name.as_str()).join("stock"), why);
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use super::*;
 
 fn pool(stock: u64) -> Pool {
-    Pool { stock }
+    Pool::of(stock)
 }
 
 #[test]

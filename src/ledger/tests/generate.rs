@@ -16,6 +16,7 @@ enum Move {
     Reap(u32),
     Declare { stock: u64, pools: u8, orders: u32, units: u32, overshoot: f64, ends: u64, rev: u64 },
     Control(u8, u8, u64, u8),
+    Observe { ago: u64, readings: Vec<(u8, Option<u64>, u64)> },
     Reassert { node: u8, seen: u64, recalls: Option<u8>, said: Vec<Said>, is_last: bool },
     Read,
 }
@@ -30,6 +31,15 @@ pub(crate) fn aimed(op: &Op, states: &[SaleState]) -> Op {
     let mark = states.last().map(SaleState::mark);
     match &mut op {
         Op::Claim(batch) => batch.reported = batch.reported.and(mark),
+        Op::Observe(seen) => {
+            if let Some(state) = states.last().filter(|_| seen.mark == Mark::default()) {
+                seen.mark = state.mark();
+                for reading in &mut seen.readings {
+                    let pool = state.pool(reading.pool.as_str());
+                    reading.confirmed_before += pool.map_or(0, |pool| pool.confirmed);
+                }
+            }
+        }
         Op::Reassert(said) => {
             said.reported = said.reported.and(mark);
             if let Some(known) = said.known.take() {
@@ -85,9 +95,21 @@ fn moves() -> impl Strategy<Value = Move> {
                 Move::Reassert { node, seen: seen.saturating_sub(5) * 4, recalls, said, is_last }
             },
         ),
+        7 => (ages(), vec((pools(), left(), 0..5u64), 1..3))
+            .prop_map(|(ago, readings)| Move::Observe { ago, readings }),
         3 => (0..9u8, pools(), 0..4u64, 0..6u8).prop_map(|(w, p, n, id)| Move::Control(w, p, n, id)),
         1 => Just(Move::Read),
     ]
+}
+
+/// How long ago a reading began.
+fn ages() -> impl Strategy<Value = u64> {
+    prop_oneof![5 => Just(0u64), 2 => 1..4u64, 1 => 190..210u64, 1 => 1_995..2_005u64]
+}
+
+/// What the shop has left.
+fn left() -> impl Strategy<Value = Option<u64>> {
+    proptest::option::weighted(0.9, prop_oneof![2 => Just(0u64), 2 => 1..4u64])
 }
 
 fn overshoots() -> impl Strategy<Value = f64> {
@@ -100,7 +122,8 @@ fn pools() -> impl Strategy<Value = u8> {
 }
 
 fn time() -> impl Strategy<Value = u64> {
-    prop_oneof![4 => Just(0u64), 4 => 1..4u64, 1 => 4..25u64]
+    let long = prop_oneof![1 => 198..203u64, 1 => 1_995..2_005u64];
+    prop_oneof![40 => Just(0u64), 40 => 1..4u64, 8 => 4..25u64, 3 => long]
 }
 
 fn pool_name(n: u8) -> Name {
@@ -158,19 +181,7 @@ fn op(one: Move, now: u64, dealt: &mut Vec<Try>) -> Op {
         }
         Move::Reap(max) => Op::Reap { max },
         Move::Declare { stock, pools, orders, units, overshoot, ends, rev } => {
-            let mut said = declaration(&[("a", stock), ("b", 2)]);
-            if pools == 2 {
-                said.pools.remove("b");
-            }
-            said.per_user = PerUser { orders, units };
-            said.overshoot = overshoot;
-            said.ends_at = (ends > 40).then_some(Time { at: UnixMs(T0 + ends) });
-            if stock % 2 == 0 {
-                said.restock = Restock::Auto;
-            }
-            (said.restock_batch, said.restock_debounce) = (1 + stock / 4, Span::from_ms(ends % 9));
-            said.revision = (rev > 0).then_some(rev);
-            declare(said)
+            declared(stock, pools, PerUser { orders, units }, overshoot, ends, rev)
         }
         Move::Control(word, pool, units, id) => {
             let (pool, id) = (pool_name(pool), format!("id-{id}-{}", now % 4));
@@ -186,8 +197,46 @@ fn op(one: Move, now: u64, dealt: &mut Vec<Try>) -> Op {
         Move::Reassert { node, seen, recalls, said, is_last } => {
             reassert(node, seen, recalls, said, is_last, now, dealt)
         }
+        Move::Observe { ago, readings } => observe(ago, readings, now),
         Move::Read => Op::Read,
     }
+}
+
+fn declared(stock: u64, pools: u8, per_user: PerUser, overshoot: f64, ends: u64, rev: u64) -> Op {
+    let mut said = declaration(&[("a", stock), ("b", 2)]);
+    if pools == 2 {
+        said.pools.remove("b");
+    }
+    if stock % 3 == 1 {
+        let redis = Some(format!("stock:{}", pools % 2));
+        let source = Source { redis, ..Source::default() };
+        said.pools.insert(name("a"), Pool { stock: Stock::Shop(source) });
+    }
+    said.per_user = per_user;
+    said.overshoot = overshoot;
+    said.ends_at = (ends > 40).then_some(Time { at: UnixMs(T0 + ends) });
+    if stock.is_multiple_of(2) {
+        said.restock = Restock::Auto;
+    }
+    (said.restock_batch, said.restock_debounce) = (1 + stock / 4, Span::from_ms(ends % 9));
+    said.revision = (rev > 0).then_some(rev);
+    declare(said)
+}
+
+/// A reading that began `ago` milliseconds before; one in a while in another generation.
+fn observe(ago: u64, readings: Vec<(u8, Option<u64>, u64)>, now: u64) -> Op {
+    let reading = |(pool, left, more): (u8, Option<u64>, u64)| Reading {
+        pool: pool_name(pool),
+        left,
+        // Mostly what the ledger says.
+        confirmed_before: more.saturating_sub(3),
+    };
+    let fences = u64::from(ago == 3) * 77;
+    Op::Observe(Observe {
+        mark: Mark { fences, ..Mark::default() },
+        read_at: UnixMs(now - ago),
+        readings: readings.into_iter().map(reading).collect(),
+    })
 }
 
 fn reassert(

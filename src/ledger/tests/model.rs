@@ -34,14 +34,15 @@ impl Model {
                     let mut sale = r.known.clone().expect("what it knew");
                     sale.pools.iter_mut().for_each(|p| {
                         let back_since = UnixMs(0);
-                        *p = PoolState { confirmed: 0, held: 0, limbo: 0, back_since, ..p.clone() }
+                        *p = PoolState { confirmed: 0, held: 0, limbo: 0, back_since, ..p.clone() };
+                        unread(p, now);
                     });
                     self.sale = Some(sale);
                 }
                 rises = is_new;
                 self.fence(&r.fence, is_new, now);
                 if let Some(known) = &r.known {
-                    rises |= self.recall(known);
+                    rises |= self.recall(known, now);
                 }
                 let resolved = r.claims.iter().map(|c| self.reassert(c, now)).collect();
                 OpResult::Reasserted { resolved, nodes: self.report(r, now) }
@@ -59,6 +60,7 @@ impl Model {
             }
             (Op::Reap { max }, _) => OpResult::Reaped(self.reap(*max as usize, now)),
             (Op::Control(word), _) => OpResult::Controlled(self.control(word, now)),
+            (Op::Observe(seen), _) => OpResult::Observed(self.observe(seen, now)),
             (Op::Read | Op::Reassert(_), _) => return OpResult::Read,
         };
         self.count(now);
@@ -101,8 +103,11 @@ impl Model {
             pool.limbo = self.units(&pool.name, &[Limbo]);
             pool.confirmed = self.units(&pool.name, &[Confirmed]);
             let is_learning = sale.learn_until > now;
-            pool.sold_out |=
-                !is_learning && pool.held == 0 && pool.confirmed + pool.limbo >= pool.stock;
+            let is_empty = pool.follow.as_ref().is_none_or(|f| {
+                f.empty_since.0 > 0 && f.read_at.0 - f.empty_since.0 >= 200 && is_read(f, now)
+            });
+            let is_taken = pool.held == 0 && pool.confirmed + pool.limbo >= pool.stock;
+            pool.sold_out |= !is_learning && is_taken && is_empty;
         }
         if sale.learn_until <= now {
             sale.learn_until = UnixMs(0);
@@ -151,6 +156,7 @@ impl Model {
             _ if now < sale.opens_at => Claimed::NotStarted,
             _ if sale.paused => Claimed::Paused,
             _ if sale.learn_until > now || batch.reported != Some(sale.mark()) => Claimed::Learning,
+            Some(pool) if pool.follow.as_ref().is_some_and(|f| !is_read(f, now)) => Claimed::Unread,
             _ if one.units == 0 || one.units > left => limit,
             Some(pool) => {
                 let window =
@@ -195,7 +201,15 @@ impl Model {
         match (o.verdict.letter(), r.kind) {
             ('F', Confirmed) => return Resolved::Conflict,
             ('F', _) => drop(self.records.remove(at)),
-            ('V', _) => self.voids.push(self.records.remove(at).claim),
+            ('V', kind) => {
+                let gone = self.records.remove(at);
+                self.voids.push(gone.claim);
+                let pool = self.sale().pools.iter_mut().find(|p| p.name == gone.pool);
+                if let Some(pool) = pool.filter(|p| p.follow.is_some() && kind == Confirmed) {
+                    pool.stock = pool.stock.saturating_sub(gone.units.into());
+                    pool.follow.as_mut().expect("followed").not_before = now;
+                }
+            }
             (_, Confirmed) | ('X', Limbo) => return Resolved::Repeated,
             ('C', _) => r.kind = Confirmed,
             ('X', Pending) if !is_over => return Resolved::Repeated,
@@ -218,12 +232,13 @@ impl Model {
         if is_new || is_behind || sale.server != server {
             (sale.server, sale.fences) = (server, sale.fences + 1);
             sale.learn_until = UnixMs(now.0 + fence.learn_ms);
+            sale.pools.iter_mut().for_each(|p| unread(p, now));
         }
         sale.seq = std::cmp::max(fence.seen, sale.seq);
     }
 
     /// Whether the node knew of something newer.
-    fn recall(&mut self, known: &SaleState) -> bool {
+    fn recall(&mut self, known: &SaleState, now: UnixMs) -> bool {
         let mine = self.sale.clone().expect("a sale");
         let taken = |p: &PoolState| p.confirmed + p.held + p.limbo;
         let latched = |s: &SaleState, name: &Name| {
@@ -253,7 +268,10 @@ impl Model {
             let own = mine.pools.iter().find(|p| p.name == pool.name);
             pool.back_since = own.map_or(UnixMs(0), |p| p.back_since);
             let other = known.pools.iter().find(|p| p.name == pool.name);
-            if let Some(other) = other.filter(|_| order.is_eq()) {
+            if order.is_gt() {
+                unread(pool, now);
+            }
+            if let Some(other) = other.filter(|_| order.is_eq() && pool.follow.is_none()) {
                 pool.stock = std::cmp::min(pool.stock, other.stock);
             }
         }
@@ -360,6 +378,32 @@ impl Model {
         due
     }
 
+    fn observe(&mut self, seen: &Observe, now: UnixMs) -> Vec<Observed> {
+        let is_current = seen.mark == self.sale().mark();
+        let at = std::cmp::min(seen.read_at, now);
+        let mut one = |reading: &Reading| {
+            let pool = self.sale().pools.iter_mut().find(|p| p.name == reading.pool);
+            let Some(pool) = pool.filter(|p| p.follow.is_some()) else {
+                return Observed::NotFollowed;
+            };
+            let follow = pool.follow.as_mut().expect("followed");
+            if !is_current || at.0 < follow.read_at.0 || at.0 < follow.not_before.0 + 1 {
+                return Observed::Late;
+            }
+            let Some(left) = reading.left else {
+                unread(pool, at);
+                return Observed::Applied;
+            };
+            if left > 0 || follow.empty_since.0 == 0 {
+                follow.empty_since = if left == 0 { at } else { UnixMs(0) };
+            }
+            follow.read_at = at;
+            pool.stock = (reading.confirmed_before + left).min(1_000_000_000);
+            Observed::Applied
+        };
+        seen.readings.iter().map(&mut one).collect()
+    }
+
     /// The texts of refusals are the core's business: here they are empty.
     fn control(&mut self, word: &Control, now: UnixMs) -> Controlled {
         let refused = Controlled::Refused(String::new());
@@ -385,6 +429,9 @@ impl Model {
         let is_restock = matches!(word, Control::Restock { .. });
         let Some(p) = sale.pools.iter_mut().find(|p| p.name == *pool) else { return refused };
         let taken = p.confirmed + p.held + p.limbo;
+        if p.follow.is_some() && (units > 0 || !is_restock) {
+            return refused;
+        }
         if is_restock != p.sold_out || (is_restock && taken >= p.stock + units) {
             return refused;
         }
@@ -409,9 +456,11 @@ impl Model {
         let fresh = |mut old: SaleState| {
             let kept = std::mem::take(&mut old.pools);
             for (name, pool) in &said.pools {
-                let mut new = PoolState::new(name.clone(), pool.stock);
+                let mut new = PoolState::declared(name.clone(), &pool.stock);
                 if let Some(k) = kept.iter().find(|k| k.name == *name) {
-                    new = PoolState { stock: pool.stock, ..k.clone() };
+                    let same = new.follow.is_some() && from(k) == from(&new);
+                    let (stock, follow) = number(if same { k } else { &new });
+                    new = PoolState { stock, follow, ..k.clone() };
                 }
                 new.sold_out |= old.sold_out;
                 new.held_back |= old.sold_out && now < old.opens_at;
@@ -451,7 +500,7 @@ impl Model {
         let used = |p: &PoolState| p.confirmed + p.held + p.limbo > 0;
         let lost = old.pools.iter().any(|p| used(p) && !said.pools.contains_key(&p.name));
         let stocks = |s: &SaleState| -> Vec<_> {
-            s.pools.iter().map(|p| (p.name.clone(), p.stock)).collect()
+            s.pools.iter().map(|p| (p.name.clone(), shown(p))).collect()
         };
         let new = fresh(old.clone());
         let is_tighter = new.per_user.orders <= old.per_user.orders
@@ -468,6 +517,30 @@ impl Model {
         self.sale = Some(new);
         Declared::Applied
     }
+}
+
+fn unread(pool: &mut PoolState, now: UnixMs) {
+    if let Some(source) = from(pool) {
+        let not_before = now;
+        pool.follow = Some(Follow { not_before, ..Follow::new(source) });
+    }
+}
+
+fn number(pool: &PoolState) -> (u64, Option<Follow>) {
+    (pool.stock, pool.follow.clone())
+}
+
+fn from(pool: &PoolState) -> Option<Source> {
+    pool.follow.as_ref().map(|f| f.source.clone())
+}
+
+fn is_read(f: &Follow, now: UnixMs) -> bool {
+    f.read_at.0 > 0 && now.0 <= f.read_at.0 + 2_000
+}
+
+/// The stock as everybody is told it: the shop's own number moves too often.
+fn shown(pool: &PoolState) -> Result<u64, Source> {
+    from(pool).map_or(Ok(pool.stock), Err)
 }
 
 pub(super) fn blank(salt: Salt) -> SaleState {
@@ -504,7 +577,7 @@ fn last_64(ids: Vec<String>) -> Vec<String> {
 
 /// All that the public can see of a sale.
 pub(super) fn look(s: &SaleState) -> String {
-    let pools: Vec<_> = s.pools.iter().map(|p| (&p.name, p.stock, p.sold_out)).collect();
+    let pools: Vec<_> = s.pools.iter().map(|p| (&p.name, shown(p), p.sold_out)).collect();
     let policy = (s.restock_batch, s.restock_debounce_ms);
     let fence = (policy, s.server, s.fences, s.learn_until, s.salt);
     let words = (s.paused, s.ended, s.sold_out, s.epoch, s.restock, s.overshoot_permille);

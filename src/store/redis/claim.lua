@@ -6,7 +6,7 @@
 --         then for each try: claim, attempt, user, pool, units
 -- Returns for each try: admitted DEADLINE · in_progress CLAIM same|other · pending CLAIM ·
 --         confirmed CLAIM · already · limit UNITS · not_started · ended · sold_out · paused ·
---         learning · busy · insufficient UNITS · unknown_pool · too_late
+--         learning · unread · busy · insufficient UNITS · unknown_pool · too_late
 -- Cost    O(pools + tries)
 
 -- Units that the user may still buy in one more order.
@@ -54,6 +54,7 @@ local function claim_one(now, one, is_learning)
   if now < sale.opens_at then return 'not_started' end
   if sale.paused then return 'paused' end
   if is_learning then return 'learning' end
+  if not is_known(pool) then return 'unread' end
   if one.units == 0 or one.units > left then return 'limit ' .. int(left) end
   local free = room(pool)
   if one.units > free then

@@ -72,7 +72,13 @@ local function announce(event, pool, text)
   events[#events + 1] = { event, pool, '', '', '', text }
 end
 
--- The pool called `name`, nil if there is none. `said_*` is what the public knows of it.
+-- What the public knows of a pool's stock. The shop's own number moves with every order.
+local function shown(pool)
+  return pool.source ~= '' and pool.source or int(pool.stock)
+end
+
+-- The pool called `name`, nil if there is none. `said_*` is what the public knows of it; `source` is
+-- where the shop says how many units are left, if it does.
 local function pool_of(name)
   if pools[name] or is_new then return pools[name] end
   local stock = fields['stock:' .. name]
@@ -85,8 +91,13 @@ local function pool_of(name)
     limbo = count('limbo'), sold_out = fields['sold_out:' .. name] == '1',
     held_back = fields['held_back:' .. name] == '1',
     back_since = fields['back_since:' .. name] and count('back_since') or 0,
+    source = fields['source:' .. name] or '', read_at = 0, not_before = 0, empty_since = 0,
   }
-  pool.said_stock, pool.said_sold_out = pool.stock, pool.sold_out
+  if pool.source ~= '' then
+    pool.read_at, pool.not_before = count('read_at'), count('not_before')
+    pool.empty_since = count('empty_since')
+  end
+  pool.said_stock, pool.said_sold_out = shown(pool), pool.sold_out
   pools[name] = pool
   loaded[#loaded + 1] = pool
   return pool
@@ -158,8 +169,22 @@ local function is_back(pool)
     and pool.stock - pool.confirmed - pool.held - pool.limbo >= math.max(1, sale.restock_batch)
 end
 
+-- Whether it is known how many units there are: always, but where the shop's number leads.
+local function is_known(pool)
+  return pool.source == '' or (pool.read_at ~= 0 and clock <= pool.read_at + 2000)
+end
+
+-- What was read of the shop's number counts no more, nor does a reading that is under way at `now`.
+local function forget(pool, now)
+  pool.read_at, pool.empty_since, pool.not_before = 0, 0, now
+end
+
 local function latch(pool)
-  if pool.held == 0 and pool.confirmed + pool.limbo >= pool.stock then pool.sold_out = true end
+  local is_empty = pool.source == '' or (pool.empty_since ~= 0
+    and pool.read_at >= pool.empty_since + 200 and is_known(pool))
+  if pool.held == 0 and pool.confirmed + pool.limbo >= pool.stock and is_empty then
+    pool.sold_out = true
+  end
 end
 
 -- What raises the version, apart from pools: everything but the version and the memory of
@@ -196,6 +221,9 @@ local function look(asks, learn_ms, seen, is_restored)
   local is_behind = sale.seq < seen and clock >= sale.learn_until
   if sale.server ~= server or is_behind or is_restored then
     sale.server, sale.fences, sale.learn_until = server, sale.fences + 1, clock + learn_ms
+    for _, pool in ipairs(all_pools()) do
+      if pool.source ~= '' then forget(pool, clock) end
+    end
   end
   sale.seq = math.max(sale.seq, seen)
 end
@@ -212,6 +240,7 @@ end
 -- Units that may be admitted now; negative after the stock was lowered.
 local function room(pool)
   local unsold = math.max(0, pool.stock - pool.confirmed)
+  if pool.source ~= '' and pool.read_at == 0 then unsold = 0 end
   return math.floor(unsold * sale.overshoot / 1000) - pool.held - pool.limbo
 end
 
@@ -318,8 +347,8 @@ local function settle()
       end
     end
     if pool.sold_out ~= pool.said_sold_out then is_public, is_latch = true, true end
-    if pool.stock ~= pool.said_stock then is_public = true end
-    pool.said_stock, pool.said_sold_out = pool.stock, pool.sold_out
+    if shown(pool) ~= pool.said_stock then is_public = true end
+    pool.said_stock, pool.said_sold_out = shown(pool), pool.sold_out
   end
   if is_latch then sale.sold_out = are_all_latched() end
   local says = public()
@@ -397,6 +426,12 @@ local function write_sale()
     put('sold_out:' .. pool.name, flag(pool.sold_out))
     put('held_back:' .. pool.name, flag(pool.held_back))
     put('back_since:' .. pool.name, int(pool.back_since))
+    if pool.source ~= '' or fields['source:' .. pool.name] then
+      put('source:' .. pool.name, pool.source)
+      put('read_at:' .. pool.name, int(pool.read_at))
+      put('not_before:' .. pool.name, int(pool.not_before))
+      put('empty_since:' .. pool.name, int(pool.empty_since))
+    end
   end
 end
 

@@ -16,6 +16,7 @@ end
 -- Both return why not, or nil. The texts are for `out`; to an operator the node says more.
 local function add_stock(pool, units)
   if not pool then return 'there is no such pool' end
+  if pool.source ~= '' then return 'the stock is the shop\'s own number' end
   if pool.sold_out then return 'the pool is sold out: use restock' end
   if units == 0 then return 'units must be 1 or more' end
   if pool.stock + units > STOCK_MAX then return 'too many units' end
@@ -26,6 +27,7 @@ local function restock(pool, units)
   if sale.restock == 'never' then return 'the restock policy is never' end
   if not pool then return 'there is no such pool' end
   if not pool.sold_out then return 'the pool is not sold out: use add_stock' end
+  if pool.source ~= '' and units > 0 then return 'the stock is the shop\'s own number' end
   if pool.confirmed + pool.held + pool.limbo >= pool.stock + units then
     return 'there is nothing to sell'
   end

@@ -3,7 +3,8 @@
 -- KEYS    as in common.lua
 -- ARGV    1 salt · 2 hash · 3 revision or nothing · 4 activity · 5 opens_at · 6 ends_at or nothing ·
 --         7 overshoot_permille · 8 orders · 9 units · 10 restock · 11 whether to ask which server
---         this is, 0|1 · 12 restock_batch · 13 restock_debounce_ms · then name and stock of each pool
+--         this is, 0|1 · 12 restock_batch · 13 restock_debounce_ms · then for each pool name, stock,
+--         and where the shop says what is left, or nothing
 -- Returns applied · unchanged · created_paused · refused (the node says why: it has the sale)
 -- Cost    O(pools)
 
@@ -25,11 +26,12 @@ local function read_declaration()
   }
   d.by_name = {}
   local names = {}
-  for i = 14, #ARGV, 2 do
+  for i = 14, #ARGV, 3 do
     local name = ARGV[i]
     names[#names + 1] = name
     d.by_name[name] = { name = name, stock = number(ARGV[i + 1], 'stock'), confirmed = 0, held = 0,
-      limbo = 0, sold_out = false, held_back = false, back_since = 0 }
+      limbo = 0, sold_out = false, held_back = false, back_since = 0, source = ARGV[i + 2],
+      read_at = 0, not_before = 0, empty_since = 0 }
     d.pools[#names] = d.by_name[name]
   end
   d.names = table.concat(names, ',')
@@ -55,6 +57,11 @@ local function knows(hash)
   return string.find(',' .. sale.applied .. ',', ',' .. hash .. ',', 1, true) ~= nil
 end
 
+-- Whether a pool is declared as it is.
+local function is_same_stock(new, old)
+  return new.source == old.source and (old.source ~= '' or new.stock == old.stock)
+end
+
 -- Before T0 everything is replaced but what happened. Returns the pools that go, or nil.
 local function before_opening(d)
   local gone = {}
@@ -64,6 +71,10 @@ local function before_opening(d)
       new.confirmed, new.held, new.limbo = old.confirmed, old.held, old.limbo
       new.sold_out, new.held_back, new.back_since = old.sold_out, old.held_back, old.back_since
       new.said_stock, new.said_sold_out = old.said_stock, old.said_sold_out
+      if is_same_stock(new, old) then
+        new.stock, new.read_at = old.stock, old.read_at
+        new.not_before, new.empty_since = old.not_before, old.empty_since
+      end
     elseif old.confirmed ~= 0 or old.held ~= 0 or old.limbo ~= 0 then
       return nil
     else
@@ -89,7 +100,7 @@ local function may_change(d)
   if RESTOCK[d.restock] > RESTOCK[sale.restock] then return false end
   if d.names ~= sale.names then return false end
   for _, pool in ipairs(all_pools()) do
-    if d.by_name[pool.name].stock ~= pool.stock then return false end
+    if not is_same_stock(d.by_name[pool.name], pool) then return false end
   end
   return true
 end
@@ -144,7 +155,8 @@ local function declare()
   local reply = finish(now, result)
   for _, name in ipairs(gone or {}) do
     redis.call('HDEL', KEYS[1], 'stock:' .. name, 'confirmed:' .. name, 'held:' .. name,
-      'limbo:' .. name, 'sold_out:' .. name, 'held_back:' .. name, 'back_since:' .. name)
+      'limbo:' .. name, 'sold_out:' .. name, 'held_back:' .. name, 'back_since:' .. name,
+      'source:' .. name, 'read_at:' .. name, 'not_before:' .. name, 'empty_since:' .. name)
   end
   return reply
 end

@@ -11,10 +11,10 @@ use crate::clock::UnixMs;
 use crate::config::schema::{PerUser, Restock};
 use crate::ident::{ClaimId, Name, NodeId, SaleId, ServerId, UserKey};
 use crate::ledger::{
-    Claimed, Controlled, Declared, Due, Op, OpResult, Peer, Record, RecordKind, Reply, Resolved,
-    Shard,
+    Claimed, Controlled, Declared, Due, Observed, Op, OpResult, Peer, Record, RecordKind, Reply,
+    Resolved, Shard,
 };
-use crate::sale::{PoolState, SaleState};
+use crate::sale::{Follow, PoolState, SaleState};
 
 /// What every script says.
 #[derive(Debug)]
@@ -70,6 +70,9 @@ pub(super) fn reply(sale: &SaleId, op: &Op, answer: Answer) -> Result<Reply, Fau
             OpResult::Resolved(words.iter().map(|w| resolved(w)).collect::<Result<_, _>>()?)
         }
         (Op::Reassert(said), Said::Words(words)) => reasserted(said.claims.len(), &words)?,
+        (Op::Observe(seen), Said::Words(words)) if words.len() == seen.readings.len() => {
+            OpResult::Observed(words.iter().map(|w| observed(w)).collect::<Result<_, _>>()?)
+        }
         (Op::Reap { .. }, Said::Words(words)) => OpResult::Reaped(reaped(&words)?),
         (Op::Declare(_), Said::Word(word)) => OpResult::Declared(match word.as_str() {
             "applied" => Declared::Applied,
@@ -181,6 +184,15 @@ fn pool(name: &str, map: &HashMap<String, String>) -> Result<PoolState, Fault> {
         sold_out: is_set(field("sold_out")?)?,
         held_back: field("held_back").map_or(Ok(false), is_set)?,
         back_since: UnixMs(field("back_since").map_or(Ok(0), |t| parsed(t, "back_since"))?),
+        follow: match field("source").unwrap_or_default() {
+            "" => None,
+            source => Some(Follow {
+                source: serde_json::from_str(source).map_err(|_| odd("source"))?,
+                read_at: UnixMs(parsed(field("read_at")?, "read_at")?),
+                not_before: UnixMs(parsed(field("not_before")?, "not_before")?),
+                empty_since: UnixMs(parsed(field("empty_since")?, "empty_since")?),
+            }),
+        },
     })
 }
 
@@ -202,6 +214,7 @@ fn claimed(words: &str) -> Result<Claimed, Fault> {
         "sold_out" => Claimed::SoldOut,
         "paused" => Claimed::Paused,
         "learning" => Claimed::Learning,
+        "unread" => Claimed::Unread,
         "busy" => Claimed::Busy,
         "insufficient" => Claimed::Insufficient { max_units: parsed(first, "units")? },
         "unknown_pool" => Claimed::UnknownPool,
@@ -217,6 +230,15 @@ fn resolved(word: &str) -> Result<Resolved, Fault> {
         "conflict" => Resolved::Conflict,
         "unknown" => Resolved::Unknown,
         "late" => Resolved::Late,
+        _ => return Err(odd(word)),
+    })
+}
+
+fn observed(word: &str) -> Result<Observed, Fault> {
+    Ok(match word {
+        "applied" => Observed::Applied,
+        "late" => Observed::Late,
+        "not_followed" => Observed::NotFollowed,
         _ => return Err(odd(word)),
     })
 }

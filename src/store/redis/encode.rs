@@ -3,8 +3,9 @@
 use super::scripts::Family;
 use crate::clock::UnixMs;
 use crate::config::schema::Restock;
+use crate::config::stock::Source;
 use crate::ident::NodeId;
-use crate::ledger::{ClaimBatch, Control, Declare, Op, Reassert, Resolution};
+use crate::ledger::{ClaimBatch, Control, Declare, Observe, Op, Reassert, Resolution, STOCK_MAX};
 use crate::outcome::Verdict;
 use crate::sale::{Mark, SaleState};
 
@@ -26,6 +27,7 @@ pub(super) fn encode(op: &Op, context: &Context) -> (Family, Vec<String>) {
         Op::Reap { max } => (Family::Reap, vec![max.to_string()]),
         Op::Declare(declare) => (Family::Declare, declaration(declare, context)),
         Op::Control(word) => (Family::Control, control(word)),
+        Op::Observe(seen) => (Family::Observe, observe(seen)),
         Op::Read => (Family::Read, Vec::new()),
     }
 }
@@ -122,7 +124,8 @@ fn known(state: &SaleState) -> Vec<String> {
     ];
     for pool in &state.pools {
         let (latch, word) = (flag(pool.sold_out), flag(pool.held_back));
-        words.extend([pool.name.to_string(), whole(pool.stock), latch, word]);
+        let source = pool.follow.as_ref().map(|f| source(&f.source)).unwrap_or_default();
+        words.extend([pool.name.to_string(), whole(pool.stock), latch, word, source]);
     }
     words
 }
@@ -154,9 +157,24 @@ fn declaration(declare: &Declare, context: &Context) -> Vec<String> {
         whole(said.restock_debounce.ms),
     ];
     for (name, pool) in &said.pools {
-        args.extend([name.to_string(), pool.stock.to_string()]);
+        let (units, from) = (pool.stock.own().unwrap_or(0), pool.stock.source());
+        args.extend([name.to_string(), whole(units), from.map(source).unwrap_or_default()]);
     }
     args
+}
+
+fn observe(seen: &Observe) -> Vec<String> {
+    let mut args = vec![mark(Some(seen.mark)), time(seen.read_at)];
+    for reading in &seen.readings {
+        let left = reading.left.map(|left| whole(left.min(STOCK_MAX))).unwrap_or_default();
+        args.extend([reading.pool.to_string(), left, whole(reading.confirmed_before)]);
+    }
+    args
+}
+
+/// Where the shop says what is left: a text that the scripts only keep.
+pub(super) fn source(source: &Source) -> String {
+    serde_json::to_string(source).unwrap_or_default()
 }
 
 fn control(word: &Control) -> Vec<String> {

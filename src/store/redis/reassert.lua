@@ -8,7 +8,9 @@
 --         units, node, A|C|F|X|P|V, deadline
 --         Words about the sale: epoch, version, seq, fences, revision, applied, activity, opens_at,
 --         ends_at or nothing, paused, ended, overshoot_permille, orders, units, restock, salt,
---         restock_batch, restock_debounce_ms, ids of commands, then for each pool name, stock, sold_out, held_back
+--         restock_batch, restock_debounce_ms, ids of commands,
+--         then for each pool name, stock, sold_out, held_back, and where the shop says what is left, or
+--         nothing
 -- Returns for each claim: applied · repeated · conflict · unknown · late; then the nodes that live,
 --         while the ledger learns or where they are asked for
 -- Cost    O(pools + claims), and O(nodes) with the nodes
@@ -41,11 +43,12 @@ local function known_of(words)
     restock_debounce_ms = number(words[18], 'restock_debounce_ms'), ids = words[19],
     pools = {}, by_name = {}, names = {},
   }
-  for i = 20, #words, 4 do
+  for i = 20, #words, 5 do
     local name = words[i]
     local pool = { name = name, stock = number(words[i + 1], 'stock'), confirmed = 0, held = 0,
       limbo = 0, sold_out = words[i + 2] == '1', held_back = words[i + 3] == '1',
-      back_since = 0 }
+      back_since = 0, source = words[i + 4], read_at = 0, not_before = 0, empty_since = 0 }
+    if pool.source ~= '' then forget(pool, clock) end
     k.pools[#k.pools + 1], k.by_name[name], k.names[#k.names + 1] = pool, pool, name
   end
   return k
@@ -63,7 +66,8 @@ local function restore(k)
   }
   for _, pool in ipairs(k.pools) do
     pools[pool.name] = { name = pool.name, stock = pool.stock, confirmed = 0, held = 0, limbo = 0,
-      sold_out = pool.sold_out, held_back = pool.held_back, back_since = 0 }
+      sold_out = pool.sold_out, held_back = pool.held_back, back_since = 0, source = pool.source,
+      read_at = 0, not_before = pool.not_before, empty_since = 0 }
     loaded[#loaded + 1] = pools[pool.name]
   end
   rises = true
@@ -128,7 +132,7 @@ local function merge(k)
     if other then
       pool.sold_out = pool.sold_out or (is_same_epoch and other.sold_out)
       pool.held_back = pool.held_back or (is_same_epoch and other.held_back)
-      if is_equal then pool.stock = math.min(pool.stock, other.stock) end
+      if is_equal and pool.source == '' then pool.stock = math.min(pool.stock, other.stock) end
     end
   end
 end
@@ -252,7 +256,8 @@ local function write_after()
   for _, claim in ipairs(fails) do redis.call('HSET', KEYS[9], 'failed:' .. claim, '1') end
   for _, name in ipairs(gone) do
     redis.call('HDEL', KEYS[1], 'stock:' .. name, 'confirmed:' .. name, 'held:' .. name,
-      'limbo:' .. name, 'sold_out:' .. name, 'held_back:' .. name, 'back_since:' .. name)
+      'limbo:' .. name, 'sold_out:' .. name, 'held_back:' .. name, 'back_since:' .. name,
+      'source:' .. name, 'read_at:' .. name, 'not_before:' .. name, 'empty_since:' .. name)
   end
   for _, one in ipairs(node_writes) do
     if one[2] then

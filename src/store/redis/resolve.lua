@@ -54,6 +54,12 @@ local function resolve_one(now, one)
       redis.call('HEXISTS', KEYS[9], '')
       voids[#voids + 1], is_voided[one.claim] = one.claim, true
     end
+    -- The shop's number says when the units of a cancelled order are back, and a reading under way may
+    -- have counted them as sold or not.
+    local pool = pool_of(record.pool)
+    if one.verdict == 'V' and record.kind == 'C' and pool and pool.source ~= '' then
+      pool.not_before, pool.stock = now, math.max(0, pool.stock - record.units)
+    end
   else
     record.kind, record.deadline = kind, more
   end

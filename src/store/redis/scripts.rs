@@ -24,6 +24,7 @@ pub(super) enum Family {
     Have,
     Probe,
     Reassert,
+    Observe,
 }
 
 /// A script's text and hash.
@@ -40,7 +41,7 @@ macro_rules! text {
 }
 
 /// In the order of [`Family`].
-const TEXTS: [&str; 10] = [
+const TEXTS: [&str; 11] = [
     text!("claim", "claim.lua"),
     text!("resolve", "resolve.lua"),
     text!("reap", "reap.lua"),
@@ -51,6 +52,7 @@ const TEXTS: [&str; 10] = [
     text!("have", "have.lua"),
     concat!(include_str!("probe.lua"), "return probe()\n"),
     text!("reassert", "resolve.lua", "reassert.lua"),
+    text!("observe", "observe.lua"),
 ];
 
 static SCRIPTS: LazyLock<Vec<Script>> = LazyLock::new(|| {
@@ -138,6 +140,7 @@ mod tests {
             include_str!("have.lua"),
             include_str!("probe.lua"),
             include_str!("reassert.lua"),
+            include_str!("observe.lua"),
         ] {
             for word in ["-- KEYS ", "-- ARGV ", "-- Returns ", "-- Cost "] {
                 assert!(text.contains(word), "{word} is missing in {:?}", text.lines().next());
