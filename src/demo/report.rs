@@ -1,4 +1,4 @@
-//! The report: at most 32 lines, sums that add up, and after each figure who counted it.
+//! The report: at most 34 lines, sums that add up, and after each figure who counted it.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use super::facts::Facts;
 use crate::drill::report::sum_text;
 
 /// Most lines of the report.
-pub const LINES_MAX: usize = 32;
+pub const LINES_MAX: usize = 34;
 /// Reasons that are shown by name; the rest is added up.
 const REASONS_MAX: usize = 5;
 
@@ -73,6 +73,7 @@ pub fn lines(facts: &Facts, verdict: &Verdict) -> Vec<String> {
     lines.extend(moments(facts));
     lines.extend(latencies(facts));
     lines.extend(ending(facts, verdict));
+    lines.extend(summary(facts));
     lines
 }
 
@@ -220,6 +221,32 @@ fn latencies(facts: &Facts) -> Vec<String> {
         lines.push(format!("  {name:<30} {:>10.1} {:>9.1} {:>9.1}", q.p50, q.p99, q.max));
     }
     lines
+}
+
+/// The whole in two lines: what a newcomer reads first.
+fn summary(facts: &Facts) -> Vec<String> {
+    let (a, b) = (&facts.without, &facts.with);
+    let seconds = |ms: f64| format!("{:.1} s", ms / 1000.0);
+    let lost = b.shop.units.abs_diff(facts.ledger.confirmed) + facts.journal.open;
+    let seen = b.shop.pages + b.shop.posts + b.shop.assets + b.shop.others;
+    vec![
+        format!(
+            "without  {} tickets → {} sold · shop p99 {} · errors {:.0} % [shop, client]",
+            facts.stock,
+            a.shop.units,
+            seconds(a.shop.latency_ms.p99),
+            percent(a.client.errors(), a.client.requests())
+        ),
+        format!(
+            "with     {} + {} returned → {} sold · {} twice · {lost} lost · shop p99 {} · 1 in {} requests reached it",
+            facts.stock,
+            facts.returned,
+            b.shop.units,
+            b.shop.users_twice,
+            seconds(b.shop.latency_ms.p99),
+            b.client.requests() / seen.max(1)
+        ) + " [shop, journal]",
+    ]
 }
 
 /// The verdict and what to do next: three lines.

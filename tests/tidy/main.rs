@@ -273,3 +273,29 @@ fn nothing_names_the_machine_it_was_written_on() {
     }
     none(breaches);
 }
+
+/// What the README says of a hit is what the comparison printed: `× best peer` of every row of hits.
+#[test]
+fn the_first_page_quotes_the_comparison() {
+    let table = fs::read_to_string("docs/performance.md").expect("docs/performance.md");
+    let mut is_hit = false;
+    let mut ratios = Vec::new();
+    for line in table.lines() {
+        if !line.starts_with(' ') {
+            is_hit = line.starts_with("hit ");
+        }
+        let ratio = line.trim_start().strip_prefix("× best peer");
+        if let Some(ratio) = ratio.filter(|_| is_hit) {
+            let first = ratio.split_whitespace().next().expect("a ratio");
+            ratios.push(first.parse::<f64>().expect("a number"));
+        }
+    }
+    let least = ratios.iter().copied().fold(f64::INFINITY, f64::min);
+    let most = ratios.iter().copied().fold(0.0, f64::max);
+    let said = format!("{least:.2} to {most:.2} times");
+    for page in ["README.md", "README.zh.md"] {
+        let text = fs::read_to_string(page).expect(page);
+        let said = if page.ends_with(".zh.md") { said.replace(" to ", "–").replace(" times", "") } else { said.clone() };
+        assert!(text.contains(&said), "{page} does not say {said}");
+    }
+}

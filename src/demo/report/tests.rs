@@ -15,6 +15,28 @@ fn the_report_is_short() {
     assert!(lines.iter().all(|line| line.chars().count() <= 140), "{}", lines.join("\n"));
 }
 
+/// A page that is older than the release, or whose figures somebody typed, is found here:
+/// `make demo` leaves a `report.json`, which becomes `recorded.json`.
+#[test]
+fn the_first_pages_quote_this_run() {
+    let facts = recorded();
+    assert_eq!(facts.version, env!("CARGO_PKG_VERSION"), "record a demo of this release");
+    let lines = lines(&facts, &Verdict::of(&facts));
+    for page in [include_str!("../../../README.md"), include_str!("../../../README.zh.md")] {
+        let blocks: Vec<&str> =
+            page.split("```").filter(|block| block.starts_with("text\n")).collect();
+        let quoted = blocks.iter().flat_map(|block| block.lines().skip(1));
+        let of_the_run = quoted.filter(|line| !line.trim_start().starts_with('$'));
+        let said: Vec<&str> = of_the_run.filter(|line| !line.is_empty()).collect();
+        for line in &said {
+            assert!(lines.iter().any(|was| was == line), "not of the recorded demo: {line}");
+        }
+        for first in ["without  ", "with     ", "ADMITTED "] {
+            assert!(said.iter().any(|line| line.starts_with(first)), "no line `{first}`");
+        }
+    }
+}
+
 #[test]
 fn every_sum_adds_up() {
     let facts = recorded();
