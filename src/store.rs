@@ -10,7 +10,7 @@ pub mod sim;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, UnixMs};
 use crate::ident::{SaleId, UserKey};
 use crate::ledger::{Op, Record, Reply};
 use crate::sale::SaleBook;
@@ -70,6 +70,18 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     ) -> BoxFuture<'a, Result<(), StoreError>> {
         let _ = (words, deadline);
         Box::pin(std::future::ready(Ok(())))
+    }
+
+    /// Says that the node `me` is there and something about it, and hears what each node that is there
+    /// said last, this one too. `now` is the ledger's time. A store of one node knows no other.
+    fn meet<'a>(
+        &'a self,
+        me: u64,
+        said: &'a str,
+        now: UnixMs,
+    ) -> BoxFuture<'a, Result<Vec<String>, StoreError>> {
+        let _ = (me, now);
+        Box::pin(std::future::ready(Ok(vec![said.to_owned()])))
     }
 
     /// From now on, while the mirror is kept, `ear` hears what nodes tell: this one too. It is called

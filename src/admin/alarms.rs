@@ -43,6 +43,7 @@ pub(super) fn of(
     }
     alarms.extend(upstreams(context));
     alarms.extend(clock(&now));
+    alarms.extend(configs(context));
     alarms.extend(forwarders(window));
     alarms.extend(node(window, memory));
     alarms
@@ -145,6 +146,20 @@ fn clock(now: &crate::clock::Now) -> Option<Alarm> {
     (offset > OFFSET_MS_MAX).then(|| {
         let said = format!("the clocks of the ledger and of this machine differ by {offset} ms");
         alarm("clock", said)
+    })
+}
+
+/// Nodes that sell by different rules.
+fn configs(context: &Context) -> Option<Alarm> {
+    let all = context.fleet.configs();
+    (all.len() > 1).then(|| {
+        let ours = &context.view().config.hash;
+        let counted: Vec<String> = all.iter().map(|(hash, n)| format!("{n} × {hash}")).collect();
+        let said = format!(
+            "the nodes of the fleet run different configs: {}; this one runs {ours}",
+            counted.join(", ")
+        );
+        Alarm { command: Some("penstock reload --wait".to_owned()), ..alarm("two_configs", said) }
     })
 }
 

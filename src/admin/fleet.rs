@@ -1,12 +1,15 @@
 //! What nodes tell each other by the store: a purge on one is a purge on all.
 
-use std::sync::{Arc, Weak};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use tokio::time::MissedTickBehavior;
 
 use super::Context;
 use super::purge::{self, Said};
+use crate::clock::UnixMs;
 use crate::metrics::Counter;
 use crate::page::{Mode, Purge};
 use crate::store::{Notice, Store, StoreError};
@@ -17,6 +20,8 @@ pub struct Fleet {
     store: Arc<dyn Store>,
     /// By which a node knows its own words again.
     me: u64,
+    /// The config of each node that is there, this one among them, as it was heard last.
+    configs: Mutex<Vec<String>>,
 }
 
 /// What is told.
@@ -29,7 +34,23 @@ struct Told {
 impl Fleet {
     /// The nodes over `store`.
     pub fn new(store: Arc<dyn Store>) -> Fleet {
-        Fleet { store, me: rand::random() }
+        Fleet { store, me: rand::random(), configs: Mutex::default() }
+    }
+
+    /// How many nodes run which config, by its hash. Empty: nothing was heard yet.
+    pub(super) fn configs(&self) -> BTreeMap<String, usize> {
+        let mut counts = BTreeMap::new();
+        for config in &*self.configs.lock().unwrap_or_else(PoisonError::into_inner) {
+            *counts.entry(config.clone()).or_default() += 1;
+        }
+        counts
+    }
+
+    async fn meet(&self, config: &str, now: UnixMs) {
+        match self.store.meet(self.me, config, now).await {
+            Ok(all) => *self.configs.lock().unwrap_or_else(PoisonError::into_inner) = all,
+            Err(error) => tracing::debug!(%error, "the other nodes were not met"),
+        }
     }
 
     /// Tells all others to purge.
@@ -38,6 +59,17 @@ impl Fleet {
         // A name and three texts: it can always be written.
         let words = serde_json::to_string(&told).unwrap_or_default();
         self.store.tell(&words, TELL_LONGEST).await
+    }
+}
+
+/// Says which config this node runs and hears of the others', for as long as it is polled.
+pub(super) async fn keep_meeting(context: &Context) {
+    let mut every = tokio::time::interval(MEET_EVERY);
+    every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        every.tick().await;
+        let config = context.view().config.hash.clone();
+        context.fleet.meet(&config, context.clock.now().ledger).await;
     }
 }
 
@@ -92,6 +124,9 @@ fn unread(context: &Context, error: &serde_json::Error) {
         "what another node told was not understood (an older version here?): every page was removed"
     );
 }
+
+/// Between two signatures.
+const MEET_EVERY: Duration = Duration::from_secs(5);
 
 /// A purge that cannot be told in this time is said to have been done here alone.
 const TELL_LONGEST: Duration = Duration::from_secs(2);

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
 use super::Context;
-use super::stats;
+use super::{fleet, stats};
 use crate::clock::MonoMs;
 use crate::ident::SaleId;
 use crate::metrics::{COUNTERS, Counter, TIMINGS, Times, Timing};
@@ -163,7 +163,8 @@ pub async fn keep_live(context: Arc<Context>) -> String {
     loop {
         // A task of its own, so that a panic in it ends here: nobody buys less without a dashboard.
         let mut task = JoinSet::new();
-        task.spawn(run(context.clone()));
+        let seen = context.clone();
+        task.spawn(async move { tokio::join!(run(seen.clone()), fleet::keep_meeting(&seen)).0 });
         if let Some(Err(panic)) = task.join_next().await {
             context.sink.inc(Counter::Panics);
             tracing::error!("what the dashboard lives on died and is started again: {panic}");

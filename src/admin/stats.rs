@@ -24,6 +24,7 @@ pub(super) fn stats(context: &Context, window: &Window) -> Value {
         "version": env!("CARGO_PKG_VERSION"),
         "host": host(),
         "config": context.view().config.hash,
+        "configs": context.fleet.configs(),
         "up_s": now.mono.0 / 1_000,
         "ready": wrong.is_empty(),
         "ledger_ms": now.ledger,

@@ -26,6 +26,7 @@ mod notices;
 mod pace;
 mod pages;
 pub mod reader;
+mod roll;
 mod routes;
 mod scripts;
 mod sentinel;
@@ -56,7 +57,7 @@ use self::shop::Position;
 use self::slot::Slot;
 use self::target::Target;
 use super::{BoxFuture, Ear, Store, StoreError};
-use crate::clock::Clock;
+use crate::clock::{Clock, UnixMs};
 use crate::config::schema;
 use crate::ident::{SaleId, UserKey};
 use crate::ledger::{Declare, Declared, Op, OpResult, Record, Reply, declare};
@@ -444,6 +445,15 @@ impl Store for Redis {
         deadline: Duration,
     ) -> BoxFuture<'a, Result<(), StoreError>> {
         Box::pin(async move { self.tell_all(words, Instant::now() + deadline).await })
+    }
+
+    fn meet<'a>(
+        &'a self,
+        me: u64,
+        said: &'a str,
+        now: UnixMs,
+    ) -> BoxFuture<'a, Result<Vec<String>, StoreError>> {
+        Box::pin(self.sign(me, said, now))
     }
 
     fn listen(&self, ear: Ear) {

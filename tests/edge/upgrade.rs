@@ -316,7 +316,10 @@ fn both_processes_of_an_upgrade_share_the_ledger_in_redis() {
     for n in 0..6 {
         until("a decision", || {
             let answer = node.client().ask(purchase(&format!("new{n}")));
-            told.push((answer.status, answer.field("penstock-reason").unwrap_or_default().to_owned()));
+            told.push((
+                answer.status,
+                answer.field("penstock-reason").unwrap_or_default().to_owned(),
+            ));
             answer.status != 503
         });
     }

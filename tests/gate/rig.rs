@@ -25,7 +25,6 @@ use penstock::proxy::Proxy;
 use penstock::sale::{SaleBook, SaleState};
 use penstock::store::Store;
 use penstock::store::sim::Sim;
-use penstock::tls::Front;
 use penstock::upstream::{self, Upstreams};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};

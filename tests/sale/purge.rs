@@ -83,3 +83,34 @@ fn what_may_have_gone_unheard_removes_every_page() {
         until("every page was removed", || removed(edge) == 2.0);
     }
 }
+
+#[test]
+fn two_configs_in_one_fleet_are_said_by_both() {
+    let redis = Redis::start(&[]);
+    let plan = |more: &str| Plan {
+        opens_in_ms: 600_000,
+        more: format!("[store]\nkind = \"redis\"\nurl = \"redis://{}\"\n{more}", redis.at),
+        ..Plan::default()
+    };
+    let mut fleet = Fleet::start(plan(""), 2);
+    let configs = |edge: &Edge| edge.json(&["stats", "--json"])["configs"].clone();
+    for edge in &fleet.edges {
+        until("both have met, and run the same", || {
+            configs(edge)
+                .as_object()
+                .is_some_and(|all| all.len() == 1 && all.values().all(|nodes| *nodes == 2))
+        });
+    }
+    let odd = fleet.edge_by(&plan("[gate]\nclaim_ttl = \"31s\""), 2);
+    fleet.edges.push(odd);
+    for edge in &fleet.edges {
+        until("two configs are seen", || {
+            configs(edge).as_object().is_some_and(|all| all.len() == 2)
+        });
+        until("and said", || {
+            let alarms = edge.json(&["stats", "--json"])["alarms"].clone();
+            let all = alarms.as_array().cloned().unwrap_or_default();
+            all.iter().any(|alarm| alarm["what"] == "two_configs")
+        });
+    }
+}

@@ -295,7 +295,11 @@ fn the_first_page_quotes_the_comparison() {
     let said = format!("{least:.2} to {most:.2} times");
     for page in ["README.md", "README.zh.md"] {
         let text = fs::read_to_string(page).expect(page);
-        let said = if page.ends_with(".zh.md") { said.replace(" to ", "–").replace(" times", "") } else { said.clone() };
+        let said = if page.ends_with(".zh.md") {
+            said.replace(" to ", "–").replace(" times", "")
+        } else {
+            said.clone()
+        };
         assert!(text.contains(&said), "{page} does not say {said}");
     }
 }

@@ -6,6 +6,7 @@
 //! | key | type | owner | what |
 //! |---|---|---|---|
 //! | `ps:sales` | set | shop or node | `site/sale` of every sale |
+//! | `ps:nodes` | sorted set | nodes | what each node says of itself, by when it said so |
 //! | `ps:notices` | stream | nodes | what a node told all others, such as a purge |
 //! | `ps:{site/sale}:L` | hash | scripts | the ledger: declared limits, counters, latches |
 //! | `ps:{site/sale}:U` | hash | scripts | user → records |
@@ -25,6 +26,9 @@ pub const SALES: &str = "ps:sales";
 
 /// The stream of what nodes tell each other.
 pub const NOTICES: &str = "ps:notices";
+
+/// The sorted set of the nodes that are there, by when they said so.
+pub const NODES: &str = "ps:nodes";
 
 /// The channel on which a change of a sale is told: `site/sale`, or `want:site/sale` from the shop;
 /// and [`NOTICE_WORD`].
