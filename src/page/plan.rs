@@ -159,7 +159,8 @@ impl Ordinary {
         if self.route.strips_cookies {
             relayed.remove(header::SET_COOKIE);
         }
-        if response.status != StatusCode::NOT_MODIFIED && !relayed.contains_key(header::DATE) {
+        // Also of a 304: it is the time from which the stored page is young again (RFC 9110 6.6.1).
+        if !relayed.contains_key(header::DATE) {
             let date = crate::answer::imf_fixdate(wall);
             relayed.extend(HeaderValue::from_bytes(&date).ok().map(|date| (header::DATE, date)));
         }

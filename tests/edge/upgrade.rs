@@ -315,7 +315,8 @@ fn both_processes_of_an_upgrade_share_the_ledger_in_redis() {
     let mut told = Vec::new();
     for n in 0..6 {
         until("a decision", || {
-            let answer = node.client().ask(purchase(&format!("new{n}")));
+            // Another user each time: one that asks again and again is held back.
+            let answer = node.client().ask(purchase(&format!("new{n}-{}", told.len())));
             told.push((
                 answer.status,
                 answer.field("penstock-reason").unwrap_or_default().to_owned(),

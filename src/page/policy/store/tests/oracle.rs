@@ -5,8 +5,8 @@
 //! - statuses that it does not know: RFC 9111 3 stores every final one that is explicitly fresh;
 //! - `proxy-revalidate`: it takes that for `max-age=0`; RFC 9111 5.2.2.8 speaks of stale ones;
 //! - `Set-Cookie`: it wants `public` beside it; RFC 9111 7.3 leaves that to the shop;
-//! - a directive that comes twice and says two things: it adds `must-revalidate`, by which an answer to
-//!   a request with `Authorization` may be stored; RFC 9111 4.2.1 asks for no more than staleness;
+//! - a directive that comes twice: it adds `must-revalidate`, by which an answer to a request with
+//!   `Authorization` may be stored; RFC 9111 4.2.1 asks for no more than staleness;
 //! - the age by `Date`: it counts `Age` alone (RFC 9111 4.2.3 counts the greater);
 //! - `must-understand`, `CDN-Cache-Control`, `private` and `no-cache` with field names, `immutable`
 //!   as freshness, stale windows and parts: it has none of them, or has them by no RFC.
@@ -68,11 +68,11 @@ fn date(at_s: u64) -> String {
 }
 
 impl Case {
-    /// Whether a directive comes twice and says two things.
-    fn contradicts_itself(&self) -> bool {
-        let name = |directive: &String| directive.split('=').next().map(str::to_owned);
-        let all = &self.control;
-        all.iter().any(|one| all.iter().any(|other| name(one) == name(other) && one != other))
+    /// Whether a directive comes twice.
+    fn repeats_itself(&self) -> bool {
+        let mut names: Vec<_> = self.control.iter().map(|one| one.split('=').next()).collect();
+        names.sort_unstable();
+        names.windows(2).any(|pair| pair[0] == pair[1])
     }
 
     fn headers(&self) -> HeaderMap {
@@ -129,7 +129,7 @@ impl Case {
 proptest! {
     #[test]
     fn both_readings_give_the_same_freshness(case in case()) {
-        prop_assume!(!(case.is_authorized && case.contradicts_itself()));
+        prop_assume!(!(case.is_authorized && case.repeats_itself()));
         prop_assert_eq!(case.ours_s(), case.theirs_s(), "{:?}", case);
     }
 }
