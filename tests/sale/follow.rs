@@ -229,7 +229,7 @@ fn beside_an_old_gate_no_more_is_sold_than_there_is() {
         shop_at: Some(shop.at),
         ..Plan::default()
     });
-    let edge = stage.edge();
+    let edge = stage.opened();
     until("it is read", || edge.sale()["state"] == "available" && is_known(&edge, "default"));
     let others = AtomicU64::new(0);
     let next = AtomicU64::new(0);
