@@ -178,12 +178,13 @@ fn heads_that_never_end_make_way_before_memory_runs_out() {
     // Of a control group the guard would have this limit where memory.max is a ninth more.
     assert!(most < 64 * MIB / 9 * 10, "{} MiB", most / MIB);
     assert!(refused > 200, "it refuses: {:?}", node.events());
-    // Those that were begun are cut, although their own timeout is an hour; it recovers by itself.
+    // Those that were begun are cut, although their own timeout is an hour.
     until("they are cut", || {
         let of = |reason| node.metric(&format!("penstock_closes_total{{reason=\"{reason}\"}}"));
         of("head_timeout") + of("overload") >= 100.0
     });
-    drop(first);
+    // Those that the kernel keeps come in turn.
+    drop((first, held));
     until("there is room again", || {
         let mut client = node.client();
         client.send(get("/health"));
