@@ -6,6 +6,8 @@
 
 mod alarms;
 mod dashboard;
+mod edges;
+mod explain;
 mod fleet;
 mod guard;
 mod limbo;
@@ -21,12 +23,13 @@ mod server;
 mod stats;
 mod steer;
 mod stream;
+mod warm;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
-use tokio::sync::mpsc;
+use tokio::sync::{RwLock, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -38,11 +41,13 @@ use crate::page::Cache;
 use crate::sale::SaleBook;
 use crate::{metrics as counters, upstream};
 
+pub use explain::Question;
 pub use fleet::{Fleet, obey};
 pub use guard::Token;
 pub use live::{Live, keep_live};
 pub use server::{serve_tcp, serve_unix};
 pub use steer::{ConfigState, Order, Refused, Reloaded, Upgraded};
+pub use warm::{Crew, Trouble, Warm, Wish};
 
 /// What the operator sees and moves.
 pub struct Context {
@@ -60,6 +65,11 @@ pub struct Context {
     pub fleet: Fleet,
     /// The page cache.
     pub cache: Arc<Cache>,
+    /// What only the workers can do, once there are some.
+    pub crew: OnceLock<Box<dyn Crew>>,
+    /// Whether purges have ended: the cache was written for the next process, and nobody would tell it
+    /// of them. A purge holds it while it is done.
+    pub purges_end: RwLock<bool>,
     /// What a reload exchanges.
     pub view: ArcSwap<View>,
     /// Where the operator's words about the process go.

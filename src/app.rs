@@ -10,6 +10,7 @@
 //! interface has one for itself: a saturated edge still obeys.
 
 mod certificates;
+mod crew;
 mod drain;
 mod handover;
 mod kit;
@@ -19,17 +20,18 @@ mod notify;
 mod operator;
 mod reload;
 mod signals;
+mod snapshot;
 mod state_dir;
 mod upgrade;
 mod workers;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use tokio::runtime::Runtime;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{RwLock, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -161,29 +163,15 @@ impl App {
         let said = listening(&plan, &operator);
         let ledger = Ledger::open(&settings, &book, &clock, &registry, before).await?;
         let caps = Caps::new(&settings.limits, kit.trust.clone(), clock.clone(), count);
-        let open = caps.clone();
         let memory = Arc::<memory::Seen>::default();
         let (order, orders) = mpsc::channel(ORDERS_MAX);
         let config = reload::first(&settings, &file);
-        let context = Arc::new(admin::Context {
-            registry: registry.clone(),
-            sink: registry.sink(),
-            clock: clock.clone(),
-            book: book.clone(),
-            claims: ledger.claims.clone(),
-            fleet: admin::Fleet::new(ledger.store.clone()),
-            cache: kit.cache.clone(),
-            view: ArcSwap::from_pointee(view(&settings, &kit, config)),
-            orders: order,
-            connections: Box::new(move || open.open()),
-            gauges: gauges(&memory),
-            live: admin::Live::default(),
-            draining: false.into(),
-            closing: CancellationToken::new(),
-            operators: TaskTracker::new(),
-        });
+        let roots = (&clock, &registry, &book);
+        let context = context(roots, &kit, &ledger, (&caps, &memory), config, order);
         // Before the mirror reads anything: what is told first is heard.
         admin::obey(&context);
+        let (cache, store, sink) = (&kit.cache, &ledger.store, &context.sink);
+        let is_warm = snapshot::load(&settings, cache, store, &clock, sink).await;
         let mut tasks = JoinSet::new();
         ledger.keep(&book, &clock, registry.sink(), &mut tasks);
         let certificates = Certificates::keep(kit.watched(), registry.sink(), &mut tasks);
@@ -194,18 +182,18 @@ impl App {
         let (reach, pressure) = memory::Reach::new(to, cache, sink);
         tasks.spawn(memory::guard(settings.memory.clone(), reach, memory));
         ledger.settle(&book).await;
+        snapshot::confirm(is_warm, &kit.cache, &ledger.store, &context.sink);
         let (phase, watched) = watch::channel(Phase::Serving);
         let to = caps.clone();
         let start = Start { workers: count, caps: to, clock, registry, phase: watched, pressure };
         let mut workers = Workers::start(start).map_err(boot("cannot start the workers"))?;
         let opened = workers.apply(plan, &kit, &ledger.claims).await;
         opened.map_err(boot("cannot open the listeners"))?;
+        let crew = crew::Workbench::new(workers.orders(), context.clock.clone());
+        // It is set once, here.
+        let _ = context.crew.set(Box::new(crew));
         tracing::info!("listening on {said}");
-        if let Some(heritage) = heritage {
-            heritage.ready(tells).map_err(boot("the old process"))?;
-            operator.keep_file();
-            workers.keep_files(true);
-        }
+        take_over(heritage, tells, &operator, &workers).map_err(boot("the old process"))?;
         notifier.ready("serving");
         if let Some(watchdog) = notify::watchdog() {
             tasks.spawn(workers.pulse().tell(Notifier::from_env(), watchdog));
@@ -235,14 +223,14 @@ impl App {
                     Word::ReopenLogs => self.node.kit.log.reopen(),
                     // What comes of it is in the log.
                     Word::Reload => drop(self.reload().await),
-                    Word::Upgrade => self.begin_upgrade(None),
+                    Word::Upgrade => self.begin_upgrade(None).await,
                 },
                 Some(order) = self.orders.recv() => match order {
                     // Who asked may have gone.
                     Order::Reload(told) => drop(told.send(self.reload().await)),
-                    Order::Upgrade(told) => self.begin_upgrade(Some(told)),
+                    Order::Upgrade(told) => self.begin_upgrade(Some(told)).await,
                 },
-                ready = App::upgraded(&mut self.upgrade) => if self.end_upgrade(ready) {
+                ready = App::upgraded(&mut self.upgrade) => if self.end_upgrade(ready).await {
                     break;
                 },
                 died = self.workers.death() => return Err(AppError::Died(died)),
@@ -264,6 +252,20 @@ impl App {
         }
         Ok(())
     }
+}
+
+/// Tells the old process, if there is one, that this one serves.
+fn take_over(
+    heritage: Option<Heritage>,
+    tells: oneshot::Sender<()>,
+    operator: &Served,
+    workers: &Workers,
+) -> std::io::Result<()> {
+    let Some(heritage) = heritage else { return Ok(()) };
+    heritage.ready(tells)?;
+    operator.keep_file();
+    workers.keep_files(true);
+    Ok(())
 }
 
 /// Ends when the operator wants no drain. A stop of the service reaches the old process of an upgrade,
@@ -334,6 +336,37 @@ fn locate(edge: Arc<edge::Shared>) -> Locate {
     Box::new(move |url| {
         let edge::Page { host, path, city } = edge.page(url)?;
         Ok(Located { host, path, city })
+    })
+}
+
+/// What the operator sees and moves.
+fn context(
+    (clock, registry, book): (&Clock, &Registry, &Arc<SaleBook>),
+    kit: &Kit,
+    ledger: &Ledger,
+    (caps, memory): (&Arc<Caps>, &Arc<memory::Seen>),
+    config: ConfigState,
+    orders: mpsc::Sender<Order>,
+) -> Arc<admin::Context> {
+    let open = caps.clone();
+    Arc::new(admin::Context {
+        registry: registry.clone(),
+        sink: registry.sink(),
+        clock: clock.clone(),
+        book: book.clone(),
+        claims: ledger.claims.clone(),
+        fleet: admin::Fleet::new(ledger.store.clone()),
+        cache: kit.cache.clone(),
+        crew: OnceLock::new(),
+        purges_end: RwLock::new(false),
+        view: ArcSwap::from_pointee(view(&kit.settings, kit, config)),
+        orders,
+        connections: Box::new(move || open.open()),
+        gauges: gauges(memory),
+        live: admin::Live::default(),
+        draining: false.into(),
+        closing: CancellationToken::new(),
+        operators: TaskTracker::new(),
     })
 }
 

@@ -8,6 +8,7 @@ pub mod config_file;
 pub mod ctl;
 pub mod demo;
 pub mod drill;
+pub mod explain;
 pub mod init;
 pub mod limbo;
 pub mod node;
@@ -20,6 +21,7 @@ pub mod shop;
 pub mod stats;
 pub mod table;
 pub mod upgrade;
+pub mod warm;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -77,6 +79,7 @@ enum Verb {
     Ctl(ctl::Args),
     Demo(demo::Args),
     Drill(Box<drill::Args>),
+    Explain(explain::Args),
     Init(init::Args),
     Limbo(limbo::Args),
     Man(pages::Man),
@@ -87,6 +90,7 @@ enum Verb {
     Shop(shop::Args),
     Stats(stats::Args),
     Upgrade(upgrade::Args),
+    Warm(Box<warm::Args>),
 }
 
 /// Parses the command line and runs the verb.
@@ -113,6 +117,7 @@ fn dispatch(verb: Verb) -> Exit {
         Verb::Ctl(args) => ctl::run(args),
         Verb::Demo(args) => demo::run(args),
         Verb::Drill(args) => drill::run(*args),
+        Verb::Explain(args) => explain::run(&args),
         Verb::Init(args) => init::run(args),
         Verb::Limbo(args) => limbo::run(args),
         Verb::Man(args) => pages::man(&args),
@@ -123,6 +128,7 @@ fn dispatch(verb: Verb) -> Exit {
         Verb::Shop(args) => shop::run(args),
         Verb::Stats(args) => stats::run(&args),
         Verb::Upgrade(args) => upgrade::run(&args),
+        Verb::Warm(args) => warm::run(*args),
     }
 }
 

@@ -9,36 +9,44 @@
 
 mod alias;
 mod city;
+mod explain;
 mod forwarding;
 mod note;
 mod own;
 mod refuse;
 mod router;
+mod targets;
 mod upgrade;
 
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use crate::answers::Answers;
 use crate::availability::Availabilities;
+use crate::clock::Now;
 use crate::config::schema;
 use crate::gate::{Gate, Hook, Purchase};
 use crate::http::{Done, Exchange, Head, ProxyHeader, Route, Service, Step, Trust};
+use crate::ident::{Name, SaleId};
 use crate::log::AccessLog;
 use crate::metrics::{Counter, Sink};
 use crate::outcome::Reason;
+use crate::page::warm::{Expected, Target, Warmed};
 use crate::page::{self, Pages};
 use crate::proxy::Proxy;
 use crate::sale::SaleBook;
 use crate::tls::Front;
 
+pub use self::explain::{Explained, Question};
 use self::forwarding::Forwarding;
 use self::note::Notes;
 use self::own::Own;
 use self::refuse::{Refusal, Refusals};
 pub use self::router::{BadRoute, Page, Router};
 use self::router::{Found, Site};
+pub use self::targets::Targets;
 
 /// What the edges of all workers share.
 #[derive(Debug)]
@@ -159,6 +167,29 @@ impl Entrance {
         Rc::new(Entrance { edge, entry, is_for_health: false })
     }
 
+    /// The pages of an activity, to be warmed; an error says what is missing.
+    pub fn targets(
+        &self,
+        site: &Name,
+        activity: &Name,
+        cities: &[Name],
+        host: &Option<String>,
+    ) -> Result<Targets, String> {
+        self.edge.shared.router.targets(site, activity.as_str(), cities, host.as_deref())
+    }
+
+    /// Fetches a page, looks at it and pins it.
+    pub fn warm(
+        &self,
+        target: Target,
+        expected: Expected,
+        sale: SaleId,
+        now: Now,
+        longest: Duration,
+    ) -> impl Future<Output = Warmed> + use<> + 'static {
+        self.edge.ways.pages.warm(target, expected, sale, now, longest)
+    }
+
     /// The worker's proxy, whose connections the entrance after this one goes on with.
     pub fn proxy(&self) -> &Proxy {
         &self.edge.ways.proxy
@@ -246,11 +277,7 @@ impl Edge {
             // No answer to it is anybody else's.
             return self.ways.proxy.decide(name, route, upgrade, head, exchange);
         }
-        // The shop is asked for the client's own Host: another one's is another page.
-        let host = match (&*head.host, &site.canonical) {
-            ("", Some(canonical)) => canonical,
-            (host, _) => host,
-        };
+        let host = site.host_asked(head);
         if route == Route::Proxy && self.ways.pages.caches(name, head) {
             let forward = || self.ways.proxy.forward(name, head, exchange);
             let ask = page::OrdinaryAsk { site: name, head, exchange, host, forward: &forward };
@@ -315,6 +342,14 @@ impl Edge {
 }
 
 impl Site {
+    /// The shop is asked for the client's own Host on an ordinary route: another one's is another page.
+    fn host_asked<'a>(&'a self, head: &'a Head<'a>) -> &'a str {
+        match (&*head.host, &self.canonical) {
+            ("", Some(canonical)) => canonical,
+            (host, _) => host,
+        }
+    }
+
     /// What the cache needs to know of a request for a page.
     fn page_of<'a>(
         &'a self,

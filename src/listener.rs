@@ -36,7 +36,7 @@ pub use caps::{Caps, Ticket};
 pub use inherited::Inherited;
 pub use pressure::{Pressure, Steps};
 pub use socket::UnixSocket;
-pub use worker::{Change, Make, Order, Seat, Worker, spawn};
+pub use worker::{Change, Errand, Make, Order, Seat, Worker, spawn};
 
 /// How far a process is on its way; it only moves forward.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -85,6 +85,11 @@ counters! {
     CacheInvalidated, "cache_invalidated", None, "URLs forgotten because an unsafe method changed them.";
     CacheNewKeysRefused, "cache_new_keys_refused", None, "Requests for unknown pages beyond cache.new_keys.";
     CacheRefused, "cache_refused", None, "Bodies that were too large or not storable.";
+    SnapshotsWritten, "cache_snapshots", Some(("result", "written")), "Snapshots of the cache.";
+    SnapshotsFailed, "cache_snapshots", Some(("result", "failed")), "Snapshots of the cache.";
+    SnapshotsRead, "cache_snapshots", Some(("result", "read")), "Snapshots of the cache.";
+    SnapshotsRefused, "cache_snapshots", Some(("result", "refused")), "Snapshots of the cache.";
+    CachePinsRefused, "cache_pins_refused", None, "Pages that were warmed and not pinned: pins have half of the cache.";
     CacheEvictions, "cache_evictions", None, "Entries pushed out by newer ones.";
     UpstreamConnects, "upstream_connects", None, "Connections opened to upstream servers.";
     UpstreamConnectErrors, "upstream_connect_errors", None, "Connections to upstream servers that failed.";

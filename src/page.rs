@@ -12,6 +12,7 @@ pub mod cache;
 mod changed;
 pub mod coding;
 pub mod entry;
+pub mod explain;
 pub mod fill;
 pub mod flight;
 pub mod key;
@@ -27,6 +28,8 @@ mod reply;
 pub mod route;
 pub mod select;
 mod site;
+pub mod snapshot;
+pub mod warm;
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -41,6 +44,7 @@ use crate::http::{Exchange, Head, ResponseBody, Step};
 use crate::ident::Name;
 use crate::metrics::{Counter, Sink};
 use crate::outcome::Reason;
+use crate::sale::SaleBook;
 use crate::upstream::Upstreams;
 
 pub use cache::{Cache, Mode, Purge, Report};
@@ -98,9 +102,11 @@ impl Pages {
         upstreams: Rc<Upstreams>,
         tasks: TaskTracker,
         sink: Sink,
+        book: &Arc<SaleBook>,
     ) -> Pages {
         let site = |(name, site): (&Name, &crate::config::schema::Site)| {
-            (name.clone(), Rc::new(Site::new(site, &settings.cache, &upstreams)))
+            let site = Site::new(site, &settings.cache, &upstreams, book.clone());
+            (name.clone(), Rc::new(site))
         };
         let sites = settings.site.iter().map(site).collect();
         Pages {
@@ -119,13 +125,7 @@ impl Pages {
         let Some(site) = self.sites.get(ask.site.as_str()) else {
             return self.refuse(&ask, Reason::BadGateway);
         };
-        let fields = Fields {
-            site: ask.site.as_str(),
-            host: ask.host,
-            path: ask.head.path,
-            activity: ask.activity,
-            city: ask.city,
-        };
+        let fields = site.fields(&ask);
         let mut buffer = self.buffer.borrow_mut();
         let bytes = fields.bytes(&mut buffer);
         let now = ask.exchange.now.mono;
@@ -248,6 +248,7 @@ impl Pages {
             group,
             ticks: Ticks::from(ask.exchange.now),
             sink: self.sink.clone(),
+            seen: None,
         };
         self.tasks.spawn_local(fill.run());
         true

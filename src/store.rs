@@ -90,6 +90,22 @@ pub trait Store: Send + Sync + std::fmt::Debug {
         let _ = ear;
     }
 
+    /// Whether what is told by [`Store::tell`] reaches other nodes, and this one after a restart.
+    fn carries_notices(&self) -> bool {
+        false
+    }
+
+    /// How far this node has heard what nodes tell; `None`: not at all since it started.
+    fn notices_place(&self) -> Option<String> {
+        None
+    }
+
+    /// From now on what was told behind `place`, which another process had heard, is heard. Before the
+    /// mirror is kept.
+    fn resume_notices(&self, place: &str) {
+        let _ = place;
+    }
+
     /// Whether the store may lose what it acknowledged, such as a server that fails over. What it knows
     /// is re-asserted then.
     fn forgets(&self) -> bool {

@@ -175,11 +175,14 @@ pub async fn keep_live(context: Arc<Context>) -> String {
 
 async fn run(context: Arc<Context>) {
     let mut window = Window::new(Sample::take(&context));
+    let mut edges = super::edges::Edges::default();
     let mut every = tokio::time::interval(EVERY);
     // After a pause of the whole process there is one reading, not one for each missed second.
     every.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         every.tick().await;
+        super::warm::unpin_ended(&context);
+        edges.look(&context);
         window.push(Sample::take(&context));
         context.live.show(&stats::stats(&context, &window));
     }

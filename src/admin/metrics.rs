@@ -118,6 +118,9 @@ fn gauges(context: &Context, page: &mut Page) {
     page.gauge("cache_entries", "Entries of the page cache.", cache.entries);
     page.gauge("cache_bytes", "What they take.", cache.bytes);
     page.gauge("cache_bytes_max", "What they may take.", cache.bytes_max);
+    let (pinned, bytes) = context.cache.pinned();
+    page.gauge("cache_pinned_entries", "Pages that are pinned until their sale ends.", pinned);
+    page.gauge("cache_pinned_bytes", "What they take; at most half of cache_bytes_max.", bytes);
     page.gauge("cache_fills_under_way", "Fills under way.", cache.fills);
     for gauge in &context.gauges {
         page.gauge(gauge.name, gauge.help, (gauge.read)());

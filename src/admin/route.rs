@@ -8,7 +8,9 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::reply::{Reply, Result};
-use super::{Context, dashboard, limbo, metrics, purge, ready, sales, steer, stream};
+use super::{
+    Context, dashboard, explain, limbo, metrics, purge, ready, sales, steer, stream, warm,
+};
 use crate::ident::{Name, SaleId};
 use crate::ledger::Control;
 
@@ -40,13 +42,22 @@ pub(super) async fn answer(ask: &Ask<'_>, context: &Arc<Context>) -> Result {
             Ok(Reply::ok(&json!({ "upstreams": context.view().upstream.report() })))
         }
         "/v1/config" if get => Ok(steer::config(context)),
-        "/v1/purge" if ask.method == Method::POST => purge::purge(ask, context).await,
+        "/v1/purge" if ask.method == Method::POST => {
+            let have_ended = context.purges_end.read().await;
+            match *have_ended {
+                false => purge::purge(ask, context).await,
+                true => Err(Reply::conflict(
+                    "the node makes way for another process, which has the pages already: purge again \
+                     in a moment",
+                )),
+            }
+        }
+        "/v1/explain" if ask.method == Method::POST => explain::explain(ask, context).await,
         "/v1/reload" if ask.method == Method::POST => steer::reload(ask, context).await,
         "/v1/upgrade" if ask.method == Method::POST => steer::upgrade(ask, context).await,
         "/" | "/livez" | "/readyz" | "/metrics" | "/v1/sales" | "/v1/upstreams" | "/v1/purge"
-        | "/v1/config" | "/v1/reload" | "/v1/upgrade" | "/v1/stats" | "/v1/stream" => {
-            Err(Reply::method())
-        }
+        | "/v1/config" | "/v1/explain" | "/v1/reload" | "/v1/upgrade" | "/v1/stats"
+        | "/v1/stream" => Err(Reply::method()),
         path => match path.strip_prefix("/v1/sales/") {
             Some(rest) => of_sale(rest, ask, context).await,
             None => Err(Reply::missing("no such path; see `penstock ctl --help`")),
@@ -75,11 +86,15 @@ async fn of_sale(rest: &str, ask: &Ask<'_>, context: &Arc<Context>) -> Result {
         "end" if post => sales::control(&id, Control::End, ask, context).await,
         "add-stock" if post => sales::stock(&id, ask, context, sales::Stock::add).await,
         "restock" if post => sales::stock(&id, ask, context, sales::Stock::restock).await,
+        "warm" if post => warm::warm(&id, ask, context).await,
+        "unpin" if post => warm::unpin(&id, ask, context),
         "limbo/resolve" if post => limbo::resolve(&id, ask, context).await,
         "limbo/match" if post => limbo::match_orders(&id, ask, context).await,
         "limbo/reclassify" if post => limbo::reclassify(&id, ask, context).await,
-        "" | "records" | "limbo" | "pause" | "resume" | "sold_out" | "end" | "add-stock"
-        | "restock" | "limbo/resolve" | "limbo/match" | "limbo/reclassify" => Err(Reply::method()),
+        "" | "records" | "limbo" | "warm" | "unpin" | "pause" | "resume" | "sold_out" | "end"
+        | "add-stock" | "restock" | "limbo/resolve" | "limbo/match" | "limbo/reclassify" => {
+            Err(Reply::method())
+        }
         _ => Err(Reply::missing("a sale has no such part")),
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::Node;
+use super::snapshot;
 use super::workers::Workers;
 use crate::config::units::Span;
 use crate::listener::Phase;
@@ -56,6 +57,9 @@ impl Node {
             tracing::warn!(
                 "{waiting} outcomes could not be delivered; the next start delivers them"
             );
+        }
+        if leaves == Leaves::Node {
+            snapshot::save(self).await;
         }
         if leaves == Leaves::Work {
             // Whoever asked for the upgrade hears that it is done.

@@ -37,6 +37,7 @@ pub struct Kit {
     /// How each listener is reached.
     fronts: BTreeMap<Name, Front>,
     answers: Arc<Answers>,
+    book: Arc<SaleBook>,
     gate: Arc<gate::Shared>,
     entries: BTreeMap<Name, Entry>,
     upgrades: Upgrades,
@@ -100,6 +101,7 @@ impl Kit {
             trust,
             log,
             answers,
+            book: book.clone(),
             purchases: old.map(|old| old.purchases.clone()).unwrap_or_default(),
             fills: old.map(|old| old.fills.clone()).unwrap_or_default(),
         })
@@ -135,13 +137,13 @@ impl Kit {
     ) -> Vec<(usize, Rc<Entrance>)> {
         let Kit { settings, trust, edge, cache, upstream, purchases, log, answers, gate, .. } =
             self;
-        let (fills, places) = (self.fills, self.upgrades);
+        let (book, fills, places) = (self.book, self.fills, self.upgrades);
         let upstreams = Rc::new(match old {
             Some(old) => old.proxy().upstreams().next(&upstream, sink.clone()),
             None => Upstreams::new(&upstream, sink.clone()),
         });
         let (to, counts) = (upstreams.clone(), sink.clone());
-        let pages = Pages::new(&settings, cache, answers.clone(), to, fills, counts);
+        let pages = Pages::new(&settings, cache, answers.clone(), to, fills, counts, &book);
         let (to, counts) = (upstreams.clone(), sink.clone());
         let hook = Edge::admissions(log.clone());
         let gate = Gate::new(gate, to, claims, purchases, counts).with_hook(hook);

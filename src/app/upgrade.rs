@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 
 use super::App;
 use super::handover::Successor;
+use super::snapshot;
 use crate::admin::{Refused, Upgraded};
 use crate::metrics::Counter;
 
@@ -21,7 +22,7 @@ pub(super) struct Upgrade {
 
 impl App {
     /// Starts the successor. Until it serves, everything goes on as before.
-    pub(super) fn begin_upgrade(
+    pub(super) async fn begin_upgrade(
         &mut self,
         told: Option<oneshot::Sender<Result<Upgraded, Refused>>>,
     ) {
@@ -37,11 +38,12 @@ impl App {
         tracing::info!("upgrade: starting {}", self.binary.display());
         // Before the other one reads it.
         self.node.ledger.journal.share();
+        snapshot::save(&self.node).await;
         match self.start_successor() {
             Ok(successor) => self.upgrade = Some(Upgrade { successor, told }),
             Err(cause) => {
                 let what = format!("{} cannot be started: {cause}", self.binary.display());
-                self.give_up_upgrade(told, what);
+                self.give_up_upgrade(told, what).await;
             }
         }
     }
@@ -68,7 +70,7 @@ impl App {
     }
 
     /// What came of the upgrade; whether this process is to drain.
-    pub(super) fn end_upgrade(&mut self, ready: Result<(), String>) -> bool {
+    pub(super) async fn end_upgrade(&mut self, ready: Result<(), String>) -> bool {
         let Some(Upgrade { successor, told }) = self.upgrade.take() else { return false };
         match ready {
             Ok(()) => {
@@ -83,17 +85,18 @@ impl App {
                 true
             }
             Err(what) => {
-                self.give_up_upgrade(told, what);
+                self.give_up_upgrade(told, what).await;
                 false
             }
         }
     }
 
-    fn give_up_upgrade(
+    async fn give_up_upgrade(
         &mut self,
         told: Option<oneshot::Sender<Result<Upgraded, Refused>>>,
         what: String,
     ) {
+        snapshot::forget(&self.node).await;
         self.node.context.sink.inc(Counter::UpgradesFailed);
         tracing::error!("upgrade: {what}; this process goes on");
         answer(told, Err(Refused::Failed(format!("{what}; the old process goes on"))));

@@ -315,6 +315,11 @@ impl Workers {
         }
     }
 
+    /// Where each of them is told what to do.
+    pub(super) fn orders(&self) -> Vec<mpsc::Sender<Order<Entrance>>> {
+        self.workers.iter().map(|worker| worker.orders.clone()).collect()
+    }
+
     /// What feels whether they live.
     pub(super) fn pulse(&self) -> Pulse {
         Pulse(self.workers.iter().map(|worker| worker.orders.clone()).collect())

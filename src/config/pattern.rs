@@ -86,6 +86,22 @@ impl Pattern {
         self.segments.iter().any(|s| s.hole == Some(Hole::Any))
     }
 
+    /// The path of an activity, for a city where the pattern names one. `None`: it has `{_}`, or names
+    /// a city and there is none.
+    pub fn path(&self, activity: &str, city: Option<&str>) -> Option<String> {
+        let mut path = String::new();
+        for segment in &self.segments {
+            let value = match segment.hole {
+                None => "",
+                Some(Hole::Activity) => activity,
+                Some(Hole::City) => city?,
+                Some(Hole::Any) => return None,
+            };
+            path.extend(["/", &segment.before, value, &segment.after]);
+        }
+        Some(path)
+    }
+
     /// What `path` (without its query) says, if it matches exactly as it stands. Paths with dot
     /// segments or escapes, and those under `/_penstock/`, match nothing.
     pub fn matches<'p>(&self, path: &'p str) -> Option<Captures<'p>> {

@@ -1058,6 +1058,10 @@ pub struct PageSettings {
     /// Cache even what says `no-store` or `private`.
     #[serde(default)]
     pub force: bool,
+    /// One page for each public state of its sale, which changes at the same instant as the flag. The
+    /// shop is asked for one by the field `Penstock-State`, before its time too.
+    #[serde(default)]
+    pub by_state: bool,
 }
 
 impl PageSettings {
@@ -1081,6 +1085,7 @@ impl PageRoute {
                 ttl: PageSettings::ttl_default(),
                 stale: PageSettings::stale_default(),
                 force: false,
+                by_state: false,
             },
             PageRoute::Table(settings) => settings.clone(),
         }
@@ -1376,6 +1381,16 @@ pub struct Cache {
     /// How fast keys may come that nothing is known of. Beyond it a sale page is refused, so that
     /// invented ids never reach the shop, and an ordinary request passes without being stored.
     pub new_keys: Rate,
+    /// What the snapshot may take that is written when the node drains or makes way and read by the next
+    /// start, pinned pages and those that are used most first. 0: none is written or read.
+    #[schemars(extend("x-max" = "1024GiB"))]
+    pub snapshot_size: Size,
+    /// How long writing it may take, and reading it; what is not done by then is left out.
+    #[schemars(extend("x-min" = "10ms", "x-max" = "10m"))]
+    pub snapshot_timeout: Span,
+    /// An older one is not read.
+    #[schemars(extend("x-min" = "1s", "x-max" = "30d"))]
+    pub snapshot_age_max: Span,
 }
 
 impl Default for Cache {
@@ -1391,6 +1406,9 @@ impl Default for Cache {
             hit_for_miss: Span::from_secs(10),
             compress_bytes_min: Size { bytes: 600 },
             new_keys: Rate::new(20_000, 2_000),
+            snapshot_size: Size::from_mib(256),
+            snapshot_timeout: Span::from_secs(5),
+            snapshot_age_max: Span::from_secs(3600),
         }
     }
 }

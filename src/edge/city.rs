@@ -38,6 +38,16 @@ impl Cities {
         })
     }
 
+    /// Those there are; empty: any valid id.
+    pub(super) fn known(&self) -> &BTreeSet<Name> {
+        &self.known
+    }
+
+    /// Whether a request may name one.
+    pub(super) fn any(&self) -> bool {
+        !self.sources.is_empty()
+    }
+
     /// Whether the query says a city twice: two readers would disagree on which counts.
     pub(super) fn is_ambiguous(&self, head: &Head<'_>) -> bool {
         self.sources.iter().any(|source| {

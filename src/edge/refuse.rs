@@ -12,9 +12,9 @@ use crate::sale::Memo;
 /// Why a request goes no further.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Refusal {
-    reason: Reason,
+    pub(super) reason: Reason,
     /// What was wrong, for the client's developer.
-    detail: Option<&'static str>,
+    pub(super) detail: Option<&'static str>,
     /// `Allow` of a 405.
     allow: Option<&'static str>,
     /// Whether the connection closes: client and edge may not agree on where its messages end.

@@ -43,11 +43,13 @@ pub(super) struct Site {
     pub canonical: Option<String>,
     /// Whether availability and purchase of an activity without a sale are proxied.
     pub proxies_unlisted: bool,
+    /// Whether there is a page for each public state of a sale.
+    pub by_state: bool,
     page: Option<Pattern>,
     availability: Option<Pattern>,
     purchase: Option<Pattern>,
     upgrade: Option<Upgrade>,
-    cities: Cities,
+    pub cities: Cities,
 }
 
 /// A page, as its URL names it.
@@ -111,6 +113,11 @@ impl Router {
         self.sites.get(at?)
     }
 
+    /// The site called `name`.
+    pub(super) fn named(&self, name: &Name) -> Option<&Site> {
+        self.sites.iter().find(|site| site.name == *name)
+    }
+
     /// The page that a URL names; an error says why it names none.
     pub(super) fn page(&self, url: &str) -> Result<Page, String> {
         let unclear = || format!("`{url}` is not a URL like http://shop.example/activity/8848");
@@ -149,18 +156,26 @@ impl Site {
             path.map(|path| Pattern::parse(&path).map_err(|said| bad(setting, said))).transpose()
         };
         let activity = settings.activity.clone().unwrap_or_default();
-        let page = activity.page.as_ref().map(|page| page.settings().path);
+        let page = activity.page.as_ref().map(|page| page.settings());
+        let by_state = page.as_ref().is_some_and(|page| page.by_state);
+        let page = page.map(|page| page.path);
         let cities = Cities::new(&activity.city, &activity.cities);
         Ok(Site {
             name: name.clone(),
             canonical,
             proxies_unlisted: activity.unlisted == schema::Unlisted::Proxy,
+            by_state,
             page: pattern("activity.page", page)?,
             availability: pattern("activity.availability", activity.availability)?,
             purchase: pattern("activity.purchase", activity.purchase)?,
             upgrade: settings.upgrade.as_ref().map(Upgrade::new),
             cities: cities.map_err(|said| bad("activity.city", said))?,
         })
+    }
+
+    /// The paths of its pages.
+    pub(super) fn page(&self) -> Option<&Pattern> {
+        self.page.as_ref()
     }
 
     /// The protocol to which `head` may switch, never on the routes of a sale.

@@ -57,7 +57,12 @@ pub enum Order<S> {
     Change(Box<Change<S>>),
     /// Say that it is alive.
     Look(oneshot::Sender<()>),
+    /// Do this with one of its services, if it has any.
+    Do(Errand<S>),
 }
+
+/// Something to do on a worker's thread, within its runtime; it must not block.
+pub type Errand<S> = Box<dyn FnOnce(&S) + Send>;
 
 /// From now on. Each request sees all of it or nothing.
 pub struct Change<S> {
@@ -259,6 +264,13 @@ impl<S: Service> Desk<S> {
             // Who asked may have given up.
             Order::Look(seen) => drop(seen.send(())),
             Order::Change(change) => self.change(*change),
+            Order::Do(errand) => {
+                let service = self.room.doors.borrow().values().next().map(|door| door.service());
+                // Dropped where there is none: who waits for it hears that.
+                if let Some(service) = service {
+                    errand(&service);
+                }
+            }
         }
     }
 

@@ -5,6 +5,7 @@
 //! after it: the flight's own identity is the generation.
 
 mod filling;
+mod pins;
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -30,6 +31,8 @@ use crate::metrics::{Counter, Sink};
 
 pub use filling::Filling;
 
+use pins::Pins;
+
 /// The cache, shared by all workers.
 pub struct Cache {
     settings: ArcSwap<schema::Cache>,
@@ -41,6 +44,7 @@ pub struct Cache {
     /// Fills under way, those that a purge took out of the table too.
     fills: AtomicUsize,
     evictions: AtomicU64,
+    pins: Pins,
     /// Turns at making codings: more at once would only take the processors from the workers.
     encoders: Semaphore,
     /// Pages that wait for a turn.
@@ -48,7 +52,7 @@ pub struct Cache {
     /// How fast keys may come that nothing is known of.
     new_keys: Pace,
     /// The next selector's.
-    generation: AtomicU64,
+    pub(super) generation: AtomicU64,
     /// Purges begun: a fill that moves to another key meanwhile is disowned too.
     purges: AtomicU64,
 }
@@ -164,6 +168,7 @@ impl Cache {
             alone: DashMap::new(),
             fills: AtomicUsize::new(0),
             evictions: AtomicU64::new(0),
+            pins: Pins::default(),
             encoders: Semaphore::new(ENCODERS),
             encoder_waits: AtomicUsize::new(0),
             new_keys: Pace::new(settings.new_keys),
@@ -190,7 +195,19 @@ impl Cache {
 
     /// What is stored under `key`.
     pub fn get(&self, key: &KeyRef<'_>) -> Option<Arc<Record>> {
-        self.records.get(key)
+        let record = self.records.get(key);
+        record.iter().for_each(|record| record.note_use());
+        record
+    }
+
+    /// Everything that is stored.
+    pub(super) fn all(&self) -> Vec<Arc<Record>> {
+        self.records.iter().map(|(_, record)| record).collect()
+    }
+
+    /// The same for who only looks: it is no use of the page.
+    pub fn peek(&self, key: &KeyRef<'_>) -> Option<Arc<Record>> {
+        self.records.peek(key)
     }
 
     /// Joins the fill of `key` or begins it. `seen` is what the caller found stored: if something
@@ -366,12 +383,13 @@ impl Cache {
     }
 
     /// Puts a record in its place.
-    fn put(&self, key: Arc<Key>, record: Arc<Record>, sink: &Sink) {
+    pub(super) fn put(&self, key: Arc<Key>, record: Arc<Record>, sink: &Sink) {
         // A key that is replaced keeps its place in the eviction order.
         let replaced = self.records.peek(&key);
         replaced.iter().for_each(|record| {
             record.retire();
         });
+        self.pins.settle(&key, &record, self.pinned_bytes_max());
         let mut evicted = 0;
         self.records.insert_with_lifecycle(key, record, &mut evicted);
         if evicted > 0 {
@@ -466,6 +484,10 @@ struct CountEvictions;
 
 impl Lifecycle<Arc<Key>, Arc<Record>> for CountEvictions {
     type RequestState = u64;
+
+    fn is_pinned(&self, _: &Arc<Key>, record: &Arc<Record>) -> bool {
+        record.is_pinned()
+    }
 
     fn on_evict(&self, evicted: &mut u64, _: Arc<Key>, record: Arc<Record>) {
         *evicted += u64::from(record.retire());

@@ -1,7 +1,7 @@
 //! Content codings: which one a client gets, and how each is made once, at fill.
 
 use std::cell::RefCell;
-use std::io::Write;
+use std::io::{Read, Write};
 
 use bytes::Bytes;
 
@@ -172,6 +172,24 @@ pub fn encode_all(body: &Bytes, budget: usize) -> Bodies {
     bodies
 }
 
+/// The page that a coding of it is, if it is one of at most `bytes_max` bytes.
+pub fn decode(coding: Coding, coded: &[u8], bytes_max: usize) -> Option<Vec<u8>> {
+    let bound = bytes_max as u64 + 1;
+    let mut page = Vec::new();
+    match coding {
+        Coding::Identity => page.extend_from_slice(coded),
+        Coding::Gzip => {
+            flate2::read::GzDecoder::new(coded).take(bound).read_to_end(&mut page).ok()?;
+        }
+        Coding::Brotli => {
+            let decoder = brotli::Decompressor::new(coded, BUFFER_BYTES);
+            decoder.take(bound).read_to_end(&mut page).ok()?;
+        }
+        Coding::Zstd => page = zstd::bulk::decompress(coded, bytes_max).ok()?,
+    }
+    (page.len() <= bytes_max).then_some(page)
+}
+
 /// Whether a body of this type shrinks.
 pub fn is_compressible(content_type: &[u8]) -> bool {
     let essence = content_type.split(|b| *b == b';').next().unwrap_or_default();
@@ -208,6 +226,9 @@ fn brotli(body: &[u8]) -> Option<Vec<u8>> {
     Some(out)
 }
 
+/// What brotli reads at once.
+const BUFFER_BYTES: usize = 4096;
+
 /// Levels where a page of a few KiB takes about a millisecond in all, and 8 MiB less than a second.
 const GZIP_LEVEL: u32 = 6;
 const BROTLI_QUALITY: i32 = 5;
@@ -215,8 +236,6 @@ const ZSTD_LEVEL: i32 = 9;
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read;
-
     use super::*;
     use crate::http::Field;
     use crate::http::head::BodyKind;

@@ -8,6 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 use super::coding::{Accept, Bodies, CODINGS, Coding, encode_all, is_compressible};
 use super::parts;
+use super::policy::clip::{Bound, clipped};
 use super::policy::directives::{Directives, date_s, split_unquoted};
 use super::policy::range::{self, Span};
 
@@ -111,6 +112,25 @@ pub struct Entry {
     has_our_tag: bool,
     /// What part of the whole the body is, and the length of the whole; `None`: it is the whole.
     part: Option<(Span, u64)>,
+    /// How long it may be kept outside, where that is not for the shop to say.
+    bound: Option<Bound>,
+}
+
+/// What a page is made of, to be kept elsewhere.
+#[derive(Clone, Copy, Debug)]
+pub struct Parts<'a> {
+    /// The status.
+    pub status: StatusCode,
+    /// The fields that are kept.
+    pub headers: &'a HeaderMap,
+    /// The bodies.
+    pub bodies: &'a Bodies,
+    /// Whether the tag is ours.
+    pub has_our_tag: bool,
+    /// The part of the whole that the body is, if it is one.
+    pub part: Option<(Span, u64)>,
+    /// How long it may be kept outside.
+    pub bound: Option<Bound>,
 }
 
 /// The answers of one coding. All but the first are made when they are first needed.
@@ -185,7 +205,7 @@ impl Source {
             StatusCode::PARTIAL_CONTENT => self.part(),
             _ => None,
         };
-        Entry::new(self.status, self.headers, bodies, has_our_tag, part)
+        Entry::new(self.status, self.headers, bodies, has_our_tag, part, None)
     }
 }
 
@@ -196,11 +216,13 @@ impl Entry {
         bodies: Bodies,
         has_our_tag: bool,
         part: Option<(Span, u64)>,
+        bound: Option<Bound>,
     ) -> Entry {
         let modified = headers.get(header::LAST_MODIFIED).or(headers.get(header::DATE));
         let modified_s = modified.and_then(|v| date_s(v.as_bytes()));
         let coded = [const { None }; 4];
-        let mut entry = Entry { status, headers, bodies, coded, modified_s, has_our_tag, part };
+        let mut entry =
+            Entry { status, headers, bodies, coded, modified_s, has_our_tag, part, bound };
         for coding in CODINGS {
             if entry.bodies[coding as usize].is_some() {
                 entry.coded[coding as usize] = Some(Coded {
@@ -212,6 +234,19 @@ impl Entry {
             }
         }
         entry
+    }
+
+    /// The page that was made of these; the body as the shop sent it is among them.
+    pub fn of_parts(parts: Parts<'_>) -> Entry {
+        let Parts { status, headers, bodies, has_our_tag, part, bound } = parts;
+        Entry::new(status, headers.clone(), bodies.clone(), has_our_tag, part, bound)
+    }
+
+    /// What it is made of.
+    pub fn parts(&self) -> Parts<'_> {
+        let Entry { status, headers, bodies, has_our_tag, part, bound, .. } = self;
+        let (status, has_our_tag, part, bound) = (*status, *has_our_tag, *part, *bound);
+        Parts { status, headers, bodies, has_our_tag, part, bound }
     }
 
     /// The same page with the fields of a 304 (RFC 9111 3.2). Its bodies are shared.
@@ -233,17 +268,32 @@ impl Entry {
         for (name, value) in &not_modified {
             headers.append(name, value.clone());
         }
-        Entry::new(self.status, headers, self.bodies.clone(), has_our_tag, self.part)
+        Entry::new(self.status, headers, self.bodies.clone(), has_our_tag, self.part, None)
     }
 
     /// The same bodies with these fields.
     pub fn with_headers(&self, headers: HeaderMap) -> Entry {
-        Entry::new(self.status, headers, self.bodies.clone(), self.has_our_tag, self.part)
+        let Entry { status, has_our_tag, part, bound, .. } = *self;
+        Entry::new(status, headers, self.bodies.clone(), has_our_tag, part, bound)
+    }
+
+    /// The same page, kept outside for no longer than `bound`.
+    pub fn bounded(self, bound: Option<Bound>) -> Entry {
+        if self.bound == bound {
+            return self;
+        }
+        let Entry { status, headers, bodies, has_our_tag, part, .. } = self;
+        Entry::new(status, headers, bodies, has_our_tag, part, bound)
     }
 
     /// The body as the shop sent it.
     pub fn body(&self) -> Bytes {
         self.bodies[Coding::Identity as usize].clone().unwrap_or_default()
+    }
+
+    /// The body in one coding, if it is stored in that.
+    pub fn coded(&self, coding: Coding) -> Option<&Bytes> {
+        self.bodies[coding as usize].as_ref()
     }
 
     /// What part of the whole it is, and the length of the whole; `None`: it is the whole.
@@ -281,9 +331,15 @@ impl Entry {
         &self.headers
     }
 
+    /// The coding that a client gets.
+    #[inline]
+    pub fn coding_for(&self, wanted: &Wanted<'_>) -> Coding {
+        wanted.accept.pick(|c| self.bodies[c as usize].is_some())
+    }
+
     /// The answer for a client, made at most once.
     pub fn answer_for(&self, wanted: &Wanted<'_>, is_stale: bool) -> &Arc<Answer> {
-        let coding = wanted.accept.pick(|c| self.bodies[c as usize].is_some());
+        let coding = self.coding_for(wanted);
         let Some(coded) = &self.coded[coding as usize] else { return self.identity() };
         let has_copy = self.status == StatusCode::OK
             && wanted.has_copy_of(coded.fresh.etag(), self.modified_s);
@@ -329,7 +385,11 @@ impl Entry {
             Some(date) => AnswerBuilder::dated(status, date.as_bytes()),
             None => AnswerBuilder::new(status),
         };
-        for (name, value) in &self.headers {
+        let headers = match self.bound {
+            Some(bound) => Cow::Owned(clipped(&self.headers, bound)),
+            None => Cow::Borrowed(&self.headers),
+        };
+        for (name, value) in &*headers {
             let is_ours = *name == header::DATE || *name == header::ETAG || *name == header::AGE;
             let is_left_out = is_unmodified && !in_unmodified(name);
             if !is_ours && !is_left_out {

@@ -1,6 +1,7 @@
 //! One fill: asks the shop for a page, tells those who wait, and stores what may be stored. It is a
 //! task of its own on the worker that began it; no client can cancel it.
 
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -17,6 +18,7 @@ use super::entry::{Entry, Source, kept_headers};
 use super::flight::{Landing, Lead, Sharing};
 use super::parts;
 use super::plan::{Ordinary, Plan};
+use super::policy::clip::{Bound, clipped};
 use super::policy::head::{Effect, effect};
 use super::policy::judge::{Arrival, Keep, Refusal, Windows};
 use super::policy::update::updated;
@@ -72,6 +74,19 @@ pub struct Fill {
     pub ticks: Ticks,
     /// Where it counts.
     pub sink: Sink,
+    /// Where it is noted what the shop said, if somebody wants to know.
+    pub seen: Option<Rc<Seen>>,
+}
+
+/// What one fill saw.
+#[derive(Debug, Default)]
+pub struct Seen {
+    /// The shop's status, if it answered.
+    pub status: Cell<Option<StatusCode>>,
+    /// Cookies that its answer sets.
+    pub cookies: Cell<usize>,
+    /// Why nothing was stored.
+    pub trouble: RefCell<Vec<String>>,
 }
 
 impl Fill {
@@ -110,11 +125,20 @@ impl Fill {
 
     async fn take(&self, response: Response, arrival: Arrival, deadline: Instant) {
         let is_page = self.plan.ordinary().is_none();
+        if let Some(seen) = &self.seen {
+            seen.status.set(Some(response.status));
+        }
         if is_page {
             let cookies = response.headers.get_all(header::SET_COOKIE).iter().count();
+            if let Some(seen) = &self.seen {
+                seen.cookies.set(cookies);
+            }
             self.sink.add(Counter::CacheCookiesStripped, cookies as u64);
         }
-        let (relayed, stored) = self.plan.fields(&response, arrival.wall);
+        let (mut relayed, stored) = self.plan.fields(&response, arrival.wall);
+        if let Some(bound) = self.bound(&relayed) {
+            relayed = clipped(&relayed, bound);
+        }
         if response.status == StatusCode::NOT_MODIFIED {
             return match self.old_page().filter(|old| is_page || old.part().is_none()) {
                 Some(page) if is_page => self.renew(page.refreshed(stored), arrival),
@@ -364,6 +388,8 @@ impl Fill {
             source.into_entry(compress_bytes_min)
         };
         drop(turn);
+        let bound = self.bound(entry.headers());
+        let entry = entry.bounded(bound);
         let record = Record::new(self.filling.key(), What::Page(Box::new(entry)), windows, came);
         self.filling.store(record, &self.sink);
     }
@@ -386,6 +412,8 @@ impl Fill {
             }
         };
         let now = self.ticks.now().mono;
+        let bound = self.bound(page.headers());
+        let page = page.bounded(bound);
         let record = Record::new(self.filling.key(), What::Page(Box::new(page)), windows, now);
         if let Keep::Page(_) = keep {
             self.filling.store(record.clone(), &self.sink);
@@ -396,6 +424,7 @@ impl Fill {
     /// The page may not be stored: who comes from now on asks for itself.
     fn refuse(&self, refusal: Refusal) {
         self.sink.inc(Counter::CacheRefused);
+        self.note(|| format!("not stored: {}", refusal.text()));
         if refusal == Refusal::Client {
             // It says nothing about other clients.
             return self.filling.leave();
@@ -425,6 +454,7 @@ impl Fill {
         self.sink.inc(Counter::CacheFillErrors);
         let key = self.filling.key();
         let fields = key.fields();
+        self.note(|| cause.to_owned());
         tracing::debug!(cause, path = fields.path, host = fields.host, "a fill failed");
         let hold_ms = self.filling.cache().settings().error_hold.ms;
         let flight = self.filling.flight();
@@ -452,6 +482,17 @@ impl Fill {
             self.filling.store(record, &self.sink);
         }
         self.filling.leave();
+    }
+
+    /// How long what is sent now may be kept outside.
+    fn bound(&self, headers: &HeaderMap) -> Option<Bound> {
+        self.plan.bound(&self.filling.key(), headers, &self.ticks.now())
+    }
+
+    fn note(&self, trouble: impl FnOnce() -> String) {
+        if let Some(seen) = &self.seen {
+            seen.trouble.borrow_mut().push(trouble());
+        }
     }
 
     fn old_page(&self) -> Option<&Entry> {
@@ -490,7 +531,11 @@ pub async fn pass(
     };
     let cookies = response.headers.get_all(header::SET_COOKIE).iter().count();
     sink.add(Counter::CacheCookiesStripped, cookies as u64);
-    let headers: HeaderMap = kept_headers(&response.headers, &site.vary, now().wall);
+    let now = now();
+    let mut headers: HeaderMap = kept_headers(&response.headers, &site.vary, now.wall);
+    if let Some(bound) = site.bound(fields, &headers, &now) {
+        headers = clipped(&headers, bound);
+    }
     let length = response.body.size_hint().exact();
     let (status, sharing) = (response.status, Sharing::All);
     let lead = Lead { status, headers, length, is_stored: false, sharing };

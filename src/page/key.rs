@@ -20,6 +20,8 @@ pub struct Fields<'a> {
     pub activity: &'a str,
     /// The city, if there is one.
     pub city: Option<&'a str>,
+    /// The public state of its sale, where there is a page for each.
+    pub state: Option<&'a str>,
 }
 
 /// A URL on an ordinary route. All that is stored for it has a key that begins with this one's bytes.
@@ -103,8 +105,13 @@ impl Fields<'_> {
             put(buffer, field);
         }
         // Absent is not the same as empty.
-        if let Some(city) = self.city {
-            put(buffer, city);
+        match (self.city, self.state) {
+            (Some(city), _) => put(buffer, city),
+            (None, Some(_)) => buffer.extend_from_slice(&ABSENT),
+            (None, None) => {}
+        }
+        if let Some(state) = self.state {
+            put(buffer, state);
         }
         buffer
     }
@@ -114,6 +121,11 @@ impl<'a> KeyRef<'a> {
     /// The key that these bytes are.
     pub fn of(bytes: &'a [u8]) -> KeyRef<'a> {
         KeyRef { hash: hash(bytes), bytes }
+    }
+
+    /// The hash.
+    pub fn hash(&self) -> u64 {
+        self.hash
     }
 
     /// A copy to keep.
@@ -133,7 +145,14 @@ impl Key {
     pub fn fields(&self) -> Fields<'_> {
         let mut rest = &*self.bytes;
         let [site, host, path, activity] = [(); 4].map(|()| take(&mut rest).unwrap_or(""));
-        Fields { site, host, path, activity, city: take(&mut rest) }
+        let city = match rest.strip_prefix(&ABSENT) {
+            Some(tail) => {
+                rest = tail;
+                None
+            }
+            None => take(&mut rest),
+        };
+        Fields { site, host, path, activity, city, state: take(&mut rest) }
     }
 
     /// The hash, to forge another key with.
@@ -206,10 +225,11 @@ mod tests {
 
     use super::*;
 
-    type Owned = (String, String, String, String, Option<String>);
+    type Owned = (String, String, String, String, Option<String>, Option<String>);
 
-    fn fields((site, host, path, activity, city): &Owned) -> Fields<'_> {
-        Fields { site, host, path, activity, city: city.as_deref() }
+    fn fields((site, host, path, activity, city, state): &Owned) -> Fields<'_> {
+        let (city, state) = (city.as_deref(), state.as_deref());
+        Fields { site, host, path, activity, city, state }
     }
 
     proptest! {
@@ -235,7 +255,8 @@ mod tests {
         let keys: Vec<Vec<u8>> =
             [None, Some(""), Some("a")].map(|q| url(q).bytes(&mut buffer).to_vec()).to_vec();
         assert!(keys[0] != keys[1] && keys[1] != keys[2]);
-        let page = Fields { site: "s", host: "h", path: "/1", activity: "", city: Some("a") };
+        let page =
+            Fields { site: "s", host: "h", path: "/1", activity: "", city: Some("a"), state: None };
         assert_eq!(page.bytes(&mut buffer), keys[2], "a page without an activity is none");
         let of = |values: &[Option<&'static str>]| {
             variant(&keys[0], 1, values.iter().map(|v| v.map(str::as_bytes)))
@@ -255,12 +276,21 @@ mod tests {
 
     #[test]
     fn moving_a_byte_between_fields_makes_another_key() {
-        let base = Fields { site: "s", host: "h", path: "/1", activity: "1", city: Some("2") };
+        let base = Fields {
+            site: "s",
+            host: "h",
+            path: "/1",
+            activity: "1",
+            city: Some("2"),
+            state: None,
+        };
         let others = [
             Fields { activity: "12", city: Some(""), ..base },
             Fields { activity: "12", city: None, ..base },
             Fields { host: "h/", path: "1", ..base },
             Fields { city: None, ..base },
+            Fields { city: None, state: Some("2"), ..base },
+            Fields { state: Some("2"), ..base },
         ];
         let (mut one, mut two) = (Vec::new(), Vec::new());
         let key = base.key(&mut one);

@@ -72,7 +72,8 @@ mod tests {
     const NOW: MonoMs = MonoMs(1_000);
 
     fn record(activity: &str) -> Arc<Record> {
-        let fields = Fields { site: "shop", host: "h", path: "/a", activity, city: None };
+        let fields =
+            Fields { site: "shop", host: "h", path: "/a", activity, city: None, state: None };
         let key = Arc::new(fields.key(&mut Vec::new()).to_key());
         Record::new(key, What::HitForMiss, Windows::default(), NOW)
     }

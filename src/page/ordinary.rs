@@ -105,7 +105,7 @@ impl Pages {
         Some(Step::Work(Box::new(move |_, interim| Box::pin(errand.run(interim)))))
     }
 
-    fn route(&self, site: &Name, path: &str) -> Option<&Rc<Route>> {
+    pub(super) fn route(&self, site: &Name, path: &str) -> Option<&Rc<Route>> {
         self.sites.get(site.as_str())?.routes.of(path)
     }
 
@@ -129,7 +129,7 @@ impl Pages {
         find(url, near, |name| (value.borrow_mut())(name))
     }
 
-    fn said(&self, route: &Route, ask: &OrdinaryAsk<'_>) -> Option<Said> {
+    pub(super) fn said(&self, route: &Route, ask: &OrdinaryAsk<'_>) -> Option<Said> {
         let (_, request) = (ask.forward)()?;
         Some(Said::of(ask.head, &route.counted, request.headers))
     }
@@ -172,14 +172,14 @@ impl Pages {
 }
 
 /// What is stored for a request.
-struct Found {
+pub(super) struct Found {
     /// The key: the URL's, or a variant's.
-    key: Option<Vec<u8>>,
-    record: Option<Arc<Record>>,
+    pub key: Option<Vec<u8>>,
+    pub record: Option<Arc<Record>>,
 }
 
 /// Looks for a page under its URL and, where a selector stands there, under what it selects.
-fn find(
+pub(super) fn find(
     url: &[u8],
     get: impl Fn(&[u8]) -> Option<Arc<Record>>,
     value: impl Fn(&str) -> Option<Vec<u8>>,
@@ -200,7 +200,7 @@ fn find(
 }
 
 /// The policy's word, and whether what is stored has the part that is asked for.
-fn decide(
+pub(super) fn decide(
     record: Option<&Arc<Record>>,
     wanted: &Wanted<'_>,
     exchange: &Exchange,
@@ -218,6 +218,15 @@ fn decide(
     match is_served && !has_part {
         true => (Decision::Fill { or_stale: false }, Why::Partial),
         false => (decision, why),
+    }
+}
+
+/// The reason with what is known of the lookup: whether a variant was looked for, and the method.
+pub(super) fn named(why: Why, is_variant: bool, method: &Method) -> Why {
+    match (why, is_variant, method) {
+        (Why::Absent, true, _) => Why::NoVariant,
+        (Why::Absent, false, &Method::HEAD) => Why::Method,
+        (why, ..) => why,
     }
 }
 
@@ -297,11 +306,7 @@ impl Errand {
             let record = found.record.clone();
             let (decision, why) =
                 decide(record.as_ref(), &self.client.wanted, &exchange, &self.demand);
-            self.client.why = match (why, &found.key, &self.plan.method) {
-                (Why::Absent, Some(_), _) => Why::NoVariant,
-                (Why::Absent, None, &Method::HEAD) => Why::Method,
-                (why, ..) => why,
-            };
+            self.client.why = named(why, found.key.is_some(), &self.plan.method);
             if let Some(ready) = self.ready(decision, record.as_ref(), &exchange) {
                 self.sink.inc(Counter::CacheHits);
                 return super::reply::written(&ready);
@@ -404,6 +409,7 @@ impl Errand {
             group: self.group.clone(),
             ticks: Ticks::from(self.client.ticks.now()),
             sink: self.sink.clone(),
+            seen: None,
         };
         self.tasks.spawn_local(fill.run());
     }

@@ -8,12 +8,13 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use super::entry::{Entry, kept_headers};
 use super::flight::Sharing;
 use super::key::Key;
+use super::policy::clip::Bound;
 use super::policy::judge::{Arrival, Keep, keep};
 use super::policy::{range, store, targeted, update, vary};
 use super::route::Route;
 use super::select::Said;
 use super::site::Site;
-use crate::clock::UnixMs;
+use crate::clock::{Now, UnixMs};
 use crate::upstream::{Body, Hints, Request, Response};
 
 /// What a fill is for.
@@ -67,6 +68,14 @@ impl Plan {
                 (kept.clone(), kept)
             }
             Plan::Ordinary(plan) => plan.fields(response, wall),
+        }
+    }
+
+    /// How long what came at `now` may be kept outside; `None`: as long as the shop says.
+    pub fn bound(&self, key: &Key, headers: &HeaderMap, now: &Now) -> Option<Bound> {
+        match self {
+            Plan::Page(site) => site.bound(&key.fields(), headers, now),
+            Plan::Ordinary(_) => None,
         }
     }
 

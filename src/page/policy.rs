@@ -10,6 +10,7 @@
 //!
 //! Sale pages keep the safe rules of [`judge`]; ordinary routes follow RFC 9111 by [`store`].
 
+pub mod clip;
 pub mod directives;
 pub mod head;
 pub mod invalidate;

@@ -26,6 +26,10 @@ pub struct Record {
     is_retired: AtomicBool,
     /// A soft purge ended its freshness.
     is_purged: AtomicBool,
+    /// It is not pushed out.
+    is_pinned: AtomicBool,
+    /// How often the shared cache was asked for it, roughly.
+    uses: AtomicU64,
     /// [`REFILLING`], or until when no refill begins after one that failed.
     refill: AtomicU64,
 }
@@ -73,6 +77,8 @@ impl Record {
             weight: weight as u64,
             is_retired: AtomicBool::new(false),
             is_purged: AtomicBool::new(false),
+            is_pinned: AtomicBool::new(false),
+            uses: AtomicU64::new(0),
             refill: AtomicU64::new(0),
         })
     }
@@ -156,6 +162,41 @@ impl Record {
     /// Whether the cache has let it go.
     pub fn is_retired(&self) -> bool {
         self.is_retired.load(Ordering::Acquire)
+    }
+
+    /// Notes a use. Two at once may count as one: it only says what is used more.
+    pub(super) fn note_use(&self) {
+        self.uses.store(self.uses.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    }
+
+    /// How often it was used, roughly; who keeps it on the side counts ten times a second.
+    pub fn uses(&self) -> u64 {
+        self.uses.load(Ordering::Relaxed)
+    }
+
+    /// What is left of its windows at `now`, as those of one that came then.
+    pub fn left(&self, now: MonoMs) -> Windows {
+        let stored = self.stored();
+        let fresh_ms = stored.fresh_until.since(now);
+        let over_ms = now.since(self.stored.fresh_until);
+        Windows {
+            age_ms: self.age_ms(now),
+            fresh_ms,
+            refill_ms: stored.refill_until.since(now) - fresh_ms,
+            error_ms: stored.error_until.since(now) - fresh_ms,
+            overdue_ms: self.windows.overdue_ms.saturating_add(over_ms),
+            ..self.windows
+        }
+    }
+
+    /// Whether it is not pushed out by others.
+    pub fn is_pinned(&self) -> bool {
+        self.is_pinned.load(Ordering::Relaxed)
+    }
+
+    /// Pins it, or no longer. The cache alone does, which counts them.
+    pub(super) fn set_pinned(&self, is_pinned: bool) {
+        self.is_pinned.store(is_pinned, Ordering::Relaxed);
     }
 
     /// Ends its freshness. A refill that is under way was disowned: the next request begins another.

@@ -41,6 +41,17 @@ impl Selector {
         &self.names
     }
 
+    /// Part of the keys of its pages.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// The keys of its pages, the oldest first.
+    pub fn variants(&self) -> Vec<Arc<Key>> {
+        let variants = self.variants.lock().unwrap_or_else(PoisonError::into_inner);
+        variants.iter().cloned().collect()
+    }
+
     /// Whether it looks at everything that `names` does.
     pub fn covers(&self, names: &[Box<str>]) -> bool {
         names.iter().all(|name| self.names.binary_search(name).is_ok())

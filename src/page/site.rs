@@ -1,14 +1,19 @@
 //! What a site's settings mean for its pages, and the one constructor of requests for them.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
+use super::Ask;
 use super::key::Fields;
+use super::policy::clip::Bound;
 use super::policy::judge::Route;
 use super::route::Routes;
+use crate::clock::Now;
 use crate::config::schema;
 use crate::config::source::{CitySource, Part};
+use crate::sale::{Availability, SaleBook};
 use crate::upstream::{Body, Group, Request, Upstreams};
 
 /// A site as one worker's pages know it.
@@ -22,13 +27,22 @@ pub struct Site {
     pub route: Route,
     /// `Vary` of every page: what decides between our codings, and between cities.
     pub vary: String,
+    /// Whether there is a page for each public state of a sale.
+    pub by_state: bool,
+    /// The sales: how long a page may be kept outside is theirs to say.
+    pub book: Arc<SaleBook>,
     /// How the shop is told the city: the way of the first source. `None`: it is in the path already.
     city: Option<Part>,
 }
 
 impl Site {
     /// Reads the settings of a site.
-    pub fn new(site: &schema::Site, cache: &schema::Cache, upstreams: &Upstreams) -> Site {
+    pub fn new(
+        site: &schema::Site,
+        cache: &schema::Cache,
+        upstreams: &Upstreams,
+        book: Arc<SaleBook>,
+    ) -> Site {
         let group = site.upstream.as_ref().and_then(|name| upstreams.group(name)).cloned();
         let activity = site.activity.as_ref();
         let page = activity.and_then(|a| a.page.as_ref()).map(schema::PageRoute::settings);
@@ -59,8 +73,40 @@ impl Site {
                 error_hold_ms: cache.error_hold.ms,
             },
             vary,
+            by_state: page.as_ref().is_some_and(|p| p.by_state),
+            book,
             city,
         }
+    }
+
+    /// What the key of a page is made of.
+    #[inline]
+    pub fn fields<'a>(&self, ask: &Ask<'a>) -> Fields<'a> {
+        let (site, activity) = (ask.site.as_str(), ask.activity);
+        let state = match self.by_state {
+            true => self.state(site, activity, &ask.exchange.now),
+            false => None,
+        };
+        Fields { site, host: ask.host, path: ask.head.path, activity, city: ask.city, state }
+    }
+
+    /// The state that a request at `now` is answered for, where there is a page for each.
+    fn state(&self, site: &str, activity: &str, now: &Now) -> Option<&'static str> {
+        Some(self.book.get(site, activity)?.at(now).availability.label())
+    }
+
+    /// How long a page with `headers` that came at `now` may be kept outside: until its sale changes by
+    /// time alone. `None`: as long as the shop says.
+    pub fn bound(&self, fields: &Fields<'_>, headers: &HeaderMap, now: &Now) -> Option<Bound> {
+        let sale = self.book.get(fields.site, fields.activity)?;
+        let is = |state: Availability| fields.state == Some(state.label());
+        let edge = match fields.state {
+            None => sale.at(now).next_edge?,
+            Some(_) if is(Availability::NotStarted) => sale.state.opens_at,
+            Some(_) if is(Availability::Ended) => return None,
+            Some(_) => sale.state.ends_at?,
+        };
+        Some(Bound::of(headers, edge.since(now.ledger), self.route.ttl_ms))
     }
 
     /// The request for the page of a key, built from the key alone: nothing of a client reaches the
@@ -77,6 +123,9 @@ impl Site {
         headers.insert(header::VIA, HeaderValue::from_static("1.1 penstock"));
         for (name, value) in validators {
             headers.insert(name, value.clone());
+        }
+        if let Some(state) = fields.state.and_then(|state| HeaderValue::from_str(state).ok()) {
+            headers.insert(STATE, state);
         }
         let mut target = fields.path.to_owned();
         if let (Some(part), Some(city)) = (&self.city, fields.city) {
@@ -105,6 +154,9 @@ impl Site {
     }
 }
 
+/// By which the shop is asked for the page of a state.
+const STATE: HeaderName = HeaderName::from_static("penstock-state");
+
 /// Some shops refuse requests without one.
 const USER_AGENT: &str = concat!("penstock/", env!("CARGO_PKG_VERSION"));
 
@@ -117,12 +169,18 @@ mod tests {
         let groups = std::collections::BTreeMap::new();
         let shared = crate::upstream::Shared::new(&groups);
         let upstreams = Upstreams::new(&shared, crate::metrics::Sink::detached());
-        Site::new(&site, &schema::Cache::default(), &upstreams)
+        Site::new(&site, &schema::Cache::default(), &upstreams, Arc::default())
     }
 
     fn asked(toml: &str, city: Option<&str>) -> Request {
-        let fields =
-            Fields { site: "s", host: "shop.example", path: "/activity/1", activity: "1", city };
+        let fields = Fields {
+            site: "s",
+            host: "shop.example",
+            path: "/activity/1",
+            activity: "1",
+            city,
+            state: None,
+        };
         site(toml).request(&fields, std::iter::empty())
     }
 

@@ -460,6 +460,18 @@ impl Store for Redis {
         self.notices.listen(ear);
     }
 
+    fn carries_notices(&self) -> bool {
+        true
+    }
+
+    fn notices_place(&self) -> Option<String> {
+        self.notices.place()
+    }
+
+    fn resume_notices(&self, place: &str) {
+        self.notices.resume(place);
+    }
+
     fn health(&self) -> Result<(), String> {
         if let Some(why) = self.routes.trouble() {
             return Err(why);

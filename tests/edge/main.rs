@@ -21,4 +21,5 @@ mod sockets;
 mod tls;
 mod upgrade;
 mod verbs;
+mod warm;
 mod websocket;

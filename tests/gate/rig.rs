@@ -310,7 +310,7 @@ fn edge(
     let gate = Gate::new(shared, to, claims, purchases.clone(), sink.clone()).with_hook(hook);
     let (cache, fills) = (Cache::new(settings), TaskTracker::new());
     let to = upstreams.clone();
-    let pages = Pages::new(settings, cache, answers.clone(), to, fills, sink.clone());
+    let pages = Pages::new(settings, cache, answers.clone(), to, fills, sink.clone(), book);
     let proxy = Proxy::new(
         settings,
         answers.clone(),

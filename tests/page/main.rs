@@ -10,3 +10,4 @@ mod ranges;
 mod rig;
 mod shop;
 mod sockets;
+mod states;

@@ -22,6 +22,7 @@ use penstock::ident::{Name, RequestId};
 use penstock::metrics::{Counter, Sink};
 use penstock::page::{Ask, Cache, OrdinaryAsk, Pages};
 use penstock::proxy::Proxy;
+use penstock::sale::SaleBook;
 use penstock::upstream::{Shared, Upstreams};
 use tokio::task::LocalSet;
 use tokio_util::task::TaskTracker;
@@ -70,6 +71,8 @@ pub struct Worker {
     pub cache: Arc<Cache>,
     pub sink: Sink,
     pub tasks: TaskTracker,
+    /// The sales.
+    pub book: Arc<SaleBook>,
     site: Name,
 }
 
@@ -92,7 +95,7 @@ impl Worker {
         let sink = Sink::detached();
         let answers = Arc::new(Answers::new(&settings.answers).expect("valid"));
         let upstreams = Rc::new(Upstreams::new(&Shared::new(&settings.upstream), sink.clone()));
-        let tasks = TaskTracker::new();
+        let (tasks, book) = (TaskTracker::new(), Arc::new(SaleBook::new()));
         let trust = Arc::new(Trust::default());
         let proxy = Proxy::new(
             settings,
@@ -102,14 +105,22 @@ impl Worker {
             &Default::default(),
             sink.clone(),
         );
-        let pages =
-            Pages::new(settings, cache.clone(), answers, upstreams, tasks.clone(), sink.clone());
+        let pages = Pages::new(
+            settings,
+            cache.clone(),
+            answers,
+            upstreams,
+            tasks.clone(),
+            sink.clone(),
+            &book,
+        );
         Rc::new(Worker {
             pages,
             proxy,
             cache,
             sink,
             tasks,
+            book,
             site: Name::new("shop").expect("valid"),
         })
     }

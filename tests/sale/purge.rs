@@ -84,6 +84,26 @@ fn what_may_have_gone_unheard_removes_every_page() {
     }
 }
 
+/// A node that was away while another one purged: what it kept is no older than that.
+#[test]
+fn a_snapshot_is_no_older_than_the_purges_of_others() {
+    let redis = Redis::start(&[]);
+    let way = Proxy::to(redis.at);
+    let mut fleet = two(&redis, &way);
+    filled(&fleet);
+    let again = |edge: &mut Edge| {
+        assert!(edge.stop(), "it drained");
+        *edge = Edge::start(edge.config.clone(), edge.at);
+    };
+    again(&mut fleet.edges[1]);
+    assert!(is_hit(&fleet.edges[1]), "nothing was purged");
+    assert!(fleet.edges[1].stop());
+    purge(&fleet.edges[0]);
+    let (config, at) = (fleet.edges[1].config.clone(), fleet.edges[1].at);
+    fleet.edges[1] = Edge::start(config, at);
+    assert!(!is_hit(&fleet.edges[1]), "it was purged while the node was away");
+}
+
 #[test]
 fn two_configs_in_one_fleet_are_said_by_both() {
     let redis = Redis::start(&[]);

@@ -16,7 +16,7 @@ fn cache(change: impl FnOnce(&mut schema::Cache)) -> Arc<Cache> {
 }
 
 fn fields<'a>(activity: &'a str, city: Option<&'a str>) -> Fields<'a> {
-    Fields { site: "shop", host: "shop.example", path: "/p", activity, city }
+    Fields { site: "shop", host: "shop.example", path: "/p", activity, city, state: None }
 }
 
 fn page(key: Arc<Key>, body: Vec<u8>) -> Arc<Record> {
@@ -254,4 +254,56 @@ async fn so_many_pages_wait_to_be_encoded_and_no_more() {
     turns.clear();
     waiting.clear();
     assert!(cache.encoding_turn().await.is_some());
+}
+
+/// Everything else is pushed out, and a pin is on the key.
+#[test]
+fn what_is_pinned_stays() {
+    let cache = cache(|c| c.size = Size::from_mib(1));
+    let sale = "shop/drop".parse().unwrap();
+    let noise = |n: u32| -> Vec<u8> {
+        (0..500)
+            .flat_map(|i: u32| {
+                *blake3::hash(&(u64::from(n) << 32 | u64::from(i)).to_le_bytes()).as_bytes()
+            })
+            .collect()
+    };
+    assert!(!cache.pin(&fields("1", None).key(&mut Vec::new()), &sale), "there is no page");
+    assert!(fill(&cache, fields("1", None), noise(0)));
+    assert!(cache.pin(&fields("1", None).key(&mut Vec::new()), &sale));
+    for n in 0..500 {
+        // Used, so that it takes the place of what is not.
+        let activity = format!("x{n}");
+        fill(&cache, fields(&activity, None), noise(n));
+        assert!(has(&cache, fields(&activity, None)));
+    }
+    assert!(has(&cache, fields("1", None)), "it was not used all the while");
+    assert!((0..20).any(|n| !has(&cache, fields(&format!("x{n}"), None))), "nor were these");
+    // Filled again it is pinned, purged and filled again too.
+    assert!(fill(&cache, fields("1", None), noise(7)));
+    assert_eq!(cache.pinned().0, 1);
+    cache.purge(&Purge::All, Mode::Hard, &Sink::detached());
+    assert_eq!(cache.pinned(), (0, 0));
+    assert!(fill(&cache, fields("1", None), noise(7)));
+    assert_eq!(cache.pinned().0, 1);
+    assert_eq!(cache.unpin(|id| id.to_string() == "shop/other"), 0);
+    assert_eq!((cache.unpin(|id| *id == sale), cache.pinned()), (1, (0, 0)));
+}
+
+#[test]
+fn pins_take_half_of_the_cache() {
+    let cache = cache(|c| c.size = Size::from_mib(2));
+    let sale = "shop/drop".parse().unwrap();
+    let mut pinned = 0;
+    for n in 0..64 {
+        let activity = n.to_string();
+        assert!(fill(&cache, fields(&activity, None), vec![b'x'; 100_000]));
+        pinned += u64::from(cache.pin(&fields(&activity, None).key(&mut Vec::new()), &sale));
+    }
+    let (count, bytes) = cache.pinned();
+    assert_eq!(count, pinned);
+    assert!(bytes <= cache.report().bytes_max / 2 && bytes > cache.report().bytes_max / 4);
+    // One that grows is let go, and is not pushed out before its time for that.
+    assert!(fill(&cache, fields("0", None), vec![b'x'; 250_000]));
+    assert!(cache.pinned().1 <= cache.report().bytes_max / 2);
 }

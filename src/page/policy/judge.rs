@@ -120,7 +120,45 @@ pub fn judge(stored: Option<&Stored>, asked: Asked, now: MonoMs) -> (Decision, W
     }
 }
 
+impl Decision {
+    /// What would be done, for an operator.
+    pub fn text(self) -> &'static str {
+        match self {
+            Decision::Serve => "served from the cache",
+            Decision::ServeAndRefill => "served from the cache, and fetched again meanwhile",
+            Decision::Fill { or_stale: true } => {
+                "fetched from the shop, together with all who ask for it; what is stored if that fails"
+            }
+            Decision::Fill { or_stale: false } => {
+                "fetched from the shop, together with all who ask for it"
+            }
+            Decision::Pass => "fetched from the shop for this client alone",
+            Decision::Fail => "refused: the shop did not answer just now",
+        }
+    }
+}
+
 impl Why {
+    /// The reason, for an operator.
+    pub fn text(self) -> &'static str {
+        match self {
+            Why::Absent => "nothing is stored",
+            Why::NoVariant => {
+                "nothing is stored for what the request says in the fields that select"
+            }
+            Why::Partial => "only another part of it is stored",
+            Why::Method => "nothing is stored, and its method goes to the shop",
+            Why::Demanded => "the client demands that the shop is asked",
+            Why::Accepted => "it is stale, and the client takes it as it is",
+            Why::Fresh => "it is fresh",
+            Why::Stale => "it is stale, within its window",
+            Why::HeldByError => "it is stale, and a fill failed just now",
+            Why::Expired => "it is stale, and its windows are over",
+            Why::HitForMiss => "what came last may not be stored (hit-for-miss)",
+            Why::Failed => "the shop did not answer just now",
+        }
+    }
+
     /// The reason as `Cache-Status` gives it where a request went to the shop (RFC 9211 2.2).
     pub fn forwarded(self) -> &'static str {
         match self {
@@ -247,6 +285,21 @@ pub enum Refusal {
     Cookie,
     /// Only the close of the connection ends its body, so that a cut cannot be told from the end.
     Undelimited,
+}
+
+impl Refusal {
+    /// What an operator is told.
+    pub fn text(self) -> &'static str {
+        match self {
+            Refusal::Status => "its status is not one that is stored",
+            Refusal::Directive => "the shop says no-store, private or Vary: *",
+            Refusal::Stale => "it is not fresh even on arrival (no-cache, max-age=0, or too old)",
+            Refusal::TooLarge => "its body is longer than cache.entry_bytes_max allows",
+            Refusal::Client => "it is one client's alone",
+            Refusal::Cookie => "it sets a cookie, which the route does not store",
+            Refusal::Undelimited => "only the close of the connection ends its body",
+        }
+    }
 }
 
 /// Decides what becomes of a response to a fill.

@@ -5,6 +5,7 @@
 //! it is gone (the stream was trimmed, emptied, or lost by a failover) the node hears
 //! [`Notice::Missed`].
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use redis::{Cmd, Value};
@@ -22,6 +23,8 @@ use crate::store::{Ear, Notice, StoreError};
 pub(super) struct Notices {
     ear: OnceLock<Ear>,
     read: Mutex<Read>,
+    /// Whether anything was read in this process.
+    is_heard: AtomicBool,
 }
 
 /// The place behind which to read on.
@@ -43,6 +46,26 @@ impl Notices {
     /// From now on `ear` hears. Only the first one does.
     pub(super) fn listen(&self, ear: Ear) {
         let _ = self.ear.set(ear);
+    }
+
+    /// How far was heard, in words for [`Notices::resume`].
+    pub(super) fn place(&self) -> Option<String> {
+        if !self.is_heard.load(Ordering::Acquire) {
+            return None;
+        }
+        match self.until() {
+            Read::Nothing => None,
+            Read::Empty => Some(EMPTY.to_owned()),
+            Read::Until(id) => Some(id),
+        }
+    }
+
+    /// Reads on behind a place that another process had reached. One that is gone is heard as missed.
+    pub(super) fn resume(&self, place: &str) {
+        self.set(match place {
+            EMPTY => Read::Empty,
+            id => Read::Until(id.to_owned()),
+        });
     }
 
     fn until(&self) -> Read {
@@ -93,6 +116,7 @@ impl Redis {
         // The place moves only behind what was heard.
         heard.into_iter().for_each(ear);
         self.notices.set(next);
+        self.notices.is_heard.store(true, Ordering::Release);
         Ok(())
     }
 }
@@ -144,6 +168,9 @@ fn blame(fault: Fault) -> StoreError {
 /// Entries that are kept: a node that was cut off for longer hears that it missed something.
 const KEPT: usize = 1_000;
 
+/// The place of a stream without entries; no id is so.
+const EMPTY: &str = "-";
+
 /// The field of an entry.
 const FIELD: &str = "words";
 
@@ -166,6 +193,20 @@ mod tests {
         assert_eq!(news(&until, said(&[3, 4, 9])), words(&[4, 9]));
         assert_eq!(news(&Read::Empty, said(&[])), []);
         assert_eq!(news(&Read::Empty, said(&[1, 2])), words(&[1, 2]));
+    }
+
+    #[test]
+    fn a_place_is_told_once_something_was_heard() {
+        let notices = Notices::default();
+        for (place, read) in [("-", Read::Empty), ("3-0", Read::Until("3-0".into()))] {
+            notices.resume(place);
+            assert_eq!(notices.until(), read);
+        }
+        assert_eq!(notices.place(), None, "nothing was heard in this process");
+        notices.is_heard.store(true, Ordering::Release);
+        assert_eq!(notices.place().as_deref(), Some("3-0"));
+        notices.set(Read::Empty);
+        assert_eq!(notices.place().as_deref(), Some("-"));
     }
 
     #[test]

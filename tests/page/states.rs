@@ -1,0 +1,140 @@
+//! Pages of a sale: one for each public state where the site says so, and nothing that is cached
+//! outside past T0 or the end.
+
+use penstock::clock::{MonoMs, UnixMs};
+use penstock::config::schema::{PerUser, Restock};
+use penstock::ident::{Name, Salt};
+use penstock::sale::book::Update;
+use penstock::sale::{PoolState, SaleState};
+
+use super::rig::{Got, Worker, run, settings};
+use super::shop::{Shop, page};
+
+const OPENS: u64 = 10_000;
+const ENDS: u64 = 20_000;
+
+fn state(version: u64) -> SaleState {
+    SaleState {
+        id: "shop/drop".parse().expect("valid"),
+        activity: Name::new("1").expect("valid"),
+        epoch: 1,
+        version,
+        revision: 0,
+        applied: Vec::new(),
+        opens_at: UnixMs(OPENS),
+        ends_at: Some(UnixMs(ENDS)),
+        paused: false,
+        ended: false,
+        sold_out: false,
+        overshoot_permille: 1000,
+        per_user: PerUser::default(),
+        restock: Restock::Manual,
+        restock_batch: 1,
+        restock_debounce_ms: 0,
+        salt: Salt([0; 16]),
+        server: Default::default(),
+        fences: 0,
+        learn_until: UnixMs(0),
+        seq: 0,
+        ids: Vec::new(),
+        pools: vec![PoolState::new(Name::new("default").expect("valid"), 10)],
+    }
+}
+
+/// A shop that says which state it was asked for, and may be cached for a minute.
+async fn shop(fields: &'static str) -> Shop {
+    Shop::open(move |_, head| {
+        let head = head.to_ascii_lowercase();
+        let state = head.lines().find_map(|line| line.strip_prefix("penstock-state: "));
+        page(200, fields, state.unwrap_or("none"))
+    })
+    .await
+}
+
+async fn at(worker: &Worker, ms: u64) -> Got {
+    worker.get("/activity/1", ms).await
+}
+
+fn tell(worker: &Worker, state: SaleState) {
+    worker.book.apply(Update { state, heard: MonoMs(0) });
+}
+
+#[test]
+fn the_page_changes_with_the_flag() {
+    run(async {
+        let shop = shop("cache-control: max-age=60\r\n").await;
+        let worker = Worker::new(&settings(shop.address, "by_state = true", ""));
+        tell(&worker, state(1));
+        for (ms, expected) in [
+            (OPENS - 1, "not_started"),
+            (OPENS, "available"),
+            (ENDS - 1, "available"),
+            (ENDS, "ended"),
+            (ENDS + 1, "ended"),
+        ] {
+            assert_eq!(at(&worker, ms).await.body, expected, "{ms}");
+            worker.quiet().await;
+        }
+        assert_eq!(shop.asked(), 3, "each was asked for once");
+        tell(&worker, SaleState { sold_out: true, ..state(2) });
+        let later = ENDS - 2;
+        assert_eq!(at(&worker, later).await.body, "sold_out");
+        // An activity that is nobody's sale has one page.
+        assert_eq!(worker.get("/activity/2", ENDS + 2).await.body, "none");
+    });
+}
+
+#[test]
+fn without_the_setting_there_is_one_page_and_no_field() {
+    run(async {
+        let shop = shop("cache-control: max-age=60\r\n").await;
+        let worker = Worker::new(&settings(shop.address, "by_state = false", ""));
+        tell(&worker, state(1));
+        assert_eq!(at(&worker, OPENS - 1).await.body, "none");
+        worker.quiet().await;
+        assert_eq!(at(&worker, OPENS).await.body, "none");
+        assert_eq!(shop.asked(), 1);
+    });
+}
+
+/// What a cache outside may still do with it, in seconds from now on.
+fn left(got: &Got) -> u64 {
+    let control = got.field("cache-control").to_owned();
+    let directive = |name: &str| {
+        let found = control.split(", ").find_map(|one| one.strip_prefix(name));
+        found.map_or(0, |text| text.parse::<u64>().expect("a number"))
+    };
+    let all = directive("max-age=") + directive("stale-while-revalidate=");
+    all.saturating_sub(got.field("age").trim().parse().unwrap_or(0))
+}
+
+#[test]
+fn nothing_outside_outlives_the_edge() {
+    for fields in [
+        "cache-control: max-age=60, stale-while-revalidate=600\r\n",
+        "cache-control: max-age=2\r\n",
+        "last-modified: Sun, 06 Nov 1994 08:49:37 GMT\r\n",
+        "cache-control: max-age=60\r\nage: 30\r\n",
+    ] {
+        run(async move {
+            let shop = shop(fields).await;
+            for by_state in [false, true] {
+                let page = format!("by_state = {by_state}");
+                let worker = Worker::new(&settings(shop.address, &page, ""));
+                tell(&worker, state(1));
+                for ms in [3_000, 3_001, 5_500, 8_999, 9_000, 9_999, 10_000, 15_500, 19_999] {
+                    let edge = if ms < OPENS { OPENS } else { ENDS };
+                    let got = at(&worker, ms).await;
+                    assert!(left(&got) * 1000 <= edge - ms, "{fields}{ms}: {got:?}");
+                    worker.quiet().await;
+                }
+                // Far from the edge the shop's own word is told.
+                let worker = Worker::new(&settings(shop.address, &page, ""));
+                tell(&worker, SaleState { opens_at: UnixMs(900_000), ends_at: None, ..state(1) });
+                let got = at(&worker, 100_000).await;
+                let said = fields.strip_prefix("cache-control: ").and_then(|f| f.split_once('\r'));
+                assert_eq!(got.field("cache-control"), said.map_or("max-age=10", |said| said.0));
+            }
+        });
+    }
+}
