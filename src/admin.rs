@@ -45,6 +45,7 @@ pub use explain::Question;
 pub use fleet::{Fleet, obey};
 pub use guard::Token;
 pub use live::{Live, keep_live};
+pub use purge::{Purged, purge_for};
 pub use server::{serve_tcp, serve_unix};
 pub use steer::{ConfigState, Order, Refused, Reloaded, Upgraded};
 pub use warm::{Crew, Trouble, Warm, Wish};
@@ -112,18 +113,31 @@ pub struct Gauge {
     pub read: Box<dyn Fn() -> u64 + Send + Sync>,
 }
 
-/// Finds the page that a URL names; an error says why it names none.
+/// Finds what a URL names; an error says why it names nothing here.
 pub type Locate = Box<dyn Fn(&str) -> Result<Located, String> + Send + Sync>;
 
-/// The page that a URL names.
+/// What a URL names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Located {
-    /// Host of its fill.
+    /// The host.
     pub host: String,
+    /// The host of the sale pages of its site.
+    pub canonical: String,
     /// Path.
     pub path: String,
-    /// The city, if the URL names one.
-    pub city: Option<String>,
+    /// What stands there.
+    pub what: Standing,
+}
+
+/// What stands under a URL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// The page of a sale; the city, if the URL names one.
+    Page(Option<String>),
+    /// An ordinary route that is cached; what its keys begin with.
+    Stored(Vec<u8>),
+    /// Nothing that is cached.
+    Nothing,
 }
 
 impl Context {

@@ -46,13 +46,14 @@ use self::operator::{Desk, Operator, Served};
 use self::signals::{Signals, Word};
 use self::upgrade::Upgrade;
 use self::workers::{Plan, Start, Workers};
-use crate::admin::{self, ConfigState, Locate, Located, Order, View};
+use crate::admin::{self, ConfigState, Locate, Located, Order, Standing, View};
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::edge;
 use crate::listener::{Caps, Inherited, Phase, files};
 use crate::log::AccessLog;
 use crate::metrics::Registry;
+use crate::page::{self, Url};
 use crate::sale::SaleBook;
 
 /// Why a node did not start, or did not end by itself.
@@ -170,6 +171,7 @@ impl App {
         let context = context(roots, &kit, &ledger, (&caps, &memory), config, order);
         // Before the mirror reads anything: what is told first is heard.
         admin::obey(&context);
+        kit.edge.purge_by(purger(&context));
         let (cache, store, sink) = (&kit.cache, &ledger.store, &context.sink);
         let is_warm = snapshot::load(&settings, cache, store, &clock, sink).await;
         let mut tasks = JoinSet::new();
@@ -331,11 +333,46 @@ fn gauges(memory: &Arc<memory::Seen>) -> Vec<admin::Gauge> {
     ]
 }
 
-/// Finds pages by the routes of the edge.
-fn locate(edge: Arc<edge::Shared>) -> Locate {
+/// Finds what is stored by the routes of the edge.
+fn locate(edge: Arc<edge::Shared>, settings: Arc<Settings>) -> Locate {
     Box::new(move |url| {
-        let edge::Page { host, path, city } = edge.page(url)?;
-        Ok(Located { host, path, city })
+        let named = edge.named(url)?;
+        let edge::Named { site, host, canonical, path, query, is_page, city } = named;
+        let url = Url { site: site.as_str(), host: &host, path: &path, query: query.as_deref() };
+        let key = || page::url_key(&settings, &url);
+        let what = match is_page {
+            true => Standing::Page(city),
+            false => key().map_or(Standing::Nothing, Standing::Stored),
+        };
+        Ok(Located { host, canonical, path, what })
+    })
+}
+
+/// Does what clients of the edge say that may purge, on the control runtime, where the way to the other
+/// nodes is.
+fn purger(context: &Arc<admin::Context>) -> edge::Purger {
+    let (weak, control) = (Arc::downgrade(context), tokio::runtime::Handle::current());
+    Box::new(move |purging| {
+        let (weak, control) = (weak.clone(), control.clone());
+        Box::pin(async move {
+            let purge = async move {
+                let context = weak.upgrade()?;
+                let edge::Purging { site, url, tags, soft, who } = purging;
+                // The snapshot that the next process reads is written already.
+                let have_ended = context.purges_end.read().await;
+                if *have_ended {
+                    return None;
+                }
+                Some(admin::purge_for(&who, site, url, tags, soft, &context).await)
+            };
+            match control.spawn(purge).await {
+                Ok(Some(purged)) => (purged.status, purged.body.to_string()),
+                _ => (
+                    http::StatusCode::SERVICE_UNAVAILABLE,
+                    "{\"error\":\"the node is ending: purge again in a moment\"}".to_owned(),
+                ),
+            }
+        })
     })
 }
 
@@ -376,7 +413,7 @@ fn view(settings: &Settings, kit: &Kit, config: ConfigState) -> View {
         config,
         upstream: kit.upstream.clone(),
         sites: settings.site.keys().cloned().collect(),
-        locate: locate(kit.edge.clone()),
+        locate: locate(kit.edge.clone(), kit.settings.clone()),
         connections_max: settings.limits.connections_max.into(),
     }
 }

@@ -13,6 +13,7 @@ mod explain;
 mod forwarding;
 mod note;
 mod own;
+mod purge;
 mod refuse;
 mod router;
 mod targets;
@@ -43,8 +44,10 @@ pub use self::explain::{Explained, Question};
 use self::forwarding::Forwarding;
 use self::note::Notes;
 use self::own::Own;
+use self::purge::Purges;
+pub use self::purge::{Purged, Purger, Purging};
 use self::refuse::{Refusal, Refusals};
-pub use self::router::{BadRoute, Page, Router};
+pub use self::router::{BadRoute, Named, Router};
 use self::router::{Found, Site};
 pub use self::targets::Targets;
 
@@ -58,6 +61,7 @@ pub struct Shared {
     own: Own,
     refusals: Refusals,
     forwarding: Forwarding,
+    purges: Purges,
     draining: AtomicBool,
 }
 
@@ -77,13 +81,19 @@ impl Shared {
             trust,
             own: Own::new(),
             forwarding: Forwarding::default(),
+            purges: Purges::new(&settings.cache)?,
             draining: AtomicBool::new(false),
         }))
     }
 
-    /// The page that a URL names; an error says why it names none.
-    pub fn page(&self, url: &str) -> Result<Page, String> {
-        self.router.page(url)
+    /// What a URL names; an error says why it names nothing here.
+    pub fn named(&self, url: &str) -> Result<Named, String> {
+        self.router.named(url)
+    }
+
+    /// From now on `purger` does what clients say that may purge.
+    pub fn purge_by(&self, purger: Purger) {
+        self.purges.by(purger);
     }
 
     /// From now on health checks say that this node is leaving.
@@ -178,6 +188,11 @@ impl Entrance {
         self.edge.shared.router.targets(site, activity.as_str(), cities, host.as_deref())
     }
 
+    /// Runs `work` on this worker; a drain counts it among the fills.
+    pub fn spawn(&self, work: impl Future<Output = ()> + 'static) {
+        self.edge.ways.pages.spawn(work);
+    }
+
     /// Fetches a page, looks at it and pins it.
     pub fn warm(
         &self,
@@ -254,6 +269,9 @@ impl Edge {
             }
             Found::Preflight => {
                 (Route::Purchase, self.ways.gate.preflight(&site.name, head, exchange))
+            }
+            Found::Proxied(route) if shared.purges.takes(head) => {
+                (route, shared.purges.step(&site.name, head, exchange, &shared.trust))
             }
             Found::Proxied(route) => (route, self.proxied(site, route, head, exchange)),
             Found::Refused(route, refusal) => {

@@ -47,8 +47,10 @@ use crate::outcome::Reason;
 use crate::sale::SaleBook;
 use crate::upstream::Upstreams;
 
-pub use cache::{Cache, Mode, Purge, Report};
+pub use cache::{Ban, Cache, Mode, Purge, Report};
+pub use key::Url;
 pub use ordinary::OrdinaryAsk;
+pub use route::url_key;
 
 use cache::{Filling, Joined};
 use entry::Wanted;
@@ -129,7 +131,7 @@ impl Pages {
         let mut buffer = self.buffer.borrow_mut();
         let bytes = fields.bytes(&mut buffer);
         let now = ask.exchange.now.mono;
-        if let Some(record) = self.l0.borrow().get(bytes, now)
+        if let Some(record) = self.l0.borrow().get(bytes, now, self.cache.newest())
             && let (Decision::Serve, why) = judge(Some(&record.stored()), record.asked(now), now)
         {
             return self.serve(&ask, record, why);
@@ -202,7 +204,9 @@ impl Pages {
                 return Ok(self.refuse(ask, Reason::Overloaded));
             }
             Joined::Busy | Joined::Full => {
-                let stand_in = found.filter(|old| old.stands_in(ask.exchange.now.mono));
+                let stand_in = found.filter(|old| {
+                    self.cache.is_current(old) && old.stands_in(ask.exchange.now.mono)
+                });
                 return Ok(match stand_in {
                     Some(old) => self.serve(ask, old, Why::HeldByError),
                     None => self.refuse(ask, Reason::Overloaded),
@@ -286,6 +290,7 @@ impl Pages {
         Client {
             wanted: Wanted::of(ask.head).into_owned(),
             form: self.answers.form(ask.head),
+            cache: self.cache.clone(),
             answers: self.answers.clone(),
             exchange: ask.exchange.clone(),
             ticks: Ticks::from(ask.exchange.now),

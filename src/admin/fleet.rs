@@ -11,7 +11,7 @@ use super::Context;
 use super::purge::{self, Said};
 use crate::clock::UnixMs;
 use crate::metrics::Counter;
-use crate::page::{Mode, Purge};
+use crate::page::{Ban, Mode, Purge};
 use crate::store::{Notice, Store, StoreError};
 
 /// The way to the other nodes.
@@ -56,7 +56,7 @@ impl Fleet {
     /// Tells all others to purge.
     pub(super) async fn purge(&self, said: &Said) -> Result<(), StoreError> {
         let told = Told { from: self.me, purge: said.clone() };
-        // A name and three texts: it can always be written.
+        // Names and texts: it can always be written.
         let words = serde_json::to_string(&told).unwrap_or_default();
         self.store.tell(&words, TELL_LONGEST).await
     }
@@ -83,19 +83,17 @@ pub fn obey(context: &Arc<Context>) {
     }));
 }
 
-fn hear(context: &Context, notice: &Notice) {
+fn hear(context: &Arc<Context>, notice: &Notice) {
     let words = match notice {
         Notice::Said(words) => words,
         Notice::Missed => {
-            let purged = context.cache.purge(&Purge::All, Mode::Hard, &context.sink);
-            if purged > 0 {
+            if context.cache.report().entries > 0 {
                 context.sink.inc(Counter::NoticesMissed);
                 tracing::warn!(
-                    purged,
-                    "a purge may have gone unheard: every page was removed, to be true for certain"
+                    "a purge may have gone unheard: every page is removed, to be true for certain"
                 );
             }
-            return;
+            return everything(context);
         }
     };
     let told: Told = match serde_json::from_str(words) {
@@ -106,8 +104,8 @@ fn hear(context: &Context, notice: &Notice) {
         return;
     }
     context.sink.inc(Counter::NoticesHeard);
-    match purge::apply(&told.purge, context) {
-        Ok(purged) => tracing::info!(purged, "another node purged"),
+    match purge::begin(&told.purge, context) {
+        Ok(bans) => sweep(context, bans),
         // It knows sites that this one does not: nothing of them is stored here.
         Err(refused) => tracing::debug!(status = %refused.status, "a purge of another node"),
     }
@@ -115,14 +113,26 @@ fn hear(context: &Context, notice: &Notice) {
 
 /// A newer version's words, or a stranger's. What they ask for is not known: to go on with pages that
 /// may be purged would be a lie.
-fn unread(context: &Context, error: &serde_json::Error) {
+fn unread(context: &Arc<Context>, error: &serde_json::Error) {
     context.sink.inc(Counter::NoticesMissed);
-    let purged = context.cache.purge(&Purge::All, Mode::Hard, &context.sink);
     tracing::warn!(
         %error,
-        purged,
-        "what another node told was not understood (an older version here?): every page was removed"
+        "what another node told was not understood (an older version here?): every page is removed"
     );
+    everything(context);
+}
+
+fn everything(context: &Arc<Context>) {
+    sweep(context, vec![context.cache.ban(&Purge::All, Mode::Hard)]);
+}
+
+/// The bans hold; what they mean is removed on a thread of its own.
+fn sweep(context: &Arc<Context>, bans: Vec<Arc<Ban>>) {
+    let context = context.clone();
+    tokio::spawn(async move {
+        let purged = purge::sweep(bans, &context).await;
+        tracing::info!(purged, "purged, as another node said");
+    });
 }
 
 /// Between two signatures.

@@ -116,8 +116,10 @@ fn gauges(context: &Context, page: &mut Page) {
     }
     let cache = context.cache.report();
     page.gauge("cache_entries", "Entries of the page cache.", cache.entries);
-    page.gauge("cache_bytes", "What they take.", cache.bytes);
-    page.gauge("cache_bytes_max", "What they may take.", cache.bytes_max);
+    page.gauge("cache_bytes", "What they take, index and tags included.", cache.bytes);
+    page.gauge("cache_fill_bytes", "Bodies of fills under way.", cache.fill_bytes);
+    page.gauge("cache_bytes_max", "What both may take.", cache.bytes_max);
+    page.gauge("cache_tags", "Tags that pages have.", cache.tags);
     let (pinned, bytes) = context.cache.pinned();
     page.gauge("cache_pinned_entries", "Pages that are pinned until their sale ends.", pinned);
     page.gauge("cache_pinned_bytes", "What they take; at most half of cache_bytes_max.", bytes);

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::admin::{Crew, Question, Trouble, Warm, Wish};
@@ -51,20 +52,20 @@ impl Workbench {
             let (total, note) = (targets.pages.len(), targets.note);
             let end = end.min(total);
             let pages: Vec<_> = targets.pages.into_iter().take(end).skip(wish.from).collect();
-            let warming: Vec<_> = pages
-                .into_iter()
-                .map(|target| {
-                    let (expected, sale) = (wish.expected.clone(), wish.sale.clone());
-                    let page = entrance.warm(target, expected, sale, now, PAGE_LONGEST);
-                    tokio::task::spawn_local(page)
-                })
-                .collect();
-            tokio::task::spawn_local(async move {
-                let mut pages: Vec<Warmed> = Vec::new();
-                for page in warming {
+            let mut warming = JoinSet::new();
+            for (at, target) in pages.into_iter().enumerate() {
+                let (expected, sale) = (wish.expected.clone(), wish.sale.clone());
+                let page = entrance.warm(target, expected, sale, now, PAGE_LONGEST);
+                warming.spawn_local(async move { (at, page.await) });
+            }
+            entrance.spawn(async move {
+                let mut pages: Vec<(usize, Warmed)> = Vec::new();
+                while let Some(page) = warming.join_next().await {
                     // A panic on a worker ends the process.
-                    pages.extend(page.await.ok());
+                    pages.extend(page.ok());
                 }
+                pages.sort_by_key(|(at, _)| *at);
+                let pages = pages.into_iter().map(|(_, page)| page).collect();
                 let next = (end < total).then_some(end);
                 // Who asked may have gone.
                 let _ = told.send(Ok(Warm { pages, next, total, note }));

@@ -86,6 +86,7 @@ impl App {
             file: node.file.display().to_string(),
             waiting: waiting.iter().map(ToString::to_string).collect(),
         };
+        node.kit.edge.purge_by(super::purger(&node.context));
         node.context.view.store(Arc::new(view(&node.settings, &node.kit, config.clone())));
         node.ledger.lists.rename(&node.settings);
         claims.redeclare(declarations);

@@ -9,14 +9,27 @@ use super::{Exit, say};
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// `ACTIVITY`, or `SITE/ACTIVITY` where there are several sites.
-    #[arg(required_unless_present_any = ["url", "all"], conflicts_with_all = ["url", "all"])]
+    #[arg(required_unless_present_any = ["url", "host", "prefix", "tag", "all"])]
+    #[arg(conflicts_with_all = ["url", "host", "prefix", "tag", "all"])]
     activity: Option<String>,
     /// Only the page for this city.
     #[arg(long, requires = "activity")]
     city: Option<String>,
-    /// The page that a URL names.
-    #[arg(long, conflicts_with = "all")]
+    /// What is stored for a URL, in all its variants.
+    #[arg(long, conflicts_with_all = ["all", "host", "prefix", "tag"])]
     url: Option<String>,
+    /// Everything of a host.
+    #[arg(long, conflicts_with_all = ["all", "tag"])]
+    host: Option<String>,
+    /// Everything whose path begins so: `/news/` on every host or on `--host`, or a whole URL.
+    #[arg(long, conflicts_with_all = ["all", "tag"])]
+    prefix: Option<String>,
+    /// Everything that has this surrogate key; may be said more than once.
+    #[arg(long, conflicts_with = "all")]
+    tag: Vec<String>,
+    /// Only tags of this site.
+    #[arg(long, requires = "tag")]
+    site: Option<String>,
     /// Every page.
     #[arg(long)]
     all: bool,
@@ -54,10 +67,20 @@ impl Args {
                 body["site"] = json!(site);
             }
         }
-        for (name, value) in [("city", &self.city), ("url", &self.url)] {
+        let said = [
+            ("city", &self.city),
+            ("url", &self.url),
+            ("host", &self.host),
+            ("prefix", &self.prefix),
+            ("site", &self.site),
+        ];
+        for (name, value) in said {
             if let Some(value) = value {
                 body[name] = json!(value);
             }
+        }
+        if !self.tag.is_empty() {
+            body["tags"] = json!(self.tag);
         }
         if self.all {
             body["all"] = json!(true);

@@ -133,6 +133,7 @@ fn named(settings: &Settings) -> Vec<(Path, &str, Kind)> {
     for (path, file) in [
         (["gate", "pass_key_file"], &settings.gate.pass_key_file),
         (["admin", "token_file"], &settings.admin.token_file),
+        (["cache", "purge_token_file"], &settings.cache.purge_token_file),
         (["store", "password_file"], &settings.store.password_file),
         (["store", "sentinel_password_file"], &settings.store.sentinel_password_file),
     ] {
@@ -197,6 +198,7 @@ fn named_mut(settings: &mut Settings) -> Vec<&mut String> {
     }
     files.extend(settings.gate.pass_key_file.as_mut());
     files.extend(settings.admin.token_file.as_mut());
+    files.extend(settings.cache.purge_token_file.as_mut());
     files.extend(settings.store.password_file.as_mut());
     files.extend(settings.store.sentinel_password_file.as_mut());
     for tls in settings.listen.values_mut().filter_map(|listen| listen.tls.as_mut()) {

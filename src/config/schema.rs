@@ -1391,6 +1391,25 @@ pub struct Cache {
     /// An older one is not read.
     #[schemars(extend("x-min" = "1s", "x-max" = "30d"))]
     pub snapshot_age_max: Span,
+    /// Entries, remarks included; 0: as many as `size` holds.
+    #[schemars(extend("x-change" = "upgrade"))]
+    pub entries_max: u32,
+    /// Tags that one page may have (`Surrogate-Key`, `Cache-Tag`). One with more is not stored: it could
+    /// not be purged by all of them.
+    #[schemars(range(max = 1024))]
+    pub tags_max: u32,
+    /// Longest tag; a page with a longer one is not stored.
+    #[schemars(extend("x-min" = "1B", "x-max" = "1KiB"))]
+    pub tag_bytes_max: Size,
+    /// Whether clients get `Surrogate-Key` and `Cache-Tag`.
+    pub show_tags: bool,
+    /// Who may `PURGE` at the edge: networks, addresses, or `unix`. Without this and a token nobody may,
+    /// and `PURGE` is for the shop; with both, both are asked for.
+    #[schemars(extend("x-example" = ["10.0.1.0/24"]))]
+    pub purge_from: Vec<String>,
+    /// File with the token that a `PURGE` at the edge needs, as a bearer.
+    #[schemars(extend("x-example" = "purge.token"))]
+    pub purge_token_file: Option<String>,
 }
 
 impl Default for Cache {
@@ -1409,6 +1428,12 @@ impl Default for Cache {
             snapshot_size: Size::from_mib(256),
             snapshot_timeout: Span::from_secs(5),
             snapshot_age_max: Span::from_secs(3600),
+            entries_max: 0,
+            tags_max: 128,
+            tag_bytes_max: Size { bytes: 256 },
+            show_tags: false,
+            purge_from: Vec::new(),
+            purge_token_file: None,
         }
     }
 }

@@ -52,14 +52,22 @@ pub(super) struct Site {
     pub cities: Cities,
 }
 
-/// A page, as its URL names it.
+/// What a URL names.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Page {
-    /// Host of its fill.
+pub struct Named {
+    /// The site.
+    pub site: Name,
+    /// The host, as it stands in keys of ordinary routes.
     pub host: String,
+    /// The host of sale pages: the site's first one, or the same.
+    pub canonical: String,
     /// Path.
     pub path: String,
-    /// The city, if the URL names one.
+    /// Query.
+    pub query: Option<String>,
+    /// Whether it is the page of a sale.
+    pub is_page: bool,
+    /// The city, if it is one and the URL names one.
     pub city: Option<String>,
 }
 
@@ -114,12 +122,12 @@ impl Router {
     }
 
     /// The site called `name`.
-    pub(super) fn named(&self, name: &Name) -> Option<&Site> {
+    pub(super) fn site_named(&self, name: &Name) -> Option<&Site> {
         self.sites.iter().find(|site| site.name == *name)
     }
 
-    /// The page that a URL names; an error says why it names none.
-    pub(super) fn page(&self, url: &str) -> Result<Page, String> {
+    /// What a URL names; an error says why it names nothing here.
+    pub(super) fn named(&self, url: &str) -> Result<Named, String> {
         let unclear = || format!("`{url}` is not a URL like http://shop.example/activity/8848");
         let url: http::Uri = url.parse().map_err(|_| unclear())?;
         let authority = url.authority().ok_or_else(unclear)?;
@@ -134,14 +142,19 @@ impl Router {
             body: BodyKind::None,
         };
         let site = self.site(&head).ok_or_else(|| format!("no site has the host {}", head.host))?;
-        match site.find(&head) {
-            Found::Page { city, .. } => Ok(Page {
-                host: site.canonical.clone().unwrap_or_else(|| head.host.to_string()),
-                path: head.path.to_owned(),
-                city: city.map(str::to_owned),
-            }),
-            _ => Err(format!("{} is not the path of a page of {}", head.path, site.name)),
-        }
+        let city = match site.find(&head) {
+            Found::Page { city, .. } => Some(city.map(str::to_owned)),
+            _ => None,
+        };
+        Ok(Named {
+            site: site.name.clone(),
+            host: head.host.to_string(),
+            canonical: site.canonical.clone().unwrap_or_else(|| head.host.to_string()),
+            path: head.path.to_owned(),
+            query: head.query.map(str::to_owned),
+            is_page: city.is_some(),
+            city: city.flatten(),
+        })
     }
 }
 

@@ -24,7 +24,7 @@ impl Router {
         cities: &[Name],
         host: Option<&str>,
     ) -> Result<Targets, String> {
-        let site = self.named(site).ok_or_else(|| format!("there is no site {site}"))?;
+        let site = self.site_named(site).ok_or_else(|| format!("there is no site {site}"))?;
         let host = match (&site.canonical, host) {
             (Some(canonical), None) => canonical.as_str(),
             (None, Some(host)) => host,

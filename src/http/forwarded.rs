@@ -46,6 +46,14 @@ impl Trust {
         }
     }
 
+    /// Whether a client is one of these.
+    pub fn includes(&self, client: &ClientAddr) -> bool {
+        match client {
+            ClientAddr::Ip(address) => self.covers(*address),
+            ClientAddr::Unix => self.unix,
+        }
+    }
+
     fn covers(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         self.nets.iter().any(|net| net.contains(&address))

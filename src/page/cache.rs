@@ -1,11 +1,13 @@
 //! The store of pages, shared by all workers: what is kept, what is under way, and purges.
 //!
-//! A fill may store only while the table of flights still names it. A purge takes it out of the table
-//! first and removes entries afterwards, so that a fill that began before a purge can never store
-//! after it: the flight's own identity is the generation.
+//! A fill may store only while the table of flights still names it, and what it brings is judged by
+//! the purges since it began, whenever that is looked at: see `ban.rs`.
 
+mod ban;
 mod filling;
+mod index;
 mod pins;
+mod purge;
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -22,14 +24,19 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use super::flight::{Flight, Waiter};
 use super::key::{Key, KeyRef};
 use super::pace::Pace;
-use super::policy::judge::Kind;
 use super::record::Record;
 use crate::clock::MonoMs;
 use crate::config::Settings;
 use crate::config::schema;
 use crate::metrics::{Counter, Sink};
 
+pub use ban::Ban;
+pub(in crate::page) use ban::FIRST;
 pub use filling::Filling;
+pub use purge::{Mode, Purge};
+
+use ban::Bans;
+use index::Index;
 
 use pins::Pins;
 
@@ -37,12 +44,21 @@ use pins::Pins;
 pub struct Cache {
     settings: ArcSwap<schema::Cache>,
     entry_bytes_max: usize,
-    records: QuickCache<Arc<Key>, Arc<Record>, ByWeight, DefaultHashBuilder, CountEvictions>,
+    /// A heavier record has no room in its shard.
+    weight_max: u64,
+    records: QuickCache<Arc<Key>, Arc<Record>, ByWeight, DefaultHashBuilder, Evictions>,
+    /// Pages by their tags, and what all take.
+    index: Arc<Index>,
+    /// Purges.
+    bans: Bans,
     flights: DashMap<Arc<Key>, Arc<Flight>>,
     /// Keys of the fills that are one client's and that nobody joins, by their numbers.
     alone: DashMap<u64, Arc<Key>>,
-    /// Fills under way, those that a purge took out of the table too.
+    /// Fills under way, those that nobody joins any more too.
     fills: AtomicUsize,
+    /// What they keep of their bodies, in bytes, and what they may.
+    fill_bytes: Arc<AtomicU64>,
+    fill_bytes_max: u64,
     evictions: AtomicU64,
     pins: Pins,
     /// Turns at making codings: more at once would only take the processors from the workers.
@@ -53,49 +69,8 @@ pub struct Cache {
     new_keys: Pace,
     /// The next selector's.
     pub(super) generation: AtomicU64,
-    /// Purges begun: a fill that moves to another key meanwhile is disowned too.
-    purges: AtomicU64,
-}
-
-/// What a purge is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Purge<'a> {
-    /// All pages of an activity, whatever the city.
-    Activity {
-        /// The site.
-        site: &'a str,
-        /// The activity.
-        activity: &'a str,
-    },
-    /// The page of an activity for one city.
-    ActivityCity {
-        /// The site.
-        site: &'a str,
-        /// The activity.
-        activity: &'a str,
-        /// The city; `None`: the page without one.
-        city: Option<&'a str>,
-    },
-    /// What is stored for a URL.
-    Url {
-        /// Host, as it is sent to the shop.
-        host: &'a str,
-        /// Path, without a query.
-        path: &'a str,
-        /// The city that the URL's query names; `None`: all of them.
-        city: Option<&'a str>,
-    },
-    /// Everything.
-    All,
-}
-
-/// How thorough a purge is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// Entries are removed.
-    Hard,
-    /// Entries are stale at once, and still there if the shop does not answer.
-    Soft,
+    /// URLs forgotten: a fill that moves to another key meanwhile is disowned too.
+    forgotten: AtomicU64,
 }
 
 /// The state of the cache, for metrics.
@@ -103,10 +78,14 @@ pub enum Mode {
 pub struct Report {
     /// Entries, remarks included.
     pub entries: u64,
-    /// Bytes that they take.
+    /// Bytes that they take: heads, bodies in every coding, keys, index and tags.
     pub bytes: u64,
-    /// Bytes that they may take.
+    /// Bytes that fills under way keep of their bodies.
+    pub fill_bytes: u64,
+    /// Bytes that both may take.
     pub bytes_max: u64,
+    /// Tags that pages have.
+    pub tags: u64,
     /// Entries pushed out by newer ones since the start.
     pub evictions: u64,
     /// Fills under way.
@@ -141,39 +120,52 @@ impl Cache {
         // quick_cache refuses what is heavier than the hot part (97 %) of one shard.
         let shards = (size / (2 * weight_max).max(1)).clamp(1, SHARDS_MAX);
         let shards = 1 << shards.ilog2();
+        // The rest is for bodies of fills under way.
+        let fill_bytes_max = size / FILLS_SHARE;
+        let capacity = size - fill_bytes_max;
+        let least = capacity.checked_div(settings.entries_max.into()).unwrap_or(0);
+        let index = Arc::<Index>::default();
+        let evictions = || Evictions { index: index.clone() };
         let records = OptionsBuilder::new()
             .shards(shards)
-            .weight_capacity(size)
+            .weight_capacity(capacity)
             .estimated_items_capacity(
-                usize::try_from(size / ENTRY_BYTES_TYPICAL).unwrap_or(0).max(64),
+                usize::try_from(capacity / ENTRY_BYTES_TYPICAL).unwrap_or(0).max(64),
             )
             .build();
         let entry_bytes_max = usize::try_from(entry_bytes_max).unwrap_or(usize::MAX);
         let records = match records {
             Ok(options) => QuickCache::with_options(
                 options,
-                ByWeight,
+                ByWeight { least },
                 DefaultHashBuilder::default(),
-                CountEvictions,
+                evictions(),
             ),
             // Both numbers it asks for are given.
             Err(_) => {
-                QuickCache::with(64, size, ByWeight, DefaultHashBuilder::default(), CountEvictions)
+                let weighter = ByWeight { least };
+                QuickCache::with(64, capacity, weighter, DefaultHashBuilder::default(), evictions())
             }
         };
         Arc::new(Cache {
             entry_bytes_max,
+            // quick_cache's own bound, and one for its rounding.
+            weight_max: records.shard_capacity() / 100 * 97,
             records,
+            index,
+            bans: Bans::new(),
             flights: DashMap::new(),
             alone: DashMap::new(),
             fills: AtomicUsize::new(0),
+            fill_bytes: Arc::default(),
+            fill_bytes_max,
             evictions: AtomicU64::new(0),
             pins: Pins::default(),
             encoders: Semaphore::new(ENCODERS),
             encoder_waits: AtomicUsize::new(0),
             new_keys: Pace::new(settings.new_keys),
             generation: AtomicU64::new(1),
-            purges: AtomicU64::new(0),
+            forgotten: AtomicU64::new(0),
             settings: ArcSwap::from_pointee(settings),
         })
     }
@@ -195,19 +187,39 @@ impl Cache {
 
     /// What is stored under `key`.
     pub fn get(&self, key: &KeyRef<'_>) -> Option<Arc<Record>> {
-        let record = self.records.get(key);
-        record.iter().for_each(|record| record.note_use());
-        record
+        let record = self.records.get(key)?;
+        if !self.is_true(*key, &record) {
+            return None;
+        }
+        record.note_use();
+        Some(record)
     }
 
-    /// Everything that is stored.
+    /// Everything that is stored and that no purge means.
     pub(super) fn all(&self) -> Vec<Arc<Record>> {
-        self.records.iter().map(|(_, record)| record).collect()
+        let all = self.records.iter().map(|(_, record)| record);
+        all.filter(|record| self.is_current(record)).collect()
     }
 
     /// The same for who only looks: it is no use of the page.
     pub fn peek(&self, key: &KeyRef<'_>) -> Option<Arc<Record>> {
-        self.records.peek(key)
+        self.records.peek(key).filter(|record| self.is_true(*key, record))
+    }
+
+    /// The number of the last purge.
+    #[inline]
+    pub fn newest(&self) -> u64 {
+        self.bans.newest()
+    }
+
+    /// Whether no purge that a page was not judged by means it.
+    pub fn is_current(&self, record: &Arc<Record>) -> bool {
+        self.is_true(record.key().to_ref(), record)
+    }
+
+    /// Whether fills under way may keep more of their bodies.
+    pub fn has_room(&self) -> bool {
+        self.fill_bytes.load(Ordering::Relaxed) <= self.fill_bytes_max
     }
 
     /// Joins the fill of `key` or begins it. `seen` is what the caller found stored: if something
@@ -220,13 +232,14 @@ impl Cache {
     ) -> Joined {
         let waiters_max = self.settings.load().waiters_max as usize;
         let kept = seen.map_or_else(|| Arc::new(key.to_key()), |record| record.key().clone());
+        self.disown(&kept);
         match self.flights.entry(kept.clone()) {
             Place::Occupied(place) => {
                 place.get().join(waiters_max).map_or(Joined::Full, Joined::Waits)
             }
             Place::Vacant(place) => {
                 // Within the lock of the table's shard: a fill stores first and leaves then.
-                let stored = self.records.peek(&key);
+                let stored = self.records.peek(&key).filter(|record| self.is_true(key, record));
                 let is_new = |record: &Arc<Record>| seen.is_none_or(|s| !Arc::ptr_eq(s, record));
                 if let Some(record) = stored.filter(is_new) {
                     return Joined::Found(record);
@@ -252,6 +265,7 @@ impl Cache {
         if !record.begin_refill(now) {
             return None;
         }
+        self.disown(record.key());
         match self.flights.entry(record.key().clone()) {
             Place::Vacant(place) => match self.begin(record.key().clone(), Some(record.clone())) {
                 Some(filling) => {
@@ -291,48 +305,21 @@ impl Cache {
     /// Forgets a URL with all that is stored for it, and disowns its fills: the selector goes, and
     /// without its generation nobody finds a variant again.
     pub fn invalidate(&self, url: &[u8], sink: &Sink) {
-        self.purges.fetch_add(1, Ordering::SeqCst);
+        self.forgotten.fetch_add(1, Ordering::SeqCst);
         self.flights.retain(|key, _| !key.bytes().starts_with(url));
         self.alone.retain(|_, key| !key.bytes().starts_with(url));
         if let Some((_, record)) = self.records.remove(&KeyRef::of(url)) {
-            record.retire();
+            self.index.let_go(&record);
             sink.inc(Counter::CacheInvalidated);
         }
     }
 
-    /// Removes entries, or ends their freshness, and disowns the fills under way. Says how many pages
-    /// it found.
-    pub fn purge(&self, what: &Purge<'_>, mode: Mode, sink: &Sink) -> u64 {
-        self.purges.fetch_add(1, Ordering::SeqCst);
-        self.flights.retain(|key, _| !what.matches(key));
-        self.alone.retain(|_, key| !what.matches(key));
-        let found = AtomicU64::new(0);
-        let hit = |key: &Key, record: &Record| {
-            let is_hit = what.matches(key);
-            if is_hit && record.stored().kind == Kind::Page {
-                found.fetch_add(1, Ordering::Relaxed);
-            }
-            is_hit
+    /// Nobody joins a fill any more that a purge means which came after it.
+    fn disown(&self, key: &Arc<Key>) {
+        let is_past = |key: &Arc<Key>, flight: &Arc<Flight>| {
+            self.bans.is_past(key, flight.tags(), flight.born())
         };
-        match mode {
-            Mode::Hard => self.records.retain(|key, record| {
-                let is_hit = hit(key, record);
-                if is_hit {
-                    record.retire();
-                }
-                !is_hit
-            }),
-            Mode::Soft => {
-                for (key, record) in self.records.iter() {
-                    if hit(&key, &record) {
-                        record.purge_softly();
-                    }
-                }
-            }
-        }
-        let found = found.into_inner();
-        sink.add(Counter::CachePurged, found);
-        found
+        self.flights.remove_if(key, is_past);
     }
 
     /// A turn at making codings, which takes a processor for a while. `None`: so many pages wait for
@@ -362,7 +349,8 @@ impl Cache {
     /// After it was made smaller: room for a sixteenth of the set size more, up to that size, if all
     /// of its room together is at most `free` bytes. Says whether it grew.
     pub fn grow(&self, free: u64) -> bool {
-        let (now, set) = (self.records.capacity(), self.settings.load().size.bytes);
+        let size = self.settings.load().size.bytes;
+        let (now, set) = (self.records.capacity(), size - size / FILLS_SHARE);
         let next = (now + set / 16).min(set);
         let grows = now < set && next.saturating_sub(self.records.weight()) <= free;
         if grows {
@@ -375,23 +363,30 @@ impl Cache {
     pub fn report(&self) -> Report {
         Report {
             entries: self.records.len() as u64,
-            bytes: self.records.weight(),
-            bytes_max: self.records.capacity(),
+            bytes: self.index.bytes(),
+            fill_bytes: self.fill_bytes.load(Ordering::Relaxed),
+            bytes_max: self.records.capacity() + self.fill_bytes_max,
+            tags: self.index.tags(),
             evictions: self.evictions.load(Ordering::Relaxed),
             fills: self.fills.load(Ordering::Relaxed) as u64,
         }
     }
 
-    /// Puts a record in its place.
+    /// Puts a record in its place, if it has room there.
     pub(super) fn put(&self, key: Arc<Key>, record: Arc<Record>, sink: &Sink) {
+        if record.weight() > self.weight_max {
+            return sink.inc(Counter::CacheRefusedWeight);
+        }
+        sink.inc(Counter::CacheAdmitted);
         // A key that is replaced keeps its place in the eviction order.
-        let replaced = self.records.peek(&key);
-        replaced.iter().for_each(|record| {
-            record.retire();
-        });
+        if let Some(replaced) = self.records.peek(&key).filter(|r| !Arc::ptr_eq(r, &record)) {
+            replaced.retire();
+        }
         self.pins.settle(&key, &record, self.pinned_bytes_max());
-        let mut evicted = 0;
-        self.records.insert_with_lifecycle(key, record, &mut evicted);
+        self.index.hold(&record);
+        let mut gone = Vec::new();
+        self.records.insert_with_lifecycle(key, record, &mut gone);
+        let evicted = gone.iter().filter(|(is_first, _)| *is_first).count() as u64;
         if evicted > 0 {
             self.evictions.fetch_add(evicted, Ordering::Relaxed);
             sink.add(Counter::CacheEvictions, evicted);
@@ -412,7 +407,8 @@ impl Cache {
     }
 
     fn filling(self: &Arc<Self>, key: Arc<Key>, old: Option<Arc<Record>>, asks: bool) -> Filling {
-        let flight = Flight::new(self.entry_bytes_max.max(WINDOW_BYTES_MIN));
+        let window_bytes = self.entry_bytes_max.max(WINDOW_BYTES_MIN);
+        let flight = Flight::begun(window_bytes, self.bans.newest(), self.fill_bytes.clone());
         let (key, asks) = (RefCell::new(key), Cell::new(asks));
         Filling {
             cache: self.clone(),
@@ -448,51 +444,39 @@ impl Drop for Waits<'_> {
     }
 }
 
-impl Purge<'_> {
-    /// Whether a page with this key is meant.
-    fn matches(&self, key: &Key) -> bool {
-        let fields = key.fields();
-        match *self {
-            Purge::Activity { site, activity } => {
-                (fields.site, fields.activity) == (site, activity)
-            }
-            Purge::ActivityCity { site, activity, city } => {
-                (fields.site, fields.activity, fields.city) == (site, activity, city)
-            }
-            Purge::Url { host, path, city } => {
-                (fields.host, fields.path) == (host, path)
-                    && (city.is_none() || fields.city == city)
-            }
-            Purge::All => true,
-        }
-    }
-}
-
-/// Weighs a record by the bytes that it takes.
+/// Weighs a record by the bytes that it takes, but no less than bounds the number of entries.
 #[derive(Clone)]
-struct ByWeight;
+struct ByWeight {
+    least: u64,
+}
 
 impl Weighter<Arc<Key>, Arc<Record>> for ByWeight {
     fn weight(&self, _: &Arc<Key>, record: &Arc<Record>) -> u64 {
-        record.weight()
+        record.weight().max(self.least)
     }
 }
 
-/// Retires what an insertion pushes out, and counts it unless the insertion took its place.
+/// Lets go of what is pushed out or replaced. It is kept until the lock is released; the flag says
+/// whether this was the first word of its end.
 #[derive(Clone)]
-struct CountEvictions;
+struct Evictions {
+    index: Arc<Index>,
+}
 
-impl Lifecycle<Arc<Key>, Arc<Record>> for CountEvictions {
-    type RequestState = u64;
+impl Lifecycle<Arc<Key>, Arc<Record>> for Evictions {
+    type RequestState = Vec<(bool, Arc<Record>)>;
 
     fn is_pinned(&self, _: &Arc<Key>, record: &Arc<Record>) -> bool {
         record.is_pinned()
     }
 
-    fn on_evict(&self, evicted: &mut u64, _: Arc<Key>, record: Arc<Record>) {
-        *evicted += u64::from(record.retire());
+    fn on_evict(&self, gone: &mut Vec<(bool, Arc<Record>)>, _: Arc<Key>, record: Arc<Record>) {
+        gone.push((self.index.let_go(&record), record));
     }
 }
+
+/// Of the whole cache, so much is for bodies of fills under way: one part in this.
+const FILLS_SHARE: u64 = 8;
 
 /// More than key, fields and heads of an entry take by default settings, in bytes: four codings with
 /// four heads each of at most 16 KiB.

@@ -12,7 +12,7 @@ use super::fill::Ticks;
 use super::key::{KeyRef, Url};
 use super::policy::judge::{Arrival, Keep};
 use super::policy::store::{self, Rules};
-use super::policy::{invalidate, update};
+use super::policy::{invalidate, tags, update};
 use super::posted::{Keeper, Passing};
 use super::site::Site;
 use crate::http::{Exchange, Head, ResponseBody, Step};
@@ -53,11 +53,15 @@ impl Pages {
         Step::Work(Box::new(move |body, interim| {
             let answered = work(body, interim);
             Box::pin(async move {
-                let response = answered.await;
+                let mut response = answered.await;
                 if invalidate::is_success(response.status()) {
                     watch.invalidate(response.headers());
                 }
-                match watch.keeper(&response) {
+                let keeper = watch.keeper(&response);
+                if !watch.shows_tags() {
+                    tags::strip(response.headers_mut());
+                }
+                match keeper {
                     Some(keeper) => response
                         .map(|body| ResponseBody::Stream(Box::pin(Passing::new(body, keeper)))),
                     None => response,
@@ -82,6 +86,10 @@ struct Watch {
 }
 
 impl Watch {
+    fn shows_tags(&self) -> bool {
+        self.site.shows_tags
+    }
+
     fn invalidate(&self, headers: &http::HeaderMap) {
         self.forget(&self.path, self.query.as_deref());
         for target in invalidate::named(headers, &self.asked_host, &self.path) {
@@ -120,14 +128,20 @@ impl Watch {
         if !is_own || windows.fresh_ms == 0 || !route.counted.is_empty() {
             return None;
         }
+        let tags = tags::of(headers, route.tag_bounds)?;
         let (directives, _) = store::directives(headers, &rules);
+        let mut stored = update::stored(headers, &directives, !route.strips_cookies);
+        if !route.shows_tags {
+            tags::strip(&mut stored);
+        }
         let mut buffer = Vec::new();
         let key = KeyRef::of(self.url(&self.path, self.query.as_deref(), &mut buffer)?);
         let (filling, _) = self.cache.alone(key, None, now.mono).filter(|(f, _)| f.may_store())?;
         Some(Keeper {
             filling,
             windows,
-            headers: update::stored(headers, &directives, !route.strips_cookies),
+            headers: stored,
+            tags,
             came: now.mono,
             sink: self.sink.clone(),
         })

@@ -11,6 +11,7 @@ use super::parts;
 use super::policy::clip::{Bound, clipped};
 use super::policy::directives::{Directives, date_s, split_unquoted};
 use super::policy::range::{self, Span};
+use super::policy::tags::Tags;
 
 pub use super::parts::Part;
 use crate::answer::{Answer, AnswerBuilder, SlotKind};
@@ -114,6 +115,8 @@ pub struct Entry {
     part: Option<(Span, u64)>,
     /// How long it may be kept outside, where that is not for the shop to say.
     bound: Option<Bound>,
+    /// What the shop calls it by in purges.
+    tags: Tags,
 }
 
 /// What a page is made of, to be kept elsewhere.
@@ -131,6 +134,8 @@ pub struct Parts<'a> {
     pub part: Option<(Span, u64)>,
     /// How long it may be kept outside.
     pub bound: Option<Bound>,
+    /// What the shop calls it by in purges.
+    pub tags: &'a Tags,
 }
 
 /// The answers of one coding. All but the first are made when they are first needed.
@@ -153,6 +158,8 @@ pub struct Source {
     pub body: Bytes,
     /// Whether it is stored as it came: no tag of ours, and the part that `Content-Range` says.
     pub is_faithful: bool,
+    /// What the shop calls it by in purges.
+    pub tags: Tags,
 }
 
 impl Source {
@@ -205,7 +212,7 @@ impl Source {
             StatusCode::PARTIAL_CONTENT => self.part(),
             _ => None,
         };
-        Entry::new(self.status, self.headers, bodies, has_our_tag, part, None)
+        Entry::new(self.status, self.headers, bodies, has_our_tag, part, (None, self.tags))
     }
 }
 
@@ -216,13 +223,13 @@ impl Entry {
         bodies: Bodies,
         has_our_tag: bool,
         part: Option<(Span, u64)>,
-        bound: Option<Bound>,
+        (bound, tags): (Option<Bound>, Tags),
     ) -> Entry {
         let modified = headers.get(header::LAST_MODIFIED).or(headers.get(header::DATE));
         let modified_s = modified.and_then(|v| date_s(v.as_bytes()));
         let coded = [const { None }; 4];
         let mut entry =
-            Entry { status, headers, bodies, coded, modified_s, has_our_tag, part, bound };
+            Entry { status, headers, bodies, coded, modified_s, has_our_tag, part, bound, tags };
         for coding in CODINGS {
             if entry.bodies[coding as usize].is_some() {
                 entry.coded[coding as usize] = Some(Coded {
@@ -238,15 +245,16 @@ impl Entry {
 
     /// The page that was made of these; the body as the shop sent it is among them.
     pub fn of_parts(parts: Parts<'_>) -> Entry {
-        let Parts { status, headers, bodies, has_our_tag, part, bound } = parts;
-        Entry::new(status, headers.clone(), bodies.clone(), has_our_tag, part, bound)
+        let Parts { status, headers, bodies, has_our_tag, part, bound, tags } = parts;
+        let rest = (bound, tags.clone());
+        Entry::new(status, headers.clone(), bodies.clone(), has_our_tag, part, rest)
     }
 
     /// What it is made of.
     pub fn parts(&self) -> Parts<'_> {
-        let Entry { status, headers, bodies, has_our_tag, part, bound, .. } = self;
+        let Entry { status, headers, bodies, has_our_tag, part, bound, tags, .. } = self;
         let (status, has_our_tag, part, bound) = (*status, *has_our_tag, *part, *bound);
-        Parts { status, headers, bodies, has_our_tag, part, bound }
+        Parts { status, headers, bodies, has_our_tag, part, bound, tags }
     }
 
     /// The same page with the fields of a 304 (RFC 9111 3.2). Its bodies are shared.
@@ -268,13 +276,15 @@ impl Entry {
         for (name, value) in &not_modified {
             headers.append(name, value.clone());
         }
-        Entry::new(self.status, headers, self.bodies.clone(), has_our_tag, self.part, None)
+        let rest = (None, self.tags.clone());
+        Entry::new(self.status, headers, self.bodies.clone(), has_our_tag, self.part, rest)
     }
 
     /// The same bodies with these fields.
     pub fn with_headers(&self, headers: HeaderMap) -> Entry {
         let Entry { status, has_our_tag, part, bound, .. } = *self;
-        Entry::new(status, headers, self.bodies.clone(), has_our_tag, part, bound)
+        let rest = (bound, self.tags.clone());
+        Entry::new(status, headers, self.bodies.clone(), has_our_tag, part, rest)
     }
 
     /// The same page, kept outside for no longer than `bound`.
@@ -282,8 +292,19 @@ impl Entry {
         if self.bound == bound {
             return self;
         }
-        let Entry { status, headers, bodies, has_our_tag, part, .. } = self;
-        Entry::new(status, headers, bodies, has_our_tag, part, bound)
+        let Entry { status, headers, bodies, has_our_tag, part, tags, .. } = self;
+        Entry::new(status, headers, bodies, has_our_tag, part, (bound, tags))
+    }
+
+    /// The same with other tags, where there are any.
+    pub fn with_tags(self, tags: Option<Tags>) -> Entry {
+        let tags = tags.unwrap_or_else(|| self.tags.clone());
+        Entry { tags, ..self }
+    }
+
+    /// What the shop calls it by in purges.
+    pub fn tags(&self) -> &Tags {
+        &self.tags
     }
 
     /// The body as the shop sent it.
@@ -366,7 +387,12 @@ impl Entry {
         let fields: usize =
             self.headers.iter().map(|(n, v)| n.as_str().len() + v.len() + FIELD_BYTES).sum();
         let codings = self.bodies.iter().flatten().count();
-        bodies + fields * (1 + codings * FORMS) + codings * FORMS * HEAD_BYTES + size_of::<Entry>()
+        let tags: usize = self.tags.iter().map(|tag| tag.len() + TAG_BYTES).sum();
+        bodies
+            + fields * (1 + codings * FORMS)
+            + codings * FORMS * HEAD_BYTES
+            + tags
+            + size_of::<Entry>()
     }
 
     fn identity(&self) -> &Arc<Answer> {
@@ -512,6 +538,9 @@ const KEPT_PREFIXES: &[&str] = &["access-control-", "content-", "cross-origin-"]
 /// What a field costs beside its text, and what a head costs beside its fields, in bytes.
 const FIELD_BYTES: usize = 32;
 const HEAD_BYTES: usize = 320;
+
+/// What a tag costs beside its text, in bytes: the place in the page, and that in the index.
+const TAG_BYTES: usize = 96;
 
 /// Bodies up to this size are hashed on the worker: about 20 µs.
 const HASH_ON_WORKER_BYTES_MAX: usize = 16 * 1024;

@@ -21,6 +21,7 @@ use super::plan::{Ordinary, Plan};
 use super::policy::clip::{Bound, clipped};
 use super::policy::head::{Effect, effect};
 use super::policy::judge::{Arrival, Keep, Refusal, Windows};
+use super::policy::tags::{self, Tags};
 use super::policy::update::updated;
 use super::policy::vary;
 use super::record::{Record, What};
@@ -139,11 +140,16 @@ impl Fill {
         if let Some(bound) = self.bound(&relayed) {
             relayed = clipped(&relayed, bound);
         }
+        let tags = self.plan.tags(&response.headers);
         if response.status == StatusCode::NOT_MODIFIED {
             return match self.old_page().filter(|old| is_page || old.part().is_none()) {
-                Some(page) if is_page => self.renew(page.refreshed(stored), arrival),
+                Some(page) if is_page => {
+                    let page = page.refreshed(stored).with_tags(self.newer_tags(&response));
+                    self.renew(page, arrival);
+                }
                 Some(page) => {
-                    self.renew(page.with_headers(updated(page.headers(), &stored)), arrival);
+                    let page = page.with_headers(updated(page.headers(), &stored));
+                    self.renew(page.with_tags(self.newer_tags(&response)), arrival);
                 }
                 None => self.fail(Reason::BadGateway, "304 to a request without a condition"),
             };
@@ -165,7 +171,8 @@ impl Fill {
             Ok(windows) => windows,
             Err(reason) => return self.fail(reason, response.status.as_str()),
         };
-        let came = Came { status: response.status, relayed, stored, windows };
+        let tags = tags.unwrap_or_default();
+        let came = Came { status: response.status, relayed, stored, windows, tags };
         self.pass_on(came, response.body, Bytes::new(), deadline).await;
     }
 
@@ -180,6 +187,8 @@ impl Fill {
                 keep = Keep::Not(Refusal::Undelimited);
             } else if length.is_some_and(|l| l > entry_bytes_max as u64) {
                 keep = Keep::Not(Refusal::TooLarge);
+            } else if self.plan.tags(&response.headers).is_none() {
+                keep = Keep::Not(Refusal::Tags);
             } else if !self.filling.may_store() {
                 return Ok(None);
             }
@@ -206,7 +215,8 @@ impl Fill {
 
     /// Tells those who wait of the answer and hands on its body, which begins with `before`.
     async fn pass_on(&self, came: Came, body: ResponseBody, before: Bytes, deadline: Instant) {
-        let Came { status, relayed, stored, windows } = came;
+        let Came { status, relayed, stored, windows, tags } = came;
+        self.filling.flight().tag(tags.clone());
         if windows.is_none() {
             self.filling.leave();
             self.filling.flight().stop_keeping();
@@ -221,7 +231,7 @@ impl Fill {
         self.filling.flight().land(Landing::Stream(Arc::new(lead)));
         self.filling.flight().push(before);
         let is_faithful = self.plan.ordinary().is_some();
-        let source = Source { status, headers: stored, body: Bytes::new(), is_faithful };
+        let source = Source { status, headers: stored, body: Bytes::new(), is_faithful, tags };
         self.stream(body, windows, source, deadline).await;
     }
 
@@ -253,6 +263,7 @@ impl Fill {
             match effect(page.headers(), length, response.status, &response.headers) {
                 Effect::Update => {
                     let page = page.with_headers(updated(page.headers(), stored));
+                    let page = page.with_tags(self.newer_tags(response));
                     self.store_renewed(page, arrival);
                 }
                 Effect::Invalidate => self.filling.cache().invalidate(&plan.url, &self.sink),
@@ -305,7 +316,8 @@ impl Fill {
             Keep::Page(windows) if is_small => Some(windows),
             _ => None,
         };
-        let came = Came { status: StatusCode::OK, relayed, stored, windows };
+        let tags = self.newer_tags(&response).unwrap_or_else(|| old.tags().clone());
+        let came = Came { status: StatusCode::OK, relayed, stored, windows, tags };
         self.pass_on(came, response.body, old.body(), deadline).await;
     }
 
@@ -343,9 +355,10 @@ impl Fill {
             match item {
                 Some(Ok(chunk)) => {
                     taken += chunk.len();
-                    if windows.is_some() && taken > entry_bytes_max {
+                    let has_room = self.filling.cache().has_room();
+                    if windows.is_some() && (taken > entry_bytes_max || !has_room) {
                         windows = None;
-                        self.refuse(Refusal::TooLarge);
+                        self.refuse(if has_room { Refusal::TooLarge } else { Refusal::NoRoom });
                         flight.stop_keeping();
                     }
                     flight.push(chunk);
@@ -408,7 +421,8 @@ impl Fill {
             Keep::Page(windows) | Keep::Error(windows) => windows,
             Keep::Not(refusal) => {
                 self.refuse(refusal);
-                Windows::default()
+                // On an ordinary route it was this client's word: the others ask for themselves.
+                Windows { alone: self.plan.ordinary().is_some(), ..Windows::default() }
             }
         };
         let now = self.ticks.now().mono;
@@ -423,10 +437,10 @@ impl Fill {
 
     /// The page may not be stored: who comes from now on asks for itself.
     fn refuse(&self, refusal: Refusal) {
-        self.sink.inc(Counter::CacheRefused);
+        self.sink.inc(counter(refusal));
         self.note(|| format!("not stored: {}", refusal.text()));
-        if refusal == Refusal::Client {
-            // It says nothing about other clients.
+        if let Refusal::Client | Refusal::NoRoom = refusal {
+            // It says nothing about other clients, or other times.
             return self.filling.leave();
         }
         tracing::debug!(?refusal, path = self.filling.key().fields().path, "page not stored");
@@ -495,12 +509,36 @@ impl Fill {
         }
     }
 
+    /// The tags that a response gives anew to what is stored. Where it has too many, none are given:
+    /// what it had still holds.
+    fn newer_tags(&self, response: &Response) -> Option<Tags> {
+        tags::are_said(&response.headers).then(|| self.plan.tags(&response.headers)).flatten()
+    }
+
     fn old_page(&self) -> Option<&Entry> {
         self.filling.old()?.page()
     }
 
     fn has_stand_in(&self) -> bool {
-        self.filling.old().is_some_and(|old| old.stands_in(self.ticks.now().mono))
+        self.filling.old().is_some_and(|old| {
+            let cache = self.filling.cache();
+            cache.is_current(old) && old.stands_in(self.ticks.now().mono)
+        })
+    }
+}
+
+/// Where a refusal counts.
+fn counter(refusal: Refusal) -> Counter {
+    match refusal {
+        Refusal::Status => Counter::CacheRefusedStatus,
+        Refusal::Directive => Counter::CacheRefusedDirective,
+        Refusal::Stale => Counter::CacheRefusedStale,
+        Refusal::TooLarge => Counter::CacheRefusedTooLarge,
+        Refusal::Client => Counter::CacheRefusedClient,
+        Refusal::Cookie => Counter::CacheRefusedCookie,
+        Refusal::Undelimited => Counter::CacheRefusedUndelimited,
+        Refusal::Tags => Counter::CacheRefusedTags,
+        Refusal::NoRoom => Counter::CacheRefusedNoRoom,
     }
 }
 
@@ -510,6 +548,7 @@ struct Came {
     relayed: HeaderMap,
     stored: HeaderMap,
     windows: Option<Windows>,
+    tags: Tags,
 }
 
 /// Asks for the page of one client alone. Nothing of it is stored, but for the rest it is a fill: the

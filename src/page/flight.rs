@@ -9,13 +9,15 @@
 use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 
+use super::policy::tags::Tags;
 use super::record::Record;
 use super::select::Said;
 use crate::http::Interim;
@@ -28,6 +30,12 @@ pub struct Flight {
     state: Mutex<State>,
     /// Bytes of the body that are kept once it will not be stored.
     window_bytes: usize,
+    /// The newest purge when it began.
+    born: u64,
+    /// The tags of the answer, once its head is there.
+    tags: OnceLock<Tags>,
+    /// What all fills under way keep of their bodies, in bytes.
+    held: Arc<AtomicU64>,
 }
 
 #[derive(Debug)]
@@ -103,6 +111,11 @@ enum End {
 impl Flight {
     /// A fill that has just begun.
     pub fn new(window_bytes: usize) -> Arc<Flight> {
+        Flight::begun(window_bytes, 0, Arc::default())
+    }
+
+    /// A fill that began when `born` was the newest purge, one of those that keep `held` bytes.
+    pub fn begun(window_bytes: usize, born: u64, held: Arc<AtomicU64>) -> Arc<Flight> {
         Arc::new(Flight {
             state: Mutex::new(State {
                 landing: None,
@@ -117,7 +130,25 @@ impl Flight {
                 filler: None,
             }),
             window_bytes,
+            born,
+            tags: OnceLock::new(),
+            held,
         })
+    }
+
+    /// The newest purge when it began.
+    pub fn born(&self) -> u64 {
+        self.born
+    }
+
+    /// The answer has these tags.
+    pub fn tag(&self, tags: Tags) {
+        let _ = self.tags.set(tags);
+    }
+
+    /// The tags of the answer, once they are known.
+    pub fn tags(&self) -> Option<&[Box<str>]> {
+        self.tags.get().map(|tags| &**tags)
     }
 
     /// A place among those who wait, unless there are `waiters_max`.
@@ -161,8 +192,10 @@ impl Flight {
         }
         let mut state = self.lock();
         state.kept_bytes += chunk.len();
+        self.held.fetch_add(chunk.len() as u64, Ordering::Relaxed);
         state.chunks.push_back(chunk);
-        state.trim(self.window_bytes);
+        let trimmed = state.trim(self.window_bytes);
+        self.held.fetch_sub(trimmed, Ordering::Relaxed);
         wake_all(state);
     }
 
@@ -210,20 +243,30 @@ impl Flight {
 
 impl State {
     /// Drops what everybody has, and of what the fastest has all that exceeds the window.
-    fn trim(&mut self, window_bytes: usize) {
+    /// Says how many bytes that were.
+    fn trim(&mut self, window_bytes: usize) -> u64 {
         if self.is_kept {
-            return;
+            return 0;
         }
+        let before = self.kept_bytes;
         let (mut slowest, mut fastest) = (usize::MAX, 0);
         for seat in self.seats.values() {
             slowest = slowest.min(seat.next);
             fastest = fastest.max(seat.next);
         }
         while self.first < slowest || self.kept_bytes > window_bytes && self.first < fastest {
-            let Some(chunk) = self.chunks.pop_front() else { return };
+            let Some(chunk) = self.chunks.pop_front() else { break };
             self.kept_bytes -= chunk.len();
             self.first += 1;
         }
+        (before - self.kept_bytes) as u64
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        self.held.fetch_sub(state.kept_bytes as u64, Ordering::Relaxed);
     }
 }
 

@@ -161,6 +161,11 @@ impl Key {
         self.hash
     }
 
+    /// The same to look up with.
+    pub fn to_ref(&self) -> KeyRef<'_> {
+        KeyRef { hash: self.hash, bytes: &self.bytes }
+    }
+
     /// The key without its hash.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes

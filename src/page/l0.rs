@@ -26,11 +26,14 @@ impl L0 {
         L0 { places: vec![None; PLACES].into() }
     }
 
-    /// The record of `key`, if it was put here a moment ago and is still what the cache holds.
-    pub(super) fn get(&self, key: &[u8], now: MonoMs) -> Option<&Arc<Record>> {
+    /// The record of `key`, if it was put here a moment ago, is still what the cache holds, and was
+    /// judged by the `newest` purge.
+    pub(super) fn get(&self, key: &[u8], now: MonoMs, newest: u64) -> Option<&Arc<Record>> {
         let place = self.places[index(key)].as_ref()?;
-        let holds =
-            now < place.until && place.record.key().bytes() == key && !place.record.is_retired();
+        // What the cache has let go was judged by none.
+        let holds = now < place.until
+            && place.record.checked() >= newest
+            && place.record.key().bytes() == key;
         holds.then_some(&place.record)
     }
 
@@ -65,6 +68,7 @@ const WEIGHT_MAX: u64 = 128 * 1024;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::page::cache::FIRST;
     use crate::page::key::Fields;
     use crate::page::policy::judge::Windows;
     use crate::page::record::What;
@@ -82,11 +86,11 @@ mod tests {
     fn a_record_is_found_for_a_moment() {
         let (mut l0, record) = (L0::new(), record("1"));
         let key = record.key().bytes();
-        assert!(l0.get(key, NOW).is_none());
+        assert!(l0.get(key, NOW, FIRST).is_none());
         l0.put(&record, NOW);
         let last = NOW.plus(BELIEVED_MS - 1);
-        assert!(l0.get(key, last).is_some_and(|found| Arc::ptr_eq(found, &record)));
-        assert!(l0.get(key, last.plus(1)).is_none());
+        assert!(l0.get(key, last, FIRST).is_some_and(|found| Arc::ptr_eq(found, &record)));
+        assert!(l0.get(key, last.plus(1), FIRST).is_none());
     }
 
     #[test]
@@ -94,7 +98,16 @@ mod tests {
         let (mut l0, record) = (L0::new(), record("1"));
         l0.put(&record, NOW);
         record.retire();
-        assert!(l0.get(record.key().bytes(), NOW).is_none());
+        assert!(l0.get(record.key().bytes(), NOW, FIRST).is_none());
+    }
+
+    #[test]
+    fn a_newer_purge_sends_to_the_cache() {
+        let (mut l0, record) = (L0::new(), record("1"));
+        l0.put(&record, NOW);
+        assert!(l0.get(record.key().bytes(), NOW, FIRST + 1).is_none());
+        record.looked_at(FIRST, FIRST + 1);
+        assert!(l0.get(record.key().bytes(), NOW, FIRST + 1).is_some());
     }
 
     #[test]
@@ -102,7 +115,7 @@ mod tests {
         let records: Vec<_> = (0..4 * PLACES).map(|n| record(&n.to_string())).collect();
         let mut l0 = L0::new();
         records.iter().for_each(|record| l0.put(record, NOW));
-        let found = |record: &Arc<Record>| l0.get(record.key().bytes(), NOW).cloned();
+        let found = |record: &Arc<Record>| l0.get(record.key().bytes(), NOW, FIRST).cloned();
         assert!(records.iter().all(|r| found(r).is_none_or(|found| Arc::ptr_eq(&found, r))));
         assert!(records.iter().filter(|r| found(r).is_some()).count() <= PLACES);
     }

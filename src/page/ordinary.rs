@@ -118,7 +118,7 @@ impl Pages {
     ) -> Found {
         let near = |bytes: &[u8]| {
             let mut l0 = self.l0.borrow_mut();
-            if let Some(record) = l0.get(bytes, now) {
+            if let Some(record) = l0.get(bytes, now, self.cache.newest()) {
                 return Some(record.clone());
             }
             let record = self.cache.get(&KeyRef::of(bytes))?;
@@ -147,6 +147,7 @@ impl Pages {
         let client = Client {
             wanted: wanted.into_owned(),
             form: self.answers.form(ask.head),
+            cache: self.cache.clone(),
             answers: self.answers.clone(),
             exchange: ask.exchange.clone(),
             ticks: Ticks::from(ask.exchange.now),

@@ -10,6 +10,7 @@ use super::flight::Sharing;
 use super::key::Key;
 use super::policy::clip::Bound;
 use super::policy::judge::{Arrival, Keep, keep};
+use super::policy::tags::{self, Tags};
 use super::policy::{range, store, targeted, update, vary};
 use super::route::Route;
 use super::select::Said;
@@ -64,7 +65,10 @@ impl Plan {
     pub fn fields(&self, response: &Response, wall: UnixMs) -> (HeaderMap, HeaderMap) {
         match self {
             Plan::Page(site) => {
-                let kept = kept_headers(&response.headers, &site.vary, wall);
+                let mut kept = kept_headers(&response.headers, &site.vary, wall);
+                if site.shows_tags {
+                    tags::copy(&response.headers, &mut kept);
+                }
                 (kept.clone(), kept)
             }
             Plan::Ordinary(plan) => plan.fields(response, wall),
@@ -77,6 +81,15 @@ impl Plan {
             Plan::Page(site) => site.bound(&key.fields(), headers, now),
             Plan::Ordinary(_) => None,
         }
+    }
+
+    /// The tags of a response; `None`: it has more than it may have.
+    pub fn tags(&self, headers: &HeaderMap) -> Option<Tags> {
+        let bounds = match self {
+            Plan::Page(site) => site.tag_bounds,
+            Plan::Ordinary(plan) => plan.route.tag_bounds,
+        };
+        tags::of(headers, bounds)
     }
 
     /// Whether, and for how long, a response may be used.
@@ -164,6 +177,9 @@ impl Ordinary {
         crate::http::hop::strip_penstock(&mut relayed);
         if self.route.is_surrogate {
             relayed.remove("surrogate-control");
+        }
+        if !self.route.shows_tags {
+            tags::strip(&mut relayed);
         }
         if self.route.strips_cookies {
             relayed.remove(header::SET_COOKIE);

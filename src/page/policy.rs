@@ -18,6 +18,7 @@ pub mod judge;
 pub mod range;
 pub mod request;
 pub mod store;
+pub mod tags;
 pub mod targeted;
 pub mod update;
 pub mod vary;

@@ -11,6 +11,7 @@ use http_body::{Body, Frame, SizeHint};
 use super::cache::Filling;
 use super::entry::Source;
 use super::policy::judge::Windows;
+use super::policy::tags::Tags;
 use super::record::{Record, What};
 use crate::clock::MonoMs;
 use crate::http::ResponseBody;
@@ -25,6 +26,8 @@ pub(super) struct Keeper {
     pub windows: Windows,
     /// The fields that are stored.
     pub headers: HeaderMap,
+    /// What the shop calls it by in purges.
+    pub tags: Tags,
     /// When its head came.
     pub came: MonoMs,
     /// Where it counts.
@@ -34,7 +37,8 @@ pub(super) struct Keeper {
 impl Keeper {
     fn store(self, body: Bytes) {
         let status = StatusCode::OK;
-        let source = Source { status, headers: self.headers, body, is_faithful: true };
+        let source =
+            Source { status, headers: self.headers, body, is_faithful: true, tags: self.tags };
         let page = What::Page(Box::new(source.into_entry(usize::MAX)));
         let record = Record::new(self.filling.key(), page, self.windows, self.came);
         self.filling.store(record, &self.sink);

@@ -1,8 +1,9 @@
 //! What is stored under a key: a page, or a remark about it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
+use super::cache::FIRST;
 use super::entry::{Entry, Part, Wanted};
 use super::key::Key;
 use super::policy::judge::{Asked, Kind, Life, Refill, Stored, Windows};
@@ -22,8 +23,12 @@ pub struct Record {
     at: MonoMs,
     windows: Windows,
     weight: u64,
-    /// The cache holds it no longer.
-    is_retired: AtomicBool,
+    /// The newest purge when it was asked for.
+    born: AtomicU64,
+    /// The newest purge that it was judged by; 0: the cache holds it no longer.
+    checked: AtomicU64,
+    /// Places of the cache that hold it.
+    holds: AtomicU32,
     /// A soft purge ended its freshness.
     is_purged: AtomicBool,
     /// It is not pushed out.
@@ -75,7 +80,9 @@ impl Record {
             at: now,
             windows,
             weight: weight as u64,
-            is_retired: AtomicBool::new(false),
+            born: AtomicU64::new(FIRST),
+            checked: AtomicU64::new(FIRST),
+            holds: AtomicU32::new(0),
             is_purged: AtomicBool::new(false),
             is_pinned: AtomicBool::new(false),
             uses: AtomicU64::new(0),
@@ -156,12 +163,54 @@ impl Record {
     /// The cache holds it no longer: who kept it on the side must not serve it. Says whether this was
     /// the first word of it.
     pub fn retire(&self) -> bool {
-        !self.is_retired.swap(true, Ordering::Release)
+        self.checked.swap(0, Ordering::AcqRel) != 0
+    }
+
+    /// The newest purge that it was judged by; 0 once it is retired.
+    #[inline]
+    pub fn checked(&self) -> u64 {
+        self.checked.load(Ordering::Acquire)
     }
 
     /// Whether the cache has let it go.
     pub fn is_retired(&self) -> bool {
-        self.is_retired.load(Ordering::Acquire)
+        self.checked() == 0
+    }
+
+    /// The newest purge when it was asked for.
+    pub fn born(&self) -> u64 {
+        self.born.load(Ordering::Acquire)
+    }
+
+    /// It was asked for when `born` was the newest purge. To be said before it is stored.
+    pub fn begun_at(&self, born: u64) {
+        self.born.store(born, Ordering::Release);
+        self.checked.store(born, Ordering::Release);
+    }
+
+    /// It was judged by the purges up to `newest`, those up to `before` earlier. Says whether nobody
+    /// else did that in the meantime. What is retired stays so.
+    pub fn looked_at(&self, before: u64, newest: u64) -> bool {
+        before != 0
+            && self
+                .checked
+                .compare_exchange(before, newest, Ordering::AcqRel, Ordering::Acquire)
+                .is_ok()
+    }
+
+    /// One more place of the cache holds it. Says whether it is the first.
+    pub fn keep(&self) -> bool {
+        self.holds.fetch_add(1, Ordering::AcqRel) == 0
+    }
+
+    /// One place holds it no longer. Says whether it was the last.
+    pub fn let_go(&self) -> bool {
+        self.holds.fetch_sub(1, Ordering::AcqRel) == 1
+    }
+
+    /// The tags that the shop gave it.
+    pub fn tags(&self) -> &[Box<str>] {
+        self.page().map_or(&[], |page| page.tags())
     }
 
     /// Notes a use. Two at once may count as one: it only says what is used more.

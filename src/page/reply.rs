@@ -6,6 +6,7 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use tokio::time::timeout;
 
+use super::cache::Cache;
 use super::entry::{Wanted, in_unmodified};
 use super::fill::Ticks;
 use super::flight::{Landing, Lead, Sharing, Waiter};
@@ -23,6 +24,8 @@ pub struct Client {
     pub wanted: Wanted<'static>,
     /// The form of an apology.
     pub form: Form,
+    /// The cache.
+    pub cache: Arc<Cache>,
     /// The apologies.
     pub answers: Arc<Answers>,
     /// Its exchange.
@@ -87,7 +90,9 @@ impl Client {
 
     /// What is stale, if it may stand in, else the word of `reason`.
     pub fn stand_in(&self, old: Option<Arc<Record>>, reason: Reason) -> Response<ResponseBody> {
-        match old.filter(|old| old.stands_in(self.ticks.now().mono)) {
+        let stands_in =
+            |old: &Arc<Record>| self.cache.is_current(old) && old.stands_in(self.ticks.now().mono);
+        match old.filter(stands_in) {
             Some(old) => self.stored(&old),
             None => self.apology(reason),
         }

@@ -5,7 +5,9 @@ use std::rc::Rc;
 
 use http::HeaderName;
 
+use super::key::Url;
 use super::policy::store::Rules;
+use super::policy::tags::Bounds;
 use super::select::COOKIE;
 use crate::config::schema::{self, CacheMode, ClientControl, SetCookie};
 
@@ -32,6 +34,10 @@ pub struct Route {
     pub compress_bytes_min: usize,
     /// Pages of one URL.
     pub variants_max: usize,
+    /// Whether clients get the tags.
+    pub shows_tags: bool,
+    /// How many tags a page may have, and how long they may be.
+    pub tag_bounds: Bounds,
     query: Query,
 }
 
@@ -67,6 +73,14 @@ impl Routes {
     }
 }
 
+/// What the keys of a URL of an ordinary route begin with; `None` where it is not cached.
+pub fn url_key(settings: &schema::Settings, url: &Url<'_>) -> Option<Vec<u8>> {
+    let routes = Routes::new(settings.site.get(url.site)?, &settings.cache);
+    let query = routes.of(url.path)?.query(url.query);
+    let url = Url { query: query.as_deref(), ..*url };
+    Some(url.bytes(&mut Vec::new()).to_vec())
+}
+
 impl Route {
     fn new(settings: &schema::RouteCache, cache: &schema::Cache) -> Route {
         let header = |name: &String| HeaderName::from_bytes(name.as_bytes()).ok();
@@ -92,6 +106,8 @@ impl Route {
             is_surrogate: targeted.iter().any(|name| name == "surrogate-control"),
             compress_bytes_min: compresses.unwrap_or(usize::MAX),
             variants_max: settings.variants_max as usize,
+            shows_tags: cache.show_tags,
+            tag_bounds: Bounds::of(cache),
             query: Query {
                 counted: settings.query.clone(),
                 ignored: settings.query_ignored.clone(),

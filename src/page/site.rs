@@ -9,6 +9,7 @@ use super::Ask;
 use super::key::Fields;
 use super::policy::clip::Bound;
 use super::policy::judge::Route;
+use super::policy::tags::Bounds;
 use super::route::Routes;
 use crate::clock::Now;
 use crate::config::schema;
@@ -31,6 +32,10 @@ pub struct Site {
     pub by_state: bool,
     /// The sales: how long a page may be kept outside is theirs to say.
     pub book: Arc<SaleBook>,
+    /// Whether clients get the tags.
+    pub shows_tags: bool,
+    /// How many tags a page may have, and how long they may be.
+    pub tag_bounds: Bounds,
     /// How the shop is told the city: the way of the first source. `None`: it is in the path already.
     city: Option<Part>,
 }
@@ -75,6 +80,8 @@ impl Site {
             vary,
             by_state: page.as_ref().is_some_and(|p| p.by_state),
             book,
+            shows_tags: cache.show_tags,
+            tag_bounds: Bounds::of(cache),
             city,
         }
     }

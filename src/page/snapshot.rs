@@ -84,7 +84,7 @@ impl Cache {
         let mut count = Count::default();
         for record in self.by_use() {
             // What a purge took out meanwhile.
-            if record.is_retired() {
+            if record.is_retired() || !self.is_current(&record) {
                 continue;
             }
             let room = bounds.bytes_max.saturating_sub(out.bytes + END_BYTES);
@@ -142,6 +142,8 @@ impl Cache {
                 count.left_out += 1;
                 continue;
             }
+            // Purges that were told since it was written come by the notices.
+            record.begun_at(self.newest());
             let key = record.key().clone();
             self.put(key.clone(), record, sink);
             if let Some(sale) = sale {
@@ -211,7 +213,7 @@ impl<'a> Iterator for Pieces<'a> {
 
 const MAGIC: &[u8] = b"penstock cache\n";
 /// Rises with every change of the form: another version's is refused.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// The end of a snapshot, with the length in front of a last piece.
 const END_BYTES: u64 = 4 + 4 + 32;
 

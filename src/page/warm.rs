@@ -102,6 +102,11 @@ struct Warming {
 }
 
 impl Pages {
+    /// Runs `work` on this worker, tracked as fills are.
+    pub fn spawn(&self, work: impl Future<Output = ()> + 'static) {
+        self.tasks.spawn_local(work);
+    }
+
     /// Fetches a page, looks at it, and pins it for `sale` if it is as expected. `longest` is what it
     /// may take.
     pub fn warm(

@@ -163,6 +163,10 @@ fn pages_are_purged() {
         json!({"activity": "8848"}),
         json!({"url": "http://www.shop.example/activity/8848"}),
         json!({"all": true}),
+        json!({"host": "www.shop.example"}),
+        json!({"prefix": "/act"}),
+        json!({"prefix": "http://shop.example/activity/8"}),
+        json!({"prefix": "/activity/", "host": "shop.example"}),
         json!({"activity": "8848", "soft": true}),
     ]
     .into_iter()
@@ -179,10 +183,54 @@ fn pages_are_purged() {
         json!({"url": "http://other.example/activity/8848"}),
         json!({"url": "/activity/8848"}),
         json!({"city": "sh"}),
+        json!({"url": "http://shop.example/not-cached"}),
+        json!({"host": "other.example"}),
+        json!({"tags": [""]}),
+        json!({"tags": ["a"], "all": true}),
+        json!({"prefix": "http://shop.example/", "host": "shop.example"}),
     ] {
         assert_eq!(purge(body.clone()).status, 400, "{body}");
     }
     assert_eq!(purge(json!({"site": "none", "activity": "1"})).status, 404);
+}
+
+/// `PURGE` at the edge is the shop's until somebody may, and then that one's alone.
+#[test]
+fn purge_is_for_those_who_may() {
+    let shop = quick_shop();
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("token");
+    std::fs::write(&file, format!("{TOKEN}\n")).unwrap();
+    let token = format!("purge_token_file = \"{}\"\n", file.display());
+    for (more, without, with) in [
+        (String::new(), 0, 0),
+        ("[cache]\npurge_from = [\"127.0.0.0/8\"]\n".to_owned(), 200, 200),
+        (format!("[cache]\n{token}"), 403, 200),
+        (format!("[cache]\npurge_from = [\"192.0.2.1\"]\n{token}"), 403, 403),
+    ] {
+        let node = Place::new(shop.address(), &Config { more, ..Config::default() }).start();
+        let purge = |fields: &str| {
+            let head = "PURGE /activity/8848 HTTP/1.1\r\nHost: www.shop.example\r\n";
+            node.client().ask(format!("{head}{fields}\r\n"))
+        };
+        let bearer = format!("Authorization: Bearer {TOKEN}\r\n");
+        for (fields, status) in [("", without), (&*bearer, with)] {
+            assert_eq!(node.client().ask(get("/activity/8848")).status, 200);
+            until("the page is stored", || node.metric("penstock_cache_entries") == 1.0);
+            let answer = purge(fields);
+            match status {
+                0 => assert!(answer.status >= 400 && answer.status != 403, "the shop's word"),
+                200 => assert_eq!((answer.status, answer.json()), (200, json!({"purged": 1}))),
+                _ => assert_eq!(answer.status, status),
+            }
+            let left = if status == 200 { 0.0 } else { 1.0 };
+            assert_eq!(node.metric("penstock_cache_entries"), left);
+            if status == 200 {
+                let tagged = format!("{fields}Surrogate-Key: a b\r\nPenstock-Purge: soft\r\n");
+                assert_eq!(purge(&tagged).json(), json!({"purged": 0}));
+            }
+        }
+    }
 }
 
 #[test]

@@ -65,6 +65,18 @@ fn pages_are_purged_and_limbo_is_matched() {
     assert_eq!(node.client().ask(get("/activity/8848")).status, 200);
     assert_eq!(node.place.good(&["purge", "8848"]), "1 pages purged\n");
     assert_eq!(node.place.good(&["purge", "--all", "--soft"]), "0 pages purged\n");
+    for verb in [
+        &["purge", "--tag", "a", "--tag", "b"][..],
+        &["purge", "--tag", "a", "--site", "shop", "--soft"],
+        &["purge", "--host", "shop.example"],
+        &["purge", "--prefix", "/activity/", "--host", "www.shop.example"],
+        &["purge", "--url", "http://shop.example/activity/1"],
+    ] {
+        assert_eq!(node.place.good(verb), "0 pages purged\n", "{verb:?}");
+    }
+    let told = node.place.good(&["purge", "--prefix", "/", "--json"]);
+    assert!(told.contains("\"purged\": 0"), "{told}");
+    assert_eq!(code(&node.place, &["purge", "--tag", "a", "--host", "b"]).0, Some(2));
     let orders = node.place.path("orders.csv");
     std::fs::write(&orders, "key,order,status\n").unwrap();
     let orders = orders.display().to_string();

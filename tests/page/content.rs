@@ -58,7 +58,7 @@ fn a_chunked_body_is_stored_and_one_that_ends_with_its_connection_is_not() {
             worker.quiet().await;
         }
         assert_eq!(shop.asked(), 3);
-        assert_eq!(worker.counted(Counter::CacheRefused), 1);
+        assert_eq!(worker.counted(Counter::CacheRefusedUndelimited), 1);
     });
 }
 
@@ -85,7 +85,7 @@ fn a_body_that_is_too_large_is_passed_on_whole() {
                 worker.quiet().await;
             }
         }
-        assert_eq!(worker.counted(Counter::CacheRefused), 2);
+        assert_eq!(worker.counted(Counter::CacheRefusedTooLarge), 2);
         assert_eq!(worker.counted(Counter::CachePasses), 2);
     });
 }

@@ -3,11 +3,15 @@
 
 mod coalesce;
 mod content;
+mod exact;
 mod fresh;
+mod memory;
 mod ordinary;
 mod purge;
+mod races;
 mod ranges;
 mod rig;
 mod shop;
 mod sockets;
 mod states;
+mod tags;

@@ -147,6 +147,18 @@ impl Worker {
         fields: &[(&str, &str)],
         ms: u64,
     ) -> impl Future<Output = Got> + 'static {
+        self.ask_slowly(method, target, fields, ms, 0)
+    }
+
+    /// The same by a client that lets others run so many times before each piece of the body.
+    pub fn ask_slowly(
+        &self,
+        method: Method,
+        target: &str,
+        fields: &[(&str, &str)],
+        ms: u64,
+        pauses: usize,
+    ) -> impl Future<Output = Got> + 'static {
         let fields: Vec<_> = fields
             .iter()
             .map(|(name, value)| Field { name: name.as_bytes(), value: value.as_bytes() })
@@ -181,9 +193,12 @@ impl Worker {
         async move {
             match step {
                 Step::Answer(ready) | Step::Refuse(ready) => {
-                    read(ready.answer.response(&ready.fill).map(ResponseBody::Full)).await
+                    let response = ready.answer.response(&ready.fill).map(ResponseBody::Full);
+                    read(response, pauses).await
                 }
-                Step::Work(work) => read(work(RequestBody::Empty, Interim::default()).await).await,
+                Step::Work(work) => {
+                    read(work(RequestBody::Empty, Interim::default()).await, pauses).await
+                }
             }
         }
     }
@@ -220,10 +235,13 @@ impl Worker {
     }
 }
 
-async fn read(response: http::Response<ResponseBody>) -> Got {
+async fn read(response: http::Response<ResponseBody>, pauses: usize) -> Got {
     let (parts, mut body) = response.into_parts();
     let (mut bytes, mut whole) = (Vec::new(), true);
     while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+        for _ in 0..pauses {
+            tokio::task::yield_now().await;
+        }
         match frame {
             Ok(frame) => bytes.extend_from_slice(&frame.into_data().expect("data")),
             Err(_) => {

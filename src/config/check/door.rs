@@ -19,6 +19,8 @@ pub fn check(settings: &Settings, found: &mut Findings) {
         "everybody is believed about the client's address",
         found,
     );
+    let place = Path::of(&["cache", "purge_from"]);
+    networks(&place, &settings.cache.purge_from, "everybody may purge", found);
     bounds(settings, found);
     memory(settings, found);
     admin(settings, found);

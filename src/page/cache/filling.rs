@@ -78,11 +78,7 @@ impl Filling {
     pub fn store(&self, record: Arc<Record>, sink: &Sink) -> bool {
         let key = self.key();
         if let Some(number) = self.alone {
-            let is_owned = self.cache.alone.remove(&number).is_some();
-            if is_owned {
-                self.put(key, record, sink);
-            }
-            return is_owned;
+            return self.cache.alone.remove(&number).is_some() && self.put(key, record, sink);
         }
         let Place::Occupied(place) = self.cache.flights.entry(key.clone()) else {
             return false;
@@ -90,16 +86,22 @@ impl Filling {
         if !Arc::ptr_eq(place.get(), &self.flight) {
             return false;
         }
-        self.put(key, record, sink);
+        let is_stored = self.put(key, record, sink);
         place.remove();
-        true
+        is_stored
     }
 
-    fn put(&self, key: Arc<Key>, record: Arc<Record>, sink: &Sink) {
+    fn put(&self, key: Arc<Key>, record: Arc<Record>, sink: &Sink) -> bool {
+        record.begun_at(self.flight.born());
+        if self.cache.bans.is_past(&key, Some(record.tags()), record.born()) {
+            sink.inc(Counter::CacheRefusedPurged);
+            return false;
+        }
         if let Some(alias) = self.alias.take() {
             self.cache.put(alias, record.clone(), sink);
         }
         self.cache.put(key, record, sink);
+        true
     }
 
     /// The response says what selects the pages of `url`: notes that, and moves this fill to the key
@@ -115,7 +117,7 @@ impl Filling {
         sink: &Sink,
     ) {
         let (cache, old) = (&self.cache, self.key());
-        let purges = cache.purges.load(Ordering::SeqCst);
+        let forgotten = cache.forgotten.load(Ordering::SeqCst);
         let is_owned = match self.alone {
             Some(number) => cache.alone.remove(&number).is_some(),
             None => {
@@ -140,6 +142,7 @@ impl Filling {
                 let forever = Windows { fresh_ms: u64::MAX, ..Windows::default() };
                 let key = Arc::new(KeyRef::of(url).to_key());
                 let record = Record::new(key.clone(), what, forever, MonoMs(0));
+                record.begun_at(self.flight.born());
                 cache.put(key, record.clone(), sink);
                 Some(record)
             }
@@ -152,7 +155,7 @@ impl Filling {
             if let Some(oldest) = selector.note(noted, variants_max)
                 && let Some((_, record)) = cache.records.remove(&oldest)
             {
-                record.retire();
+                cache.index.let_go(&record);
                 sink.inc(Counter::CacheEvictions);
             }
         }
@@ -168,8 +171,8 @@ impl Filling {
             }
         }
         *self.key.borrow_mut() = key;
-        // A purge that looked through the table while this fill was in neither place.
-        if cache.purges.load(Ordering::SeqCst) != purges {
+        // An invalidation that looked through the table while this fill was in neither place.
+        if cache.forgotten.load(Ordering::SeqCst) != forgotten {
             self.leave();
         }
     }

@@ -5,6 +5,7 @@ use super::super::entry::Source;
 use super::super::flight::Landing;
 use super::super::key::Fields;
 use super::super::policy::judge::Windows;
+use super::super::policy::tags::Tags;
 use super::super::record::What;
 use super::*;
 use crate::config::units::Size;
@@ -25,6 +26,7 @@ fn page(key: Arc<Key>, body: Vec<u8>) -> Arc<Record> {
         headers: HeaderMap::new(),
         body: Bytes::from(body),
         is_faithful: false,
+        tags: Tags::default(),
     };
     let windows =
         Windows { fresh_ms: 1_000, refill_ms: 1_000, error_ms: 1_000, ..Windows::default() };
@@ -158,6 +160,57 @@ fn a_fill_from_before_a_purge_is_never_stored_after_it() {
         assert!(new.store(page(new.key().clone(), b"new".to_vec()), &sink));
         assert!(has(&cache, fields("1", None)));
     }
+}
+
+/// What a request finds before the sweep comes by is refused there, and counted once.
+#[test]
+fn a_ban_holds_before_its_sweep() {
+    let cache = cache(|_| {});
+    for name in ["1", "2"] {
+        assert!(fill(&cache, fields(name, None), b"page".to_vec()));
+    }
+    let ban = cache.ban(&Purge::Host { host: "x", canonical: "shop.example" }, Mode::Hard);
+    assert!(!has(&cache, fields("1", None)));
+    assert_eq!(cache.report().entries, 1);
+    assert!(fill(&cache, fields("1", None), b"newer".to_vec()));
+    assert_eq!(cache.sweep(&ban, &Sink::detached()), 2);
+    assert!(has(&cache, fields("1", None)) && !has(&cache, fields("2", None)));
+}
+
+/// Bans are forgotten; a fill from before them cannot be judged and is refused.
+#[test]
+fn a_fill_that_outlives_the_bans_is_refused() {
+    let cache = cache(|_| {});
+    let sink = Sink::detached();
+    let purge = || cache.purge(&Purge::Activity { site: "x", activity: "y" }, Mode::Hard, &sink);
+    assert!(fill(&cache, fields("1", None), b"page".to_vec()));
+    let (old, _waiter) = begin(&cache, fields("2", None));
+    for _ in 0..1_023 {
+        purge();
+    }
+    let (young, _waiter2) = begin(&cache, fields("3", None));
+    purge();
+    purge();
+    assert!(!old.store(page(old.key(), b"old".to_vec()), &sink));
+    assert_eq!(sink.get(Counter::CacheRefusedPurged), 1);
+    assert!(young.store(page(young.key(), b"young".to_vec()), &sink));
+    assert!(has(&cache, fields("1", None)), "it was looked through by every sweep");
+}
+
+#[test]
+fn entries_are_bounded_by_number_too() {
+    let cache = cache(|c| {
+        c.size = Size::from_mib(8);
+        c.entries_max = 100;
+    });
+    let sink = Sink::detached();
+    for i in 0..1_000u32 {
+        assert!(fill(&cache, fields(&i.to_string(), None), b"x".to_vec()));
+    }
+    let report = cache.report();
+    assert!((50..=100).contains(&report.entries), "{report:?}");
+    cache.purge(&Purge::All, Mode::Hard, &sink);
+    assert_eq!((cache.report().bytes, cache.report().entries), (0, 0));
 }
 
 #[test]

@@ -15,7 +15,14 @@ fn headers(lines: &[(&'static str, &str)]) -> HeaderMap {
 fn entry(lines: &[(&'static str, &str)], body: &str) -> Entry {
     let kept = kept_headers(&headers(lines), "accept-encoding", UnixMs(784_111_777_000));
     let body = Bytes::from(body.to_owned());
-    Source { status: StatusCode::OK, headers: kept, body, is_faithful: false }.into_entry(600)
+    Source {
+        status: StatusCode::OK,
+        headers: kept,
+        body,
+        is_faithful: false,
+        tags: Tags::default(),
+    }
+    .into_entry(600)
 }
 
 fn wanted(lines: &[(&'static str, &'static str)]) -> Wanted<'static> {

@@ -283,6 +283,10 @@ pub enum Refusal {
     Client,
     /// It sets a cookie, which the route does not store.
     Cookie,
+    /// It has more tags than a page may have, or longer ones.
+    Tags,
+    /// The fills under way take as much memory as they may.
+    NoRoom,
     /// Only the close of the connection ends its body, so that a cut cannot be told from the end.
     Undelimited,
 }
@@ -297,6 +301,8 @@ impl Refusal {
             Refusal::TooLarge => "its body is longer than cache.entry_bytes_max allows",
             Refusal::Client => "it is one client's alone",
             Refusal::Cookie => "it sets a cookie, which the route does not store",
+            Refusal::Tags => "it has more tags than cache.tags_max allows, or longer ones",
+            Refusal::NoRoom => "the fills under way take as much memory as they may",
             Refusal::Undelimited => "only the close of the connection ends its body",
         }
     }

@@ -72,6 +72,7 @@ fn page(out: &mut Vec<u8>, parts: Parts<'_>) {
         put(out, name.as_str().as_bytes());
         put(out, value.as_bytes());
     }
+    list(out, parts.tags.iter().map(|tag| tag.as_bytes()));
     for coding in CODINGS {
         let body = parts.bodies[coding as usize].as_ref();
         out.push(body.is_some().into());
@@ -183,6 +184,8 @@ impl<'a> Rest<'a> {
             let name = HeaderName::from_bytes(name).ok()?;
             headers.append(name, HeaderValue::from_bytes(value).ok()?);
         }
+        let tag = |bytes: &[u8]| std::str::from_utf8(bytes).ok().map(Box::from);
+        let tags = self.list()?.into_iter().map(tag).collect::<Option<Vec<Box<str>>>>()?.into();
         let mut bodies: Bodies = Default::default();
         for coding in CODINGS {
             let is_there = self.flag()?;
@@ -196,8 +199,8 @@ impl<'a> Rest<'a> {
         });
         let bodies = &bodies;
         is_sound.then(|| {
-            let headers = &headers;
-            Entry::of_parts(Parts { status, headers, bodies, has_our_tag, part, bound })
+            let (headers, tags) = (&headers, &tags);
+            Entry::of_parts(Parts { status, headers, bodies, has_our_tag, part, bound, tags })
         })
     }
 }
