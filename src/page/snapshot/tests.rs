@@ -37,7 +37,8 @@ fn put(cache: &Cache, activity: &str, windows: Windows, ms: u64) -> Arc<Record> 
     headers.append("x", HeaderValue::from_bytes(b"\xff a").unwrap());
     headers.append("x", HeaderValue::from_static("b"));
     let body = Bytes::from(format!("<p>{activity}</p>").repeat(200));
-    let source = Source { status: StatusCode::OK, headers, body, is_faithful: false };
+    let tags = ["shelf-7".into()].into();
+    let source = Source { status: StatusCode::OK, headers, body, is_faithful: false, tags };
     let key = Arc::new(fields(activity).key(&mut Vec::new()).to_key());
     let what = What::Page(Box::new(source.into_entry(600)));
     let record = Record::new(key.clone(), what, windows, MonoMs(ms));
