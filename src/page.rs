@@ -24,6 +24,7 @@ pub mod plan;
 pub mod policy;
 mod posted;
 pub mod record;
+mod refused;
 mod reply;
 pub mod route;
 pub mod select;

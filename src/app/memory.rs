@@ -64,10 +64,12 @@ pub(super) async fn guard(settings: schema::Memory, reach: Reach, seen: Arc<Seen
         if next != level {
             tell(level, next, taken);
             reach.sink.inc(Counter::MemoryChanges);
-            reach.caps.refuse(next == Pressure::Refuse);
             reach.pressure.send_replace(next);
             level = next;
         }
+        // Memory that few connections hold does not come back by refusing others: the allocator kept it,
+        // and has it for those who come.
+        reach.caps.refuse(level == Pressure::Refuse && reach.caps.open() > FEW);
         seen.bytes.store(taken.bytes, Ordering::Relaxed);
         seen.limit.store(taken.limit, Ordering::Relaxed);
         seen.level.store(level as u64, Ordering::Relaxed);
@@ -212,6 +214,8 @@ const GROUPS: &str = "/sys/fs/cgroup";
 /// From here on it is looked at more often and more closely.
 const NEAR_PERMILLE: u64 = 700;
 const LOOK_LATER: Duration = Duration::from_millis(100);
+/// So many connections are let in however short memory is.
+const FEW: usize = 64;
 const LOOK_SOON: Duration = Duration::from_millis(20);
 /// What was given back shows after a moment.
 const SHRINK_EVERY: Duration = Duration::from_millis(100);

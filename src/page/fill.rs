@@ -25,13 +25,14 @@ use super::policy::tags::{self, Tags};
 use super::policy::update::updated;
 use super::policy::vary;
 use super::record::{Record, What};
+use super::refused::{counter, reason_of};
 use super::site::Site;
 use crate::clock::Now;
 use crate::http::ResponseBody;
 use crate::http::body::BodyError;
 use crate::metrics::{Counter, Sink};
 use crate::outcome::Reason;
-use crate::upstream::{Group, Hints, Response, Stage, Timeouts, UpstreamError};
+use crate::upstream::{Group, Hints, Response, Timeouts};
 
 /// The clocks of a request, read again while its work goes on.
 #[derive(Clone, Copy, Debug)]
@@ -527,21 +528,6 @@ impl Fill {
     }
 }
 
-/// Where a refusal counts.
-fn counter(refusal: Refusal) -> Counter {
-    match refusal {
-        Refusal::Status => Counter::CacheRefusedStatus,
-        Refusal::Directive => Counter::CacheRefusedDirective,
-        Refusal::Stale => Counter::CacheRefusedStale,
-        Refusal::TooLarge => Counter::CacheRefusedTooLarge,
-        Refusal::Client => Counter::CacheRefusedClient,
-        Refusal::Cookie => Counter::CacheRefusedCookie,
-        Refusal::Undelimited => Counter::CacheRefusedUndelimited,
-        Refusal::Tags => Counter::CacheRefusedTags,
-        Refusal::NoRoom => Counter::CacheRefusedNoRoom,
-    }
-}
-
 /// A response that has begun to come.
 struct Came {
     status: StatusCode,
@@ -588,15 +574,6 @@ fn timeouts(group: &Group, fill_timeout: Duration) -> Timeouts {
         first_byte: fill_timeout,
         idle: group.settings().idle_timeout.duration(),
         until: None,
-    }
-}
-
-/// What clients are told about an error.
-fn reason_of(error: &UpstreamError) -> Reason {
-    match error.at {
-        Stage::Queue => Reason::Overloaded,
-        _ if error.timed_out => Reason::GatewayTimeout,
-        _ => Reason::BadGateway,
     }
 }
 
