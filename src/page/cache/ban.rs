@@ -161,7 +161,7 @@ impl Meant {
             Purge::Url { host, path, city } => {
                 meant.host = Some([host.into(), host.into()]);
                 meant.path = some(path);
-                meant.city = city.map(|city| some(city));
+                meant.city = city.map(some);
             }
             Purge::Stored { url } => meant.url = Some(url.into()),
             Purge::Host { host, canonical } => {
