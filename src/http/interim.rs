@@ -32,7 +32,7 @@ impl Interim {
     }
 
     /// Sends one on. `100 Continue` is between two hops and is not sent on; what would be more than
-    /// [`BYTES_MAX`] is dropped.
+    /// `BYTES_MAX` is dropped.
     pub fn say(&self, status: StatusCode, headers: &HeaderMap) {
         let Some(mut state) = self.lock() else { return };
         if state.is_over || !RELAYED.contains(&status.as_u16()) {

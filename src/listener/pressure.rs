@@ -41,7 +41,7 @@ impl Pressure {
     const ALL: [Pressure; 4] = [Pressure::Calm, Pressure::Shed, Pressure::Shrink, Pressure::Refuse];
 
     /// The level after a look that found `permille` of the limit taken. A level ends only
-    /// [`SLACK_PERMILLE`] below its beginning: what hovers about a step does not flap.
+    /// `SLACK_PERMILLE` below its beginning: what hovers about a step does not flap.
     #[must_use]
     pub fn next(self, permille: u64, steps: &Steps) -> Pressure {
         let mut level = Pressure::Calm;
