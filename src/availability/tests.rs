@@ -60,7 +60,14 @@ fn at(ledger: u64) -> Exchange {
         ledger: UnixMs(ledger),
         ledger_err_ms: 0,
     };
-    Exchange { now, id: RequestId([7; 8]), peer: Peer::Unix, is_tls: false, note: Note::default() }
+    Exchange {
+        now,
+        id: RequestId([7; 8]),
+        peer: Peer::Unix,
+        is_tls: false,
+        terms: None,
+        note: Note::default(),
+    }
 }
 
 fn mono(ledger: u64) -> u64 {
