@@ -294,7 +294,7 @@ impl Default for Http {
 
 /// Bounds of HTTP/2 connections, beside those of `http`: what is counted within 10 s ends the
 /// connection with ENHANCE_YOUR_CALM.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Http2 {
     /// Requests that one connection may have open at once.
