@@ -208,7 +208,10 @@ fn what_the_process_as_a_whole_goes_by_changes() {
     let gauge = "penstock_memory_guard_limit_bytes";
     with(&node, "[memory]\nlimit = \"3GiB\"\n[cache]\nnew_keys = \"1@1/s\"\n");
     let said = node.place.good(&["reload", "--wait"]);
-    assert!(said.contains("memory.limit: not set -> ") && said.contains("cache.new_keys: "), "{said}");
+    assert!(
+        said.contains("memory.limit: not set -> ") && said.contains("cache.new_keys: "),
+        "{said}"
+    );
     until("the guard goes by it", || node.metric(gauge) == f64::from(3u32 << 30));
     let mut client = node.client();
     // Invented pages: the first may be fetched, the others come too fast.
