@@ -319,7 +319,8 @@ fn a_host_for_certified_clients_is_for_nobody_else() {
     let tls = "cert = \"shop.pem\"\nkey = \"shop.key\"\nclient_ca = \"ca.pem\"\n\
                client_certificate = \"optional\"";
     let site = "hosts = [\"shop.example\"]\nclient_certificate = true\n".to_owned();
-    let sale = "[site.open]\nupstream = \"shop\"\nhosts = [\"open.example\"]\n".to_owned();
+    let open = "site = \"shop\"\n[site.open]\nupstream = \"shop\"\nhosts = [\"open.example\"]\n";
+    let sale = Config::default().sale + open;
     let node = Place::in_dir(dir, shop.address(), &Config { site, sale, ..https(tls) }).start();
     let (to, dir) = (node.address("https"), node.place.dir.path());
     let (with, without) = (trusting(dir, Some("client"), &[]), trusting(dir, None, &[]));

@@ -105,7 +105,9 @@ impl Shop {
 
 /// What requests in tasks of their own came to.
 #[derive(Clone, Default)]
-struct Done(Rc<RefCell<Vec<Result<String, (Written, String)>>>>);
+struct Done(Rc<RefCell<Vec<Said>>>);
+
+type Said = Result<String, (Written, String)>;
 
 impl Done {
     fn ask(
