@@ -20,6 +20,7 @@ use tokio_rustls::rustls::{
 use super::client::{Client, PATIENCE, until};
 use super::node::{Config, Node, Place, quick_shop};
 use super::origin::Origin;
+use super::overload::resident;
 
 type Tls = StreamOwned<ClientConnection, TcpStream>;
 
@@ -370,6 +371,55 @@ fn a_balancer_names_the_client_before_the_handshake() {
     // Without one there is no handshake.
     assert!(shake(&client, socket(""), "shop.example").is_err());
 }
+
+/// `cargo test --test edge tls::an_idle -- --nocapture` prints what it is. By HTTP/2 it is more: the library
+/// keeps a buffer of 16 KiB to write and one of 8 KiB to read.
+#[test]
+fn an_idle_connection_takes_at_most_14_kib() {
+    let shop = quick_shop();
+    for (protocol, kib_max) in [("http/1.1", 14.0), ("h2", 36.0)] {
+        let dir = authority();
+        certify(dir.path(), "shop", "DNS:shop.example");
+        let tls = https("cert = \"shop.pem\"\nkey = \"shop.key\"");
+        let node = Place::in_dir(dir, shop.address(), &tls).start();
+        let client = trusting(node.place.dir.path(), None, &[protocol]);
+        let open = || {
+            let stream = connect(&client, node.address("https"), "shop.example");
+            let stream = stream.expect("a handshake");
+            if protocol == "h2" { head_by_http2(stream) } else { status(stream, "shop.example").0 }
+        };
+        // What is made once is made now.
+        drop((0..20).map(|_| open()).collect::<Vec<_>>());
+        let before = resident(&node);
+        let idle: Vec<Tls> = (0..IDLE).map(|_| open()).collect();
+        let kib = resident(&node).saturating_sub(before) as f64 / 1024.0 / idle.len() as f64;
+        println!("an idle connection over TLS, {protocol}: {kib:.1} KiB, {IDLE} of them");
+        assert!(kib <= kib_max, "{protocol}: {kib:.1} KiB");
+    }
+}
+
+/// HEAD of a page, and the frame that answers it.
+fn head_by_http2(mut stream: Tls) -> Tls {
+    let mut asked = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec();
+    // HEAD has no index, https is 7, :authority 1, :path 4.
+    let block = b"\x02\x04HEAD\x87\x01\x0cshop.example\x04\x0e/activity/8848";
+    asked.extend([0, 0, u8::try_from(block.len()).expect("short"), 1, 5, 0, 0, 0, 1]);
+    asked.extend(block);
+    stream.write_all(&asked).expect("written");
+    loop {
+        let mut head = [0; 9];
+        stream.read_exact(&mut head).expect("a frame");
+        let mut content = vec![0; usize::from(head[1]) << 8 | usize::from(head[2])];
+        stream.read_exact(&mut content).expect("its content");
+        if head[3] == 1 {
+            assert_eq!((head[4] & 1, content[0]), (1, 0x88), "the end, and 200: {content:?}");
+            return stream;
+        }
+    }
+}
+
+/// Enough that what a process grows by otherwise does not count.
+const IDLE: usize = 500;
 
 #[test]
 fn a_handshake_has_its_time() {
