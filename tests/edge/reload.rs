@@ -1,5 +1,6 @@
 //! Another config while the node runs: under load, in parts, refused, with listeners that come and go.
 
+use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -59,13 +60,20 @@ fn ask_on(address: SocketAddr, n: usize, stop: &AtomicBool, answers: &AtomicUsiz
             Some(client) => client,
             None => match TcpStream::connect(address) {
                 Ok(stream) => Client::of(stream),
-                Err(_) => {
+                // This machine has no port left for so many clients: in a minute it has.
+                Err(cause) if cause.kind() == ErrorKind::AddrNotAvailable => {
+                    std::thread::yield_now();
+                    continue;
+                }
+                Err(cause) => {
+                    eprintln!("client {n} cannot connect: {cause}");
                     failed += 1;
                     continue;
                 }
             },
         };
-        client.send(get(paths[(turn + n) % paths.len()]));
+        let path = paths[(turn + n) % paths.len()];
+        client.send(get(path));
         match client.answer() {
             // The shop knows no cart: its 404 is an answer.
             Some(answer) if answer.status < 500 => {
@@ -74,7 +82,10 @@ fn ask_on(address: SocketAddr, n: usize, stop: &AtomicBool, answers: &AtomicUsiz
                     kept = Some(client);
                 }
             }
-            _ => failed += 1,
+            other => {
+                eprintln!("client {n} asked for {path} and got {other:?}");
+                failed += 1;
+            }
         }
     }
     failed
