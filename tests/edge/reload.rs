@@ -91,6 +91,12 @@ fn ask_on(address: SocketAddr, n: usize, stop: &AtomicBool, answers: &AtomicUsiz
     failed
 }
 
+/// A config for a load: its clients open as many connections a second as they can, all from one address.
+pub fn crowded() -> Config {
+    let more = "[limits]\nconnects_per_address = \"off\"\n".to_owned();
+    Config { more, ..Config::default() }
+}
+
 /// How often, in a short run and with `PENSTOCK_TEST_LONG`.
 pub fn times(short: usize, long: usize) -> usize {
     if std::env::var_os("PENSTOCK_TEST_LONG").is_some() { long } else { short }
@@ -114,7 +120,7 @@ fn free_port() -> u16 {
 #[test]
 fn reloads_under_load_fail_no_request() {
     let shop = quick_shop();
-    let node = Place::new(shop.address(), &Config::default()).start();
+    let node = Place::new(shop.address(), &crowded()).start();
     let load = Load::on(node.address("http"), 8);
     load.go_on(200);
     for n in 0..times(50, 1_000) {
@@ -238,7 +244,7 @@ fn what_the_process_as_a_whole_goes_by_changes() {
 #[test]
 fn listeners_come_and_go_and_their_clients_are_answered() {
     let shop = quick_shop();
-    let node = Place::new(shop.address(), &Config::default()).start();
+    let node = Place::new(shop.address(), &crowded()).start();
     let more = SocketAddr::from(([127, 0, 0, 1], free_port()));
     let path = node.place.path("http.sock");
     let listeners = format!(
