@@ -129,19 +129,30 @@ impl Group {
             }
             None => (UpstreamError::unsent(trace.stage(), true, "the server is silent"), None),
         };
+        Err(self.broken(&conn, error, unsent, trace))
+    }
+
+    /// Ends what has failed: the connection, or of one that others share its part.
+    fn broken(
+        &self,
+        conn: &Conn,
+        error: UpstreamError,
+        unsent: Option<Request<SentBody>>,
+        trace: &Trace,
+    ) -> Broken {
         // After this not a byte more leaves, and what was written is known for sure.
-        match alone {
-            Some(wire) => wire.close(),
-            None if matches!(error.at, Stage::Body | Stage::Invalid) => {}
-            None => conn.retire(),
+        if !conn.is_shared {
+            conn.wire.close();
+        } else if !matches!(error.at, Stage::Body | Stage::Invalid) {
+            conn.retire();
         }
         if error.at != Stage::Body {
             self.server(conn.at).failed(&error.cause);
         }
         let is_unsent = conn.is_shared && unsent.is_some();
         let written = if is_unsent { Written::Nothing } else { trace.written() };
-        let has_read = alone.is_some_and(Wire::has_read);
-        Err(Broken { error: UpstreamError { written, ..error }, unsent, has_read })
+        let has_read = !conn.is_shared && conn.wire.has_read();
+        Broken { error: UpstreamError { written, ..error }, unsent, has_read }
     }
 
     fn failure(&self, error: &hyper::Error, wire: &Wire, trace: &Trace) -> UpstreamError {
