@@ -67,7 +67,7 @@ fn pages_are_purged_and_limbo_is_matched() {
     assert_eq!(node.place.good(&["purge", "--all", "--soft"]), "0 pages made stale\n");
     for verb in [
         &["purge", "--tag", "a", "--tag", "b"][..],
-        &["purge", "--tag", "a", "--site", "shop", "--soft"],
+        &["purge", "--tag", "a", "--site", "shop"],
         &["purge", "--host", "shop.example"],
         &["purge", "--prefix", "/activity/", "--host", "www.shop.example"],
         &["purge", "--url", "http://shop.example/activity/1"],
