@@ -165,7 +165,7 @@ impl Ordinary {
     /// put together (RFC 9110 15.3.7.3).
     pub fn completion(&self, old: &Entry) -> Option<(HeaderValue, HeaderValue)> {
         let (span, total) = old.part()?;
-        let etag = old.field(&header::ETAG).filter(|etag| range::is_strong(etag))?;
+        let etag = old.field(&header::ETAG).filter(range::is_strong)?;
         let is_beginning = span.first == 0 && span.last + 1 < total;
         let wants_all = self.range.is_none() && self.method == Method::GET;
         let from = HeaderValue::from_str(&format!("bytes={}-", span.last + 1)).ok()?;
