@@ -56,7 +56,7 @@ const KINDS: &[Kind] = &[
     kind("hit_head", || request::get("HEAD /activity/8848?city=bj HTTP/1.1"), 200, 8_800),
     Kind {
         is_http2: true,
-        ..kind("hit_h2", || request::get("GET /activity/8848?city=bj HTTP/1.1"), 200, 30_000)
+        ..kind("hit_h2", || request::get("GET /activity/8848?city=bj HTTP/1.1"), 200, 40_500)
     },
     kind("hit_304", || request::get(PAGE_KNOWN), 304, 9_300),
     kind("poll", || request::get("GET /activity/8848/availability HTTP/1.1"), 200, 8_150),
