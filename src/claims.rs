@@ -45,7 +45,7 @@ use crate::journal::Journal;
 use crate::ledger::{Claimed, Op, Record, RecordKind, Reply};
 use crate::metrics::Sink;
 use crate::outcome::Verdict;
-use crate::sale::{Declaration, SaleBook};
+use crate::sale::{Declaration, SaleBook, SaleSnapshot};
 use crate::store::{Store, StoreError};
 
 pub use memory::History;
@@ -242,6 +242,20 @@ impl Claims {
     /// Whether claims of `sale` can be tried now: its ledger answers and the journal can be written.
     pub fn is_open(&self, sale: &SaleId) -> bool {
         self.shared.is_open(sale)
+    }
+
+    /// Whether every sale that this node knows, and that is not over, would admit a purchase now as far as
+    /// the memory of its ledger goes: this node has re-asserted what it knows, and the others know that it
+    /// is there. A ledger that does not answer is not waited for.
+    pub fn are_told(&self) -> bool {
+        let now = self.shared.clock.now().ledger;
+        let is_told = |sale: &Arc<SaleSnapshot>| {
+            let id = &sale.state.id;
+            sale.state.is_ended_at(now)
+                || !self.shared.breaker.is_closed(id)
+                || !self.shared.is_learning(id)
+        };
+        self.shared.book.all().iter().all(is_told)
     }
 
     /// How many nodes claim for `sale`, as its ledger says, this one among them.

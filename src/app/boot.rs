@@ -91,6 +91,9 @@ impl App {
         let operator = operator.map_err(boot("the admin interface"))?;
         let pressure = memory.start(&mut tasks);
         node.ledger.settle(&roots.book).await;
+        if heritage.is_some() {
+            node.ledger.be_told().await;
+        }
         snapshot::confirm(is_warm, &node.kit.cache, &node.ledger.store, &node.context.sink);
         let workers = node.employ(roots, workers, pressure, plan).await?;
         tracing::info!("listening on {said}");

@@ -130,6 +130,22 @@ impl Ledger {
             tracing::warn!("the store has not told its sales yet: starting without");
         }
     }
+
+    /// Waits until this node may claim, while the process before it still serves: the ledgers have heard
+    /// what it knows, and the other nodes that it is there. Else an upgrade would cost the purchases of
+    /// that time.
+    pub(super) async fn be_told(&self) {
+        let told = async {
+            while !self.claims.are_told() {
+                tokio::time::sleep(SETTLE_LOOK).await;
+            }
+        };
+        if tokio::time::timeout(TOLD_LONGEST, told).await.is_err() {
+            tracing::warn!(
+                "a ledger has not heard yet what this process knows: taking over without"
+            );
+        }
+    }
 }
 
 fn predecessor(node: NodeId, ended: oneshot::Receiver<()>, state_dir: &Path) -> Predecessor {
@@ -219,5 +235,8 @@ async fn keep_mirror(
 
 /// Longest wait for the store before clients are let in.
 const SETTLE_LONGEST: Duration = Duration::from_secs(2);
+/// Longest wait to be known to the ledgers before taking over: a report, the beats in which the others hear
+/// of it, and a learning that is under way.
+const TOLD_LONGEST: Duration = Duration::from_secs(12);
 const SETTLE_LOOK: Duration = Duration::from_millis(5);
 const MIRROR_PAUSE: Duration = Duration::from_secs(1);

@@ -20,9 +20,9 @@ use super::facts::{BEAT_MS, Remembered, order};
 use super::shared::{CALL_DEADLINE, Shared};
 use crate::clock::MonoMs;
 use crate::ident::{NodeId, SaleId};
-use crate::ledger::{Op, OpResult, Reassert, Resolved};
+use crate::ledger::{Assertion, Op, OpResult, Reassert, Resolved};
 use crate::metrics::Counter;
-use crate::sale::SaleState;
+use crate::sale::{Mark, SaleState};
 use crate::store::StoreError;
 
 /// Says again what must be said, for as long as the node lives.
@@ -124,15 +124,7 @@ pub(super) async fn report(shared: &Shared, sale: &SaleId) -> Result<(), StoreEr
         );
     }
     let mark = begun.state.mark();
-    let mut made = 0;
-    for chunk in claims.chunks(CLAIMS_MAX) {
-        let said = Reassert { claims: chunk.to_vec(), ..part(shared, sale) };
-        let told = tell(shared, sale, said).await?;
-        let Some(told) = told.filter(|told| told.state.mark() == mark) else {
-            return Err(StoreError::NotSent("the ledger changed its server meanwhile".to_owned()));
-        };
-        made += count(shared, sale, &told);
-    }
+    let (claims, made) = tell_claims(shared, sale, mark, claims).await?;
     let last = Reassert { reported: Some(mark), is_roll_call: true, ..part(shared, sale) };
     match tell(shared, sale, last).await? {
         Some(told) if told.state.mark() == mark => {
@@ -143,8 +135,7 @@ pub(super) async fn report(shared: &Shared, sale: &SaleId) -> Result<(), StoreEr
     }
     shared.sink.inc(Counter::Reports);
     if mark.fences > 0 || made > 0 {
-        let (claims, sale_text) =
-            (claims.len(), if known.is_some() { " and the sale itself" } else { "" });
+        let sale_text = if known.is_some() { " and the sale itself" } else { "" };
         tracing::warn!(
             "{sale}: the ledger may have forgotten something (server {}): {claims} claims{sale_text} \
              were re-asserted, {made} of which it did not know",
@@ -152,6 +143,33 @@ pub(super) async fn report(shared: &Shared, sale: &SaleId) -> Result<(), StoreEr
         );
     }
     Ok(())
+}
+
+/// Says what became of `claims`, and again of those of which more was heard meanwhile: that went to a
+/// ledger which may not have had the claim yet. Returns how many claims were said, and how many of them the
+/// ledger did not know.
+async fn tell_claims(
+    shared: &Shared,
+    sale: &SaleId,
+    mark: Mark,
+    mut claims: Vec<Assertion>,
+) -> Result<(usize, u64), StoreError> {
+    let (mut said, mut made) = (HashMap::new(), 0);
+    while !claims.is_empty() {
+        for chunk in claims.chunks(CLAIMS_MAX) {
+            let part = Reassert { claims: chunk.to_vec(), ..part(shared, sale) };
+            let told = tell(shared, sale, part).await?;
+            let Some(told) = told.filter(|told| told.state.mark() == mark) else {
+                let what = "the ledger changed its server meanwhile".to_owned();
+                return Err(StoreError::NotSent(what));
+            };
+            made += count(shared, sale, &told);
+        }
+        said.extend(claims.iter().map(|fact| (fact.claim, fact.verdict)));
+        (_, claims) = shared.facts.report(sale, shared.clock.now().ledger);
+        claims.retain(|fact| said.get(&fact.claim) != Some(&fact.verdict));
+    }
+    Ok((said.len(), made))
 }
 
 /// What a ledger said to a part of a report.

@@ -310,8 +310,7 @@ fn both_processes_of_an_upgrade_share_the_ledger_in_redis() {
     old.send(purchase("one"));
     until("it is with the shop", || shop.stats().in_flight == 1);
     let heir = Heir(upgrade(&node));
-    until("the new one is ready", || node.metric("penstock_ready") == 1.0);
-    // Each asks again while the new process makes itself known to the ledger.
+    // It took over when the ledger knew it: nobody is told that it is unavailable.
     let mut told = Vec::new();
     for n in 0..6 {
         until("a decision", || {
@@ -327,6 +326,7 @@ fn both_processes_of_an_upgrade_share_the_ledger_in_redis() {
         });
     }
     let won = told.iter().filter(|(status, _)| *status == 201).count();
+    assert!(told.iter().all(|(_, reason)| reason != "unavailable"), "{told:?}");
     assert_eq!(old.answer().expect("an answer").status, 201);
     assert_eq!(node.end(), Some(0));
     assert_eq!(won, 4, "what the old process holds counts: {told:?}");

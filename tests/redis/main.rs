@@ -2,6 +2,7 @@
 
 mod cases;
 mod cluster;
+mod cost;
 mod durable;
 mod equivalence;
 mod faults;

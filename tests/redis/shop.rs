@@ -294,8 +294,7 @@ async fn what_happens_is_told() {
     expected.push("sold_out ".to_owned());
     assert_eq!(told, expected);
     let won = &out[5];
-    assert_eq!(won["user"], a.user.to_string());
-    assert_eq!(won["claim"], a.claim.to_string());
+    assert_eq!(won["claims"], format!("{} {} 1", a.user, a.claim));
     assert_eq!((won["pool"].as_str(), won["units"].as_str()), ("default", "1"));
     let flag = story.server.shop().hash(&key("F"));
     assert_eq!((flag["sold_out"].as_str(), flag["epoch"].as_str()), ("1", "1"));

@@ -93,6 +93,7 @@ enum Call {
 struct Report {
     mark: Option<Mark>,
     rest: Vec<Assertion>,
+    said: Vec<Assertion>,
     is_last: bool,
 }
 
@@ -484,7 +485,8 @@ impl World {
             ..self.part(node)
         };
         let rest = self.assertions(node);
-        self.node(node).report = Some(Report { mark: None, rest, is_last: false });
+        self.node(node).report =
+            Some(Report { mark: None, said: rest.clone(), rest, is_last: false });
         self.call(node, Call::Report, Op::Reassert(Box::new(first)), CALL_DEADLINE_MS);
     }
 
@@ -526,6 +528,12 @@ impl World {
             self.node(node).joined.get_or_insert(now + wait_ms);
             self.node(node).peers = nodes;
             return self.reported(node, mark);
+        }
+        // What became of a claim meanwhile went to a ledger that may not have had it yet.
+        if report.rest.is_empty() {
+            let news = self.assertions(node).into_iter().filter(|fact| !report.said.contains(fact));
+            report.rest = news.collect();
+            report.said.extend_from_slice(&report.rest);
         }
         let said = if report.rest.is_empty() {
             report.is_last = true;

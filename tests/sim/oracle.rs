@@ -97,8 +97,8 @@ impl Oracle {
         }
     }
 
-    /// After each operation of the ledger.
-    pub fn look(&mut self, ledger: &Memory) {
+    /// After each operation of the ledger; whether it has seen on which server it runs.
+    pub fn look(&mut self, ledger: &Memory, has_looked: bool) {
         let Some(sale) = ledger.state() else { return };
         let all = records(ledger);
         let of = |kind: RecordKind| all.iter().filter(|r| r.kind == kind).count() as u64;
@@ -112,7 +112,7 @@ impl Oracle {
             self.breach(format!("deadlines: not those of {held} records"));
         }
         // A ledger that went back may have records of what failed since: their nodes say so.
-        if sale.learn_until.0 != 0 {
+        if sale.learn_until.0 != 0 || !has_looked {
             return;
         }
         if pool.confirmed + pool.held + pool.limbo > self.stock as u64 {

@@ -19,6 +19,8 @@ pub struct Store {
     now: u64,
     past: VecDeque<Memory>,
     servers: u8,
+    /// The one that answers, as the ledger could see.
+    server: ServerId,
     bug: Bug,
 }
 
@@ -27,8 +29,8 @@ const LAG_MAX: usize = 8;
 
 impl Store {
     pub fn new(stock: u64, bug: Bug) -> Store {
-        let past = VecDeque::new();
-        Store { ledger: ledger(stock), is_up: true, offset: 0, now: 0, past, servers: 0, bug }
+        let (past, ledger, server) = (VecDeque::new(), ledger(stock), ServerId::default());
+        Store { ledger, is_up: true, offset: 0, now: 0, past, servers: 0, server, bug }
     }
 
     /// The ledger's time at the true time `now`.
@@ -64,7 +66,13 @@ impl Store {
         self.is_up = true;
         self.servers += 1;
         if self.bug != Bug::NoFence {
-            self.ledger.moved_to(ServerId([self.servers; 16]));
+            self.server = ServerId([self.servers; 16]);
+            self.ledger.moved_to(self.server);
         }
+    }
+
+    /// Whether the ledger has seen which server it runs on: outcomes do not look, and admit nobody.
+    pub fn has_looked(&self) -> bool {
+        self.ledger.state().is_none_or(|sale| sale.server == self.server)
     }
 }

@@ -208,7 +208,7 @@ impl World {
         {
             self.oracle.breach("time: somebody was admitted before T0".to_owned());
         }
-        self.oracle.look(&self.store.ledger);
+        self.oracle.look(&self.store.ledger, self.store.has_looked());
         if let Some(wait) = self.delay() {
             self.after(wait, Event::AtNode { node, run, call, reply: Box::new(reply) });
         }

@@ -26,6 +26,7 @@ end
 
 -- What the user's records answer; nil: they do not stand in the way.
 local function repeated(records, one, left)
+  if #records == 0 then return nil end
   local r = find(records, one.attempt, true, 'C')
   if r then return 'confirmed ' .. r.claim end
   for _, same in ipairs({ true, false }) do
@@ -37,52 +38,80 @@ local function repeated(records, one, left)
     r = find(records, one.attempt, same, 'PL')
     if r then return 'pending ' .. r.claim end
   end
-  if #records == 0 or (left > 0 and one.units <= left) then return nil end
+  if left > 0 and one.units <= left then return nil end
   return sale.orders == 1 and 'already' or 'limit ' .. int(left)
 end
 
-local function claim_one(now, one, is_learning)
-  local records = records_of(one.user)
-  local left = units_left(records)
-  local known = repeated(records, one, left)
-  if known then return known end
+-- What everybody is told who wants of this pool, whatever they have; nil: the limits and the room say. It
+-- is the same for a whole batch.
+local function closed(now, pool, is_learning)
   if is_over(now) then return 'ended' end
   if sale.sold_out then return 'sold_out' end
-  local pool = pool_of(one.pool)
   if not pool then return 'unknown_pool' end
   if pool.sold_out then return 'sold_out' end
   if now < sale.opens_at then return 'not_started' end
   if sale.paused then return 'paused' end
   if is_learning then return 'learning' end
   if not is_known(pool) then return 'unread' end
-  if one.units == 0 or one.units > left then return 'limit ' .. int(left) end
-  local free = room(pool)
-  if one.units > free then
-    return free <= 0 and 'busy' or 'insufficient ' .. int(free)
-  end
-  local deadline = now + number(ARGV[3], 'claim_ttl_ms')
-  local with = copy(records)
+end
+
+-- Admits somebody who has nothing yet.
+local function admit_first(user, claim, attempt, pool, units, deadline)
+  local text = 'A|' .. claim .. '|' .. attempt .. '|' .. pool.name .. '|' .. units .. '|' .. ARGV[1]
+    .. '|' .. deadline
+  put_only(user, claim, text, deadline)
+  pool.held = pool.held + units
+end
+
+local function admit_again(one, mine, deadline)
+  local with = copy(mine)
   with[#with + 1] = { kind = 'A', claim = one.claim, attempt = one.attempt, pool = one.pool,
-    units = one.units, node = ARGV[1], deadline = deadline }
+    units = one.units, node = ARGV[1], deadline = number(deadline, 'deadline') }
   put_user(one.user, with)
-  tell('admitted', one.pool, int(one.units), one.user, one.claim)
-  return 'admitted ' .. int(deadline)
+end
+
+-- What the limits and the room say; nil: there is nothing against it.
+local function refused(pool, units, left)
+  if units == 0 or units > left then return 'limit ' .. int(left) end
+  local free = room(pool)
+  if units > free then return free <= 0 and 'busy' or 'insufficient ' .. int(free) end
 end
 
 local function claim()
   local now = begin()
   if not sale then return finish(now, 'no_sale') end
-  local answers = {}
+  local answers, shut = {}, {}
   local is_late = now > number(ARGV[2], 'not_after')
   local is_learning = false
   if not is_late then
     look(ARGV[6], number(ARGV[4], 'learn_ms'), number(ARGV[5], 'seq'))
     is_learning = now < sale.learn_until or ARGV[7] ~= mark()
   end
+  local deadline = int(now + number(ARGV[3], 'claim_ttl_ms'))
+  local admitted, left_first = 'admitted ' .. deadline, units_left({})
   for i = 8, #ARGV, 5 do
-    local one = { claim = ARGV[i], attempt = ARGV[i + 1], user = ARGV[i + 2], pool = ARGV[i + 3],
-      units = number(ARGV[i + 4], 'units') }
-    answers[#answers + 1] = is_late and 'too_late' or claim_one(now, one, is_learning)
+    local claim, user, name, units = ARGV[i], ARGV[i + 2], ARGV[i + 3], units_of(ARGV[i + 4])
+    local pool, known, mine = pool_of(name), nil, nil
+    if shut[name] == nil then shut[name] = closed(now, pool, is_learning) or false end
+    if is_late then
+      known = 'too_late'
+    elseif text_of(user) == '' and not records[user] then
+      known = shut[name] or refused(pool, units, left_first)
+    else
+      mine = records_of(user)
+      local one, left = { attempt = ARGV[i + 1], units = units }, units_left(mine)
+      known = repeated(mine, one, left) or shut[name] or refused(pool, units, left)
+    end
+    if not known then
+      if mine then
+        admit_again({ user = user, claim = claim, attempt = ARGV[i + 1], pool = name,
+          units = units }, mine, deadline)
+      else
+        admit_first(user, claim, ARGV[i + 1], pool, units, deadline)
+      end
+      tell('admitted', name, units, user, claim)
+    end
+    answers[#answers + 1] = known or admitted
   end
   return finish(now, answers)
 end

@@ -19,30 +19,40 @@ local function int(n)
 end
 
 local function number(text, what)
-  if not text or #text > 16 or not string.match(text, '^%d+$') then
+  local n = text and tonumber(text)
+  if not n or n > 9007199254740991 or string.find(text, '%D') then
     error('CORRUPT ' .. what .. ' is ' .. tostring(text))
   end
-  return tonumber(text)
+  return n
+end
+
+local function units_of(text)
+  return text == '1' and 1 or number(text, 'units')
 end
 
 local function flag(is)
   return is and '1' or '0'
 end
 
--- The ledger as it was read: field → text, the flat array that is also the reply, and where a field's
--- value stands in it.
+-- The ledger as it was read: field → text, or its number where one was asked for; and the flat array that
+-- is also the reply.
 local fields = {}
+local numbers = {}
 local flat = {}
-local at = {}
 -- The sale of this operation; nil if it was never declared. Its pools are read when they are needed:
 -- a sale may have 200.
 local sale = nil
 local is_new = false
 local pools = {}
 local loaded = {}
--- Users whose records were looked at: {records, stored text}; and the order in which they changed.
-local users = {}
-local touched = {}
+-- Users whose records were looked at: the text as it was read, and the records where somebody needs them
+-- one by one.
+local stored = {}
+local records = {}
+-- Users whose records change, in order, and their places here. Where nobody needed the records one by
+-- one, `texts` has what they become, `dues` the only one's deadline or '', `members` its place there.
+local touched, place = {}, {}
+local texts, dues, members = {}, {}, {}
 -- Claims whose records a V took in this operation: in order, and by claim.
 local voids = {}
 local is_voided = {}
@@ -64,12 +74,28 @@ local function server_of(asks)
   return string.sub(run, 1, 16) .. string.sub(history, 1, 16)
 end
 
+-- What became of a claim: one event tells of all that follow each other in one operation.
+local last = { event = '' }
 local function tell(event, pool, units, user, claim)
-  events[#events + 1] = { event, pool, units, user, claim, '' }
+  if last.event ~= event or last.pool ~= pool or event == 'void' then
+    last = { event = event, pool = pool, units = 0, claims = {}, text = '' }
+    events[#events + 1] = last
+  end
+  local claims = last.claims
+  last.units = last.units + units
+  claims[#claims + 1] = user .. ' ' .. claim .. ' ' .. units
 end
 
 local function announce(event, pool, text)
-  events[#events + 1] = { event, pool, '', '', '', text }
+  last = { event = event, pool = pool, units = 0, claims = {}, text = text }
+  events[#events + 1] = last
+end
+
+-- A number of the ledger.
+local function count(field)
+  local n = number(fields[field], field)
+  numbers[field] = n
+  return n
 end
 
 -- What the public knows of a pool's stock. The shop's own number moves with every order.
@@ -83,19 +109,17 @@ local function pool_of(name)
   if pools[name] or is_new then return pools[name] end
   local stock = fields['stock:' .. name]
   if not stock then return nil end
-  local function count(what)
-    return number(fields[what .. ':' .. name], what .. ':' .. name)
-  end
+  local of = ':' .. name
   local pool = {
-    name = name, stock = count('stock'), confirmed = count('confirmed'), held = count('held'),
-    limbo = count('limbo'), sold_out = fields['sold_out:' .. name] == '1',
-    held_back = fields['held_back:' .. name] == '1',
-    back_since = fields['back_since:' .. name] and count('back_since') or 0,
-    source = fields['source:' .. name] or '', read_at = 0, not_before = 0, empty_since = 0,
+    name = name, stock = count('stock' .. of), confirmed = count('confirmed' .. of),
+    held = count('held' .. of), limbo = count('limbo' .. of),
+    sold_out = fields['sold_out' .. of] == '1', held_back = fields['held_back' .. of] == '1',
+    back_since = fields['back_since' .. of] and count('back_since' .. of) or 0,
+    source = fields['source' .. of] or '', read_at = 0, not_before = 0, empty_since = 0,
   }
   if pool.source ~= '' then
-    pool.read_at, pool.not_before = count('read_at'), count('not_before')
-    pool.empty_since = count('empty_since')
+    pool.read_at, pool.not_before = count('read_at' .. of), count('not_before' .. of)
+    pool.empty_since = count('empty_since' .. of)
   end
   pool.said_stock, pool.said_sold_out = shown(pool), pool.sold_out
   pools[name] = pool
@@ -139,13 +163,9 @@ local function load()
   if #flat == 0 then return nil end
   for i = 1, #flat, 2 do
     fields[flat[i]] = flat[i + 1]
-    at[flat[i]] = i + 1
   end
   for _, field in ipairs(NEEDED) do
     if not fields[field] then error('CORRUPT ' .. field .. ' is missing') end
-  end
-  local function count(field)
-    return number(fields[field], field)
   end
   return {
     epoch = count('epoch'), version = count('version'), revision = fields.revision,
@@ -189,21 +209,26 @@ end
 
 -- What raises the version, apart from pools: everything but the version and the memory of
 -- declarations and commands.
-local function public()
-  return table.concat({ int(sale.epoch), sale.activity, int(sale.opens_at),
-    sale.ends_at and int(sale.ends_at) or '', flag(sale.paused), flag(sale.ended),
-    flag(sale.sold_out), int(sale.overshoot), int(sale.orders), int(sale.units), sale.restock,
-    sale.salt, sale.names, sale.server, int(sale.fences), int(sale.learn_until),
-    int(sale.restock_batch), int(sale.restock_debounce_ms) }, ' ')
+local PUBLIC = { 'epoch', 'activity', 'opens_at', 'ends_at', 'paused', 'ended', 'sold_out',
+  'overshoot', 'orders', 'units', 'restock', 'salt', 'names', 'server', 'fences', 'learn_until',
+  'restock_batch', 'restock_debounce_ms' }
+local said = {}
+
+-- Whether the public has to hear of the sale; from then on it has.
+local function is_news()
+  local is = false
+  for _, field in ipairs(PUBLIC) do
+    if said[field] ~= sale[field] then said[field], is = sale[field], true end
+  end
+  return is
 end
 
 -- Begins an operation: returns the server's time, and sets `sale`.
-local said, said_names = '', ''
 local function begin()
   sale = load()
   clock = ms()
   if not sale then return clock end
-  said, said_names = public(), sale.names
+  is_news()
   -- The learning is over: what is sold latches before anybody asks.
   if sale.learn_until ~= 0 and clock >= sale.learn_until then
     sale.learn_until, sale.sold_out = 0, true
@@ -268,14 +293,34 @@ local function format(records)
   return table.concat(out, ';')
 end
 
-local function records_of(user)
-  local known = users[user]
-  if not known then
-    local text = redis.call('HGET', KEYS[2], user) or ''
-    known = { records = parse(text), stored = text }
-    users[user] = known
+-- The text of a user's records as it is now, where they were not taken apart.
+local function text_of(user)
+  local at = place[user]
+  if at then return texts[at] end
+  local text = stored[user]
+  if not text then
+    text = redis.call('HGET', KEYS[2], user) or ''
+    stored[user] = text
   end
-  return known.records
+  return text
+end
+
+local function records_of(user)
+  local known = records[user]
+  if not known then
+    known = parse(text_of(user))
+    records[user] = known
+  end
+  return known
+end
+
+local function touch(user)
+  local at = place[user]
+  if not at then
+    at = #touched + 1
+    touched[at], place[user] = user, at
+  end
+  return at
 end
 
 local function counter(record)
@@ -286,8 +331,7 @@ end
 -- Replaces a user's records. Counters follow here and nowhere else, so that they are what the
 -- records say, whatever an operation did.
 local function put_user(user, new)
-  local known = users[user]
-  for _, r in ipairs(known.records) do
+  for _, r in ipairs(records[user]) do
     local pool = pool_of(r.pool)
     if pool then
       local field = counter(r)
@@ -301,11 +345,15 @@ local function put_user(user, new)
       pool[field] = pool[field] + r.units
     end
   end
-  known.records = new
-  if not known.touched then
-    known.touched = true
-    touched[#touched + 1] = user
-  end
+  records[user] = new
+  touch(user)
+end
+
+-- The same for the plain cases, which are nearly all: the user's only record becomes `text`, or '' for
+-- none, with a deadline or ''.
+local function put_only(user, claim, text, due)
+  local at = touch(user)
+  texts[at], dues[at], members[at] = text, due, user .. '|' .. claim
 end
 
 local function copy(records)
@@ -331,7 +379,7 @@ end
 -- The end of every operation: latches, and the version where the public must see a change. A pool
 -- that nobody looked at is as it was, unless the ledger was learning: then nothing latched.
 local function settle()
-  local is_public, is_latch = false, sale.names ~= said_names
+  local is_public, is_latch = false, sale.names ~= said.names
   local is_learning = clock < sale.learn_until
   if not is_learning and sale.learn_until ~= 0 then
     all_pools()
@@ -351,32 +399,44 @@ local function settle()
     pool.said_stock, pool.said_sold_out = shown(pool), pool.sold_out
   end
   if is_latch then sale.sold_out = are_all_latched() end
-  local says = public()
-  if (rises or is_public or says ~= said) and not is_new then sale.version = sale.version + 1 end
-  said, said_names, rises = says, sale.names, false
+  is_public = is_news() or is_public
+  if (rises or is_public) and not is_new then sale.version = sale.version + 1 end
+  rises = false
+end
+
+-- Brings the deadlines of a user in step.
+local function write_dues(user)
+  local due = {}
+  for _, r in ipairs(parse(stored[user])) do
+    if r.kind == 'A' or r.kind == 'P' then due[r.claim] = -1 end
+  end
+  for _, r in ipairs(records[user]) do
+    if r.kind == 'A' or r.kind == 'P' then due[r.claim] = r.deadline end
+  end
+  for claim, deadline in pairs(due) do
+    if deadline < 0 then
+      redis.call('ZREM', KEYS[3], user .. '|' .. claim)
+    else
+      redis.call('ZADD', KEYS[3], int(deadline), user .. '|' .. claim)
+    end
+  end
 end
 
 local function write_users()
-  for _, user in ipairs(touched) do
-    local known = users[user]
-    local due = {}
-    for _, r in ipairs(parse(known.stored)) do
-      if r.kind == 'A' or r.kind == 'P' then due[r.claim] = -1 end
+  for at, user in ipairs(touched) do
+    local text = texts[at]
+    if records[user] then
+      write_dues(user)
+      text = format(records[user])
+    elseif dues[at] ~= '' then
+      redis.call('ZADD', KEYS[3], dues[at], members[at])
+    else
+      redis.call('ZREM', KEYS[3], members[at])
     end
-    for _, r in ipairs(known.records) do
-      if r.kind == 'A' or r.kind == 'P' then due[r.claim] = r.deadline end
-    end
-    for claim, deadline in pairs(due) do
-      if deadline < 0 then
-        redis.call('ZREM', KEYS[3], user .. '|' .. claim)
-      else
-        redis.call('ZADD', KEYS[3], int(deadline), user .. '|' .. claim)
-      end
-    end
-    if #known.records == 0 then
+    if text == '' then
       redis.call('HDEL', KEYS[2], user)
     else
-      redis.call('HSET', KEYS[2], user, format(known.records))
+      redis.call('HSET', KEYS[2], user, text)
     end
   end
 end
@@ -386,51 +446,55 @@ local function put(field, value)
   if fields[field] == value then return end
   redis.call('HSET', KEYS[1], field, value)
   fields[field] = value
-  if not at[field] then
-    flat[#flat + 1] = field
-    flat[#flat + 1] = value
-    at[field] = #flat
-  end
-  flat[at[field]] = value
+  local at = 1
+  while flat[at] and flat[at] ~= field do at = at + 2 end
+  flat[at], flat[at + 1] = field, value
+end
+
+local function put_number(field, n)
+  if numbers[field] == n then return end
+  numbers[field] = n
+  put(field, int(n))
 end
 
 local function write_sale()
-  put('epoch', int(sale.epoch))
-  put('version', int(sale.version))
+  put_number('epoch', sale.epoch)
+  put_number('version', sale.version)
   put('revision', sale.revision)
   put('applied', sale.applied)
   put('activity', sale.activity)
-  put('opens_at', int(sale.opens_at))
-  put('ends_at', sale.ends_at and int(sale.ends_at) or '')
+  put_number('opens_at', sale.opens_at)
+  if sale.ends_at then put_number('ends_at', sale.ends_at) else put('ends_at', '') end
   put('paused', flag(sale.paused))
   put('ended', flag(sale.ended))
   put('sold_out', flag(sale.sold_out))
-  put('overshoot_permille', int(sale.overshoot))
-  put('orders', int(sale.orders))
-  put('units', int(sale.units))
+  put_number('overshoot_permille', sale.overshoot)
+  put_number('orders', sale.orders)
+  put_number('units', sale.units)
   put('restock', sale.restock)
   put('salt', sale.salt)
   put('server', sale.server)
-  put('fences', int(sale.fences))
-  put('learn_until', int(sale.learn_until))
-  put('seq', int(sale.seq))
+  put_number('fences', sale.fences)
+  put_number('learn_until', sale.learn_until)
+  put_number('seq', sale.seq)
   put('ids', sale.ids)
-  put('restock_batch', int(sale.restock_batch))
-  put('restock_debounce_ms', int(sale.restock_debounce_ms))
+  put_number('restock_batch', sale.restock_batch)
+  put_number('restock_debounce_ms', sale.restock_debounce_ms)
   put('pools', sale.names)
   for _, pool in ipairs(loaded) do
-    put('stock:' .. pool.name, int(pool.stock))
-    put('confirmed:' .. pool.name, int(pool.confirmed))
-    put('held:' .. pool.name, int(pool.held))
-    put('limbo:' .. pool.name, int(pool.limbo))
-    put('sold_out:' .. pool.name, flag(pool.sold_out))
-    put('held_back:' .. pool.name, flag(pool.held_back))
-    put('back_since:' .. pool.name, int(pool.back_since))
-    if pool.source ~= '' or fields['source:' .. pool.name] then
-      put('source:' .. pool.name, pool.source)
-      put('read_at:' .. pool.name, int(pool.read_at))
-      put('not_before:' .. pool.name, int(pool.not_before))
-      put('empty_since:' .. pool.name, int(pool.empty_since))
+    local of = ':' .. pool.name
+    put_number('stock' .. of, pool.stock)
+    put_number('confirmed' .. of, pool.confirmed)
+    put_number('held' .. of, pool.held)
+    put_number('limbo' .. of, pool.limbo)
+    put('sold_out' .. of, flag(pool.sold_out))
+    put('held_back' .. of, flag(pool.held_back))
+    put_number('back_since' .. of, pool.back_since)
+    if pool.source ~= '' or fields['source' .. of] then
+      put('source' .. of, pool.source)
+      put_number('read_at' .. of, pool.read_at)
+      put_number('not_before' .. of, pool.not_before)
+      put_number('empty_since' .. of, pool.empty_since)
     end
   end
 end
@@ -462,9 +526,10 @@ local function finish(now, result)
       'sold_out', flag(sale.sold_out), 'ended', flag(sale.ended))
   end
   for _, e in ipairs(events) do
-    redis.call('XADD', KEYS[5], 'MAXLEN', '~', '100000', '*', 'event', e[1],
-      'epoch', int(sale.epoch), 'pool', e[2], 'units', e[3], 'user', e[4], 'claim', e[5],
-      'text', e[6])
+    redis.call('XADD', KEYS[5], 'MAXLEN', '~', '10000', '*', 'event', e.event,
+      'epoch', int(sale.epoch), 'pool', e.pool,
+      'units', #e.claims > 0 and int(e.units) or '',
+      'claims', table.concat(e.claims, ';'), 'text', e.text)
   end
   return { int(now), flag(changed), flat, result }
 end

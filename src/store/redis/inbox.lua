@@ -35,7 +35,7 @@ local function resolve_meant(now, e, kinds, verdict)
   if not record then return why end
   resolve_one(now, { user = e.user, claim = record.claim, attempt = record.attempt,
     pool = record.pool, units = record.units, verdict = verdict })
-  if verdict == 'V' then events[#events][6] = e.text end
+  if verdict == 'V' then events[#events].text = e.text end
 end
 
 -- Applies one entry; returns why it was not, or nil.

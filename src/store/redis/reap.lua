@@ -39,7 +39,7 @@ local function reap()
     if open then
       open.kind = 'L'
       put_user(user, with)
-      tell('limbo', open.pool, int(open.units), user, claim)
+      tell('limbo', open.pool, open.units, user, claim)
       reaped[#reaped + 1] = user
       reaped[#reaped + 1] = format({ open })
     end

@@ -177,7 +177,7 @@ local function reassert_one(now, one)
   local record = made(now, one)
   with[#with + 1] = record
   put_user(one.user, with)
-  tell(MADE[record.kind], one.pool, int(one.units), one.user, one.claim)
+  tell(MADE[record.kind], one.pool, one.units, one.user, one.claim)
   return 'late'
 end
 

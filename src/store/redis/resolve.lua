@@ -41,7 +41,7 @@ local function resolve_one(now, one)
     with[#with + 1] = { kind = 'C', claim = one.claim, attempt = one.attempt, pool = one.pool,
       units = one.units, node = '0000000000000000', deadline = 0 }
     put_user(one.user, with)
-    tell('confirmed', one.pool, int(one.units), one.user, one.claim)
+    tell('confirmed', one.pool, one.units, one.user, one.claim)
     return 'late'
   end
   local record = with[at]
@@ -64,8 +64,29 @@ local function resolve_one(now, one)
     record.kind, record.deadline = kind, more
   end
   put_user(one.user, with)
-  tell(TOLD[one.verdict], record.pool, int(record.units), one.user, one.claim)
+  tell(TOLD[one.verdict], record.pool, record.units, one.user, one.claim)
   return 'applied'
+end
+
+-- Nearly all outcomes: C or F of the user's only record, which is still held. False: it is not that.
+local function is_plain(user, claim, attempt, name, units, verdict)
+  if verdict ~= 'C' and verdict ~= 'F' then return false end
+  local pool = pool_of(name)
+  if records[user] or not pool then return false end
+  local text = text_of(user)
+  local start = 'A|' .. claim .. '|' .. attempt .. '|' .. name .. '|' .. units .. '|'
+  if string.sub(text, 1, #start) ~= start then return false end
+  if not string.find(text, '^%x+|%d+$', #start + 1) then return false end
+  units = units_of(units)
+  pool.held = math.max(0, pool.held - units)
+  if verdict == 'C' then
+    pool.confirmed = pool.confirmed + units
+    put_only(user, claim, 'C' .. string.sub(text, 2), '')
+  else
+    put_only(user, claim, '', '')
+  end
+  tell(TOLD[verdict], name, units, user, claim)
+  return true
 end
 
 local function resolve()
@@ -73,12 +94,17 @@ local function resolve()
   if not sale then return finish(now, 'no_sale') end
   local answers = {}
   for i = 1, #ARGV, 7 do
-    local hold = ARGV[i + 6]
-    answers[#answers + 1] = resolve_one(now, {
-      user = ARGV[i], claim = ARGV[i + 1], attempt = ARGV[i + 2], pool = ARGV[i + 3],
-      units = number(ARGV[i + 4], 'units'), verdict = ARGV[i + 5],
-      hold_until = hold ~= '' and number(hold, 'hold_until') or nil,
-    })
+    local user, claim, attempt, name = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
+    local units, verdict, hold = ARGV[i + 4], ARGV[i + 5], ARGV[i + 6]
+    if is_plain(user, claim, attempt, name, units, verdict) then
+      answers[#answers + 1] = 'applied'
+    else
+      answers[#answers + 1] = resolve_one(now, {
+        user = user, claim = claim, attempt = attempt, pool = name,
+        units = number(units, 'units'), verdict = verdict,
+        hold_until = hold ~= '' and number(hold, 'hold_until') or nil,
+      })
+    end
   end
   return finish(now, answers)
 end
