@@ -213,7 +213,8 @@ fn heads_that_never_end_make_way_before_memory_runs_out() {
     let mut refused = 0;
     for _ in 0..10_000 {
         refused += u32::from(node.said("refusing new connections"));
-        if refused > 200 {
+        // Not many more: what the kernel keeps of them is taken in turn afterwards.
+        if refused > 50 {
             break;
         }
         let Ok(mut stream) = TcpStream::connect(node.address("http")) else { continue };
@@ -224,7 +225,7 @@ fn heads_that_never_end_make_way_before_memory_runs_out() {
     }
     // Of a control group the guard would have this limit where memory.max is a ninth more.
     assert!(most < 64 * MIB / 9 * 10, "{} MiB", most / MIB);
-    assert!(refused > 200, "it refuses: {:?}", node.events());
+    assert!(refused > 50, "it refuses: {:?}", node.events());
     // Those that were begun are cut, although their own timeout is an hour.
     until("they are cut", || {
         let of = |reason| node.metric(&format!("penstock_closes_total{{reason=\"{reason}\"}}"));
