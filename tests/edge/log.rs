@@ -47,7 +47,9 @@ fn every_kind_is_sampled_and_every_admission_has_its_line() {
     let of = |route: &str| lines.iter().filter(|line| line["route"] == route).collect::<Vec<_>>();
     let pages = of("page");
     assert_eq!(pages.len(), 3);
-    assert_eq!((&pages[2]["status"], &pages[2]["cache"]), (&200.into(), &"hit".into()));
+    assert_eq!(pages[2]["status"], 200);
+    // Where the sale is heard of late, one of them is fetched again.
+    assert!(pages[1..].iter().any(|page| page["cache"] == "hit"), "{pages:?}");
     assert_eq!(pages[0]["path"], "/activity/8848?city=sh");
     let refused = of("availability");
     assert_eq!(refused.len(), 2, "only refusals are sampled here");

@@ -210,10 +210,11 @@ fn heads_that_never_end_make_way_before_memory_runs_out() {
     let begun = format!("GET / HTTP/1.1\r\nHost: shop.example\r\nX: {}", "x".repeat(180 << 10));
     let mut held: Vec<TcpStream> = Vec::new();
     let mut most = 0;
-    let mut refused = 0;
-    for _ in 0..10_000 {
-        refused += u32::from(node.said("refusing new connections"));
-        if refused > 200 {
+    let refuses = || node.said("refusing new connections");
+    // Three times what there is room for, and no more: what the kernel keeps of them is taken in turn, long
+    // after this on a busy machine.
+    for _ in 0..1_000 {
+        if refuses() {
             break;
         }
         let Ok(mut stream) = TcpStream::connect(node.address("http")) else { continue };
@@ -222,9 +223,12 @@ fn heads_that_never_end_make_way_before_memory_runs_out() {
         }
         most = most.max(resident(&node));
     }
+    until("it refuses", || {
+        most = most.max(resident(&node));
+        refuses()
+    });
     // Of a control group the guard would have this limit where memory.max is a ninth more.
     assert!(most < 64 * MIB / 9 * 10, "{} MiB", most / MIB);
-    assert!(refused > 200, "it refuses: {:?}", node.events());
     // Those that were begun are cut, although their own timeout is an hour.
     until("they are cut", || {
         let of = |reason| node.metric(&format!("penstock_closes_total{{reason=\"{reason}\"}}"));
