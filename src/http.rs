@@ -19,7 +19,9 @@ pub mod limits;
 pub mod note;
 pub mod proxy_header;
 pub mod reader;
+pub mod recent;
 pub mod refusal;
+mod scan;
 pub mod walker;
 
 use std::future::Future;

@@ -1,11 +1,11 @@
 //! The field section of a head (RFC 9112 5), and the few fields that the reader itself obeys.
 
-use super::scan::{token_end, value_end};
 use super::{Cursor, Part};
-use crate::http::head::Field;
+use crate::http::head::{Field, mark};
 use crate::http::hop;
 use crate::http::limits::Limits;
 use crate::http::refusal::Refusal;
+use crate::http::scan::{token_end, value_end};
 
 /// What was seen of the fields that say where a message ends and whom it is for.
 #[derive(Debug, Default)]
@@ -20,6 +20,8 @@ pub(super) struct Special<'b> {
     pub expect: Option<&'b [u8]>,
     pub close: bool,
     pub keep_alive: bool,
+    /// The marks of all names.
+    pub names: u64,
 }
 
 impl<'b> Cursor<'b> {
@@ -79,13 +81,15 @@ impl<'b> Cursor<'b> {
 
 impl<'b> Special<'b> {
     fn note(&mut self, field: &Field<'b>) -> Result<(), Refusal> {
+        self.names |= mark(field.name);
         let is = |name: &str| field.name.eq_ignore_ascii_case(name.as_bytes());
-        let (count, value) = match field.name.len() {
-            4 if is("host") => (&mut self.hosts, &mut self.host),
-            6 if is("expect") => (&mut self.expects, &mut self.expect),
-            10 if is("connection") => return self.connection(field.value),
-            14 if is("content-length") => (&mut self.lengths, &mut self.length),
-            17 if is("transfer-encoding") => (&mut self.codings, &mut self.coding),
+        let first = field.name.first().map_or(0, u8::to_ascii_lowercase);
+        let (count, value) = match (field.name.len(), first) {
+            (4, b'h') if is("host") => (&mut self.hosts, &mut self.host),
+            (6, b'e') if is("expect") => (&mut self.expects, &mut self.expect),
+            (10, b'c') if is("connection") => return self.connection(field.value),
+            (14, b'c') if is("content-length") => (&mut self.lengths, &mut self.length),
+            (17, b't') if is("transfer-encoding") => (&mut self.codings, &mut self.coding),
             _ => return Ok(()),
         };
         *count += 1;
