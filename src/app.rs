@@ -9,7 +9,9 @@
 //! The control runtime has threads of its own for the store, claims, the mirror and logs, the admin
 //! interface has one for itself: a saturated edge still obeys.
 
+mod boot;
 mod certificates;
+mod context;
 mod crew;
 mod drain;
 mod handover;
@@ -26,35 +28,26 @@ mod upgrade;
 mod workers;
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use tokio::runtime::Runtime;
-use tokio::sync::{RwLock, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
+use self::boot::Begin;
 use self::certificates::Certificates;
 use self::drain::Leaves;
 use self::handover::{Heritage, Successor};
 pub use self::kit::{Kit, fronts};
-use self::ledger::{Before, Ledger};
+use self::ledger::Ledger;
 use self::notify::Notifier;
-use self::operator::{Desk, Operator, Served};
+use self::operator::{Desk, Served};
 use self::signals::{Signals, Word};
 use self::upgrade::Upgrade;
-use self::workers::{Plan, Start, Workers};
-use crate::admin::{self, ConfigState, Locate, Located, Order, Standing, View};
-use crate::clock::Clock;
-use crate::config::Settings;
-use crate::edge;
-use crate::listener::{Caps, Inherited, Phase, files};
-use crate::log::AccessLog;
-use crate::metrics::Registry;
-use crate::page::{self, Url};
-use crate::sale::SaleBook;
+use self::workers::Workers;
+use crate::admin::{self, Order};
+use crate::config::{Settings, schema};
+use crate::listener::{Caps, Inherited, Phase};
 
 /// Why a node did not start, or did not end by itself.
 #[derive(Debug, thiserror::Error)]
@@ -101,6 +94,8 @@ struct Node {
     ledger: Ledger,
     context: Arc<admin::Context>,
     phase: watch::Sender<Phase>,
+    /// What the memory guard goes by.
+    memory: watch::Sender<schema::Memory>,
 }
 
 /// Runs a node until it is told to end. `file` is where `settings` were read, and are read again.
@@ -127,95 +122,7 @@ pub fn run(settings: Settings, file: &Path) -> Result<(), AppError> {
     ended
 }
 
-/// What a process begins with.
-struct Begin {
-    settings: Settings,
-    file: PathBuf,
-    binary: PathBuf,
-    inherited: Inherited,
-    heritage: Option<Heritage>,
-}
-
 impl App {
-    async fn start(begin: Begin) -> Result<App, AppError> {
-        let Begin { settings, file, binary, mut inherited, mut heritage } = begin;
-        let notifier = Notifier::from_env();
-        let (tells, ended) = oneshot::channel();
-        let mut before = None;
-        if let Some(heritage) = &mut heritage {
-            inherited = std::mem::take(&mut heritage.inherited);
-            before = Some(Before { node: heritage.node, lock: heritage.lock.take(), ended });
-        }
-        let settings = Arc::new(settings);
-        let (clock, registry) = (Clock::system(), Registry::default());
-        let book = Arc::new(SaleBook::new());
-        let log = AccessLog::start(&settings.log, registry.sink())
-            .map_err(|cause| AppError::Boot(format!("log.access: cannot be written: {cause}")))?;
-        let kit = Kit::new(&settings, &book, log).map_err(AppError::Config)?;
-        state_dir::make(&settings.state_dir()).map_err(AppError::Boot)?;
-        let count = workers::count(&settings);
-        let plan = workers::bind(&settings, count, &mut inherited)?;
-        let operator = Operator::bind(&settings, &mut inherited)?;
-        if heritage.is_none() {
-            warn_of_unused(&inherited);
-        }
-        drop(inherited);
-        check_files(&settings);
-        let said = listening(&plan, &operator);
-        let ledger = Ledger::open(&settings, &book, &clock, &registry, before).await?;
-        let caps = Caps::new(&settings.limits, kit.trust.clone(), clock.clone(), count);
-        let memory = Arc::<memory::Seen>::default();
-        let (order, orders) = mpsc::channel(ORDERS_MAX);
-        let config = reload::first(&settings, &file);
-        let roots = (&clock, &registry, &book);
-        let context = context(roots, &kit, &ledger, (&caps, &memory), config, order);
-        // Before the mirror reads anything: what is told first is heard.
-        admin::obey(&context);
-        kit.edge.purge_by(purger(&context));
-        let (cache, store, sink) = (&kit.cache, &ledger.store, &context.sink);
-        let is_warm = snapshot::load(&settings, cache, store, &clock, sink).await;
-        let mut tasks = JoinSet::new();
-        ledger.keep(&book, &clock, registry.sink(), &mut tasks);
-        let certificates = Certificates::keep(kit.watched(), registry.sink(), &mut tasks);
-        let desk = Desk::open().map_err(boot("the admin interface"))?;
-        let operator = operator.serve(&context, &desk, &mut tasks);
-        let operator = operator.map_err(boot("the admin interface"))?;
-        let (to, cache, sink) = (caps.clone(), kit.cache.clone(), registry.sink());
-        let (reach, pressure) = memory::Reach::new(to, cache, sink);
-        tasks.spawn(memory::guard(settings.memory.clone(), reach, memory));
-        ledger.settle(&book).await;
-        snapshot::confirm(is_warm, &kit.cache, &ledger.store, &context.sink);
-        let (phase, watched) = watch::channel(Phase::Serving);
-        let to = caps.clone();
-        let start = Start { workers: count, caps: to, clock, registry, phase: watched, pressure };
-        let mut workers = Workers::start(start).map_err(boot("cannot start the workers"))?;
-        let opened = workers.apply(plan, &kit, &ledger.claims).await;
-        opened.map_err(boot("cannot open the listeners"))?;
-        let crew = crew::Workbench::new(workers.orders(), context.clock.clone());
-        // It is set once, here.
-        let _ = context.crew.set(Box::new(crew));
-        tracing::info!("listening on {said}");
-        take_over(heritage, tells, &operator, &workers).map_err(boot("the old process"))?;
-        notifier.ready("serving");
-        if let Some(watchdog) = notify::watchdog() {
-            tasks.spawn(workers.pulse().tell(Notifier::from_env(), watchdog));
-        }
-        let node = Node { file, settings, kit, certificates, caps, ledger, context, phase };
-        let (upgrade, successor) = (None, None);
-        Ok(App {
-            node,
-            workers,
-            tasks,
-            _desk: desk,
-            operator,
-            orders,
-            notifier,
-            binary,
-            upgrade,
-            successor,
-        })
-    }
-
     /// Until the operator's word, or a death.
     async fn until_end(&mut self, signals: &mut Signals) -> Result<(), AppError> {
         loop {
@@ -256,20 +163,6 @@ impl App {
     }
 }
 
-/// Tells the old process, if there is one, that this one serves.
-fn take_over(
-    heritage: Option<Heritage>,
-    tells: oneshot::Sender<()>,
-    operator: &Served,
-    workers: &Workers,
-) -> std::io::Result<()> {
-    let Some(heritage) = heritage else { return Ok(()) };
-    heritage.ready(tells)?;
-    operator.keep_file();
-    workers.keep_files(true);
-    Ok(())
-}
-
 /// Ends when the operator wants no drain. A stop of the service reaches the old process of an upgrade,
 /// too, which is draining: that is its first word.
 async fn told_again(signals: &mut Signals, leaves: Leaves) {
@@ -300,144 +193,7 @@ fn boot(what: &'static str) -> impl Fn(std::io::Error) -> AppError {
     move |cause| AppError::Boot(format!("{what}: {cause}"))
 }
 
-/// Descriptors: as many as there may be, and a word if the caps promise more.
-fn check_files(settings: &Settings) {
-    let upstream: u64 = settings.upstream.values().fold(0, |sum, group| {
-        let servers = u64::try_from(group.servers.len()).unwrap_or(0);
-        sum.saturating_add(servers.saturating_mul(group.connections_max.into()))
-    });
-    let needed = u64::from(settings.limits.connections_max) + upstream + FILES_OF_OUR_OWN;
-    if let Some(limit) = files::raise().filter(|limit| *limit < needed) {
-        tracing::warn!(
-            "limits.connections_max and the upstreams may need {needed} file descriptors and the \
-             limit is {limit}: raise it (ulimit -n, LimitNOFILE=), or lower the caps"
-        );
-    }
-}
-
-/// What the memory guard saw, for `/metrics`.
-fn gauges(memory: &Arc<memory::Seen>) -> Vec<admin::Gauge> {
-    let gauge = |name, help, read: fn(&memory::Seen) -> &AtomicU64| {
-        let memory = memory.clone();
-        let read = Box::new(move || read(&memory).load(Ordering::Relaxed));
-        admin::Gauge { name, help, read }
-    };
-    vec![
-        gauge("memory_guard_bytes", "Memory taken, as the guard counts it.", |seen| &seen.bytes),
-        gauge("memory_guard_limit_bytes", "What may be taken; 0: no limit.", |seen| &seen.limit),
-        gauge(
-            "memory_level",
-            "0 calm, 1 shedding idle connections, 2 shrinking the cache, 3 refusing new connections.",
-            |seen| &seen.level,
-        ),
-    ]
-}
-
-/// Finds what is stored by the routes of the edge.
-fn locate(edge: Arc<edge::Shared>, settings: Arc<Settings>) -> Locate {
-    Box::new(move |url| {
-        let named = edge.named(url)?;
-        let edge::Named { site, host, canonical, path, query, is_page, city } = named;
-        let url = Url { site: site.as_str(), host: &host, path: &path, query: query.as_deref() };
-        let key = || page::url_key(&settings, &url);
-        let what = match is_page {
-            true => Standing::Page(city),
-            false => key().map_or(Standing::Nothing, Standing::Stored),
-        };
-        Ok(Located { host, canonical, path, what })
-    })
-}
-
-/// Does what clients of the edge say that may purge, on the control runtime, where the way to the other
-/// nodes is.
-fn purger(context: &Arc<admin::Context>) -> edge::Purger {
-    let (weak, control) = (Arc::downgrade(context), tokio::runtime::Handle::current());
-    Box::new(move |purging| {
-        let (weak, control) = (weak.clone(), control.clone());
-        Box::pin(async move {
-            let purge = async move {
-                let context = weak.upgrade()?;
-                let edge::Purging { site, url, tags, soft, who } = purging;
-                // The snapshot that the next process reads is written already.
-                let have_ended = context.purges_end.read().await;
-                if *have_ended {
-                    return None;
-                }
-                Some(admin::purge_for(&who, site, url, tags, soft, &context).await)
-            };
-            match control.spawn(purge).await {
-                Ok(Some(purged)) => (purged.status, purged.body.to_string()),
-                _ => (
-                    http::StatusCode::SERVICE_UNAVAILABLE,
-                    "{\"error\":\"the node is ending: purge again in a moment\"}".to_owned(),
-                ),
-            }
-        })
-    })
-}
-
-/// What the operator sees and moves.
-fn context(
-    (clock, registry, book): (&Clock, &Registry, &Arc<SaleBook>),
-    kit: &Kit,
-    ledger: &Ledger,
-    (caps, memory): (&Arc<Caps>, &Arc<memory::Seen>),
-    config: ConfigState,
-    orders: mpsc::Sender<Order>,
-) -> Arc<admin::Context> {
-    let open = caps.clone();
-    Arc::new(admin::Context {
-        registry: registry.clone(),
-        sink: registry.sink(),
-        clock: clock.clone(),
-        book: book.clone(),
-        claims: ledger.claims.clone(),
-        fleet: admin::Fleet::new(ledger.store.clone()),
-        cache: kit.cache.clone(),
-        crew: OnceLock::new(),
-        purges_end: RwLock::new(false),
-        view: ArcSwap::from_pointee(view(&kit.settings, kit, config)),
-        orders,
-        connections: Box::new(move || open.open()),
-        gauges: gauges(memory),
-        live: admin::Live::default(),
-        draining: false.into(),
-        closing: CancellationToken::new(),
-        operators: TaskTracker::new(),
-    })
-}
-
-/// What the operator sees of a config.
-fn view(settings: &Settings, kit: &Kit, config: ConfigState) -> View {
-    View {
-        config,
-        upstream: kit.upstream.clone(),
-        sites: settings.site.keys().cloned().collect(),
-        locate: locate(kit.edge.clone(), kit.settings.clone()),
-        connections_max: settings.limits.connections_max.into(),
-    }
-}
-
-/// A socket that nobody accepts from keeps its clients waiting for ever; an old process closes its own.
-fn warn_of_unused(inherited: &Inherited) {
-    if !inherited.is_empty() {
-        tracing::error!(
-            "no listener has the address of these inherited sockets, whose clients wait in vain: \
-             {inherited}; give ListenStream= and [listen] the same addresses"
-        );
-    }
-}
-
-fn listening(plan: &Plan, operator: &Operator) -> String {
-    let clients = plan.addresses();
-    clients.chain(operator.addresses()).collect::<Vec<_>>().join(" ")
-}
-
-/// Words about the process that wait for the one before.
-const ORDERS_MAX: usize = 8;
 const CONTROL_THREADS: usize = 2;
 const LAST_OUTCOMES_LONGEST: std::time::Duration = std::time::Duration::from_millis(500);
 const CONTROL_LONGEST: std::time::Duration = std::time::Duration::from_secs(1);
 const BLOCKING_THREADS_MAX: usize = 32;
-/// Runtimes, journal, ledger, logs, the admin interface.
-const FILES_OF_OUR_OWN: u64 = 256;

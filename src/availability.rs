@@ -15,7 +15,7 @@ use rustc_hash::FxHashMap;
 
 use crate::answer::{Answer, AnswerBuilder, Fill, Local, SlotKind};
 use crate::config::schema;
-use crate::http::{Exchange, Head, Ready};
+use crate::http::{Exchange, Head, Ready, lists_tag};
 use crate::ident::Name;
 use crate::sale::{Availability, Hint, SaleSnapshot, View};
 use style::{Form, Styles};
@@ -91,7 +91,7 @@ impl Availabilities {
         let mut answer = self.ready_made(sale, variant);
         if !tells_more_than_its_tag(&view)
             && let Some(etag) = answer.etag()
-            && head.field_all("if-none-match").any(|line| matches_weakly(line, etag.as_bytes()))
+            && head.field_all("if-none-match").any(|line| lists_tag(line, Some(etag.as_bytes())))
         {
             variant.is_unmodified = true;
             answer = self.ready_made(sale, variant);
@@ -184,15 +184,6 @@ fn etag(sale: &SaleSnapshot, view: &View) -> String {
 /// client that holds the older copy has to be told in full, or it would poll for ever.
 fn tells_more_than_its_tag(view: &View) -> bool {
     view.availability == Availability::SoldOut && view.is_final
-}
-
-/// Whether a line of `If-None-Match` lists `etag` by the weak comparison (RFC 9110 8.8.3.2), or `*`.
-/// Our tags hold no comma, so a line may be split at each.
-fn matches_weakly(line: &[u8], etag: &[u8]) -> bool {
-    let opaque = |tag: &[u8]| -> usize { if tag.starts_with(b"W/") { 2 } else { 0 } };
-    line.split(|b| *b == b',')
-        .map(<[u8]>::trim_ascii)
-        .any(|tag| tag == b"*" || tag[opaque(tag)..] == etag[opaque(etag)..])
 }
 
 /// Longest `availability_cache`, in seconds.

@@ -12,6 +12,7 @@ pub mod explain;
 pub mod init;
 pub mod limbo;
 pub mod node;
+mod order;
 pub mod pages;
 pub mod purge;
 pub mod reload;

@@ -16,6 +16,7 @@ pub mod head;
 pub mod hop;
 mod interim;
 pub mod limits;
+mod list;
 pub mod note;
 pub mod proxy_header;
 pub mod reader;
@@ -45,6 +46,7 @@ pub use h2::{Plain, serve as serve_h2, sniff};
 pub use head::{Field, Head};
 pub use interim::Interim;
 pub use limits::Limits;
+pub use list::{lists_tag, split_unquoted};
 pub use note::{Asked, Due, Note, Route};
 pub use proxy_header::ProxyHeader;
 

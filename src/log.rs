@@ -47,9 +47,9 @@ pub struct Line {
     pub path: Text,
     /// What the request turned out to be.
     pub route: &'static str,
-    /// Status that was sent, 0 if none was.
+    /// Status that was sent, 0 if none was; of an admission, the shop's.
     pub status: u16,
-    /// Body bytes that were sent.
+    /// Body bytes that were sent; of an admission, those of the shop's answer.
     pub bytes: u64,
     /// Milliseconds from the complete head to the last byte.
     pub took_ms: u64,

@@ -7,16 +7,18 @@
 //! the names of this machine are answered, lest a name of somebody else's lead here (DNS rebinding).
 
 use std::path::Path;
+use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, Method, header};
 
 use super::reply::{Reply, Result};
 
-/// The token of the TCP address, as its hash: the text itself is kept nowhere.
+/// The token of the TCP address, as its hash: the text itself is kept nowhere. Clones change together.
 #[derive(Clone, Debug)]
-pub struct Token(blake3::Hash);
+pub struct Token(Arc<ArcSwap<blake3::Hash>>);
 
 impl Token {
     /// Reads `admin.token_file`; white space around the token is not part of it.
@@ -30,12 +32,17 @@ impl Token {
                  `openssl rand -hex 32`"
             )));
         }
-        Ok(Token(blake3::hash(token.as_bytes())))
+        Ok(Token(Arc::new(ArcSwap::from_pointee(blake3::hash(token.as_bytes())))))
+    }
+
+    /// From now on `other` is it.
+    pub fn replace(&self, other: &Token) {
+        self.0.store(other.0.load_full());
     }
 
     fn is(&self, said: &[u8]) -> bool {
         // Hashes compare in constant time, and those of two texts share no beginning.
-        blake3::hash(said) == self.0
+        blake3::hash(said) == **self.0.load()
     }
 }
 

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::task::JoinSet;
 
 use crate::metrics::Sink;
 use crate::tls::{self, Watched};
@@ -18,15 +17,9 @@ pub(super) struct Certificates {
 }
 
 impl Certificates {
-    /// Looks after the files of `watched` from now on, as one of `tasks`.
-    pub(super) fn keep(
-        watched: Vec<Arc<dyn Watched>>,
-        sink: Sink,
-        tasks: &mut JoinSet<String>,
-    ) -> Certificates {
-        let this = Certificates { watched: Arc::new(ArcSwap::from_pointee(watched)), sink };
-        tasks.spawn(this.clone().watch());
-        this
+    /// Those of `watched`.
+    pub(super) fn new(watched: Vec<Arc<dyn Watched>>, sink: Sink) -> Certificates {
+        Certificates { watched: Arc::new(ArcSwap::from_pointee(watched)), sink }
     }
 
     /// Others are in use from now on.
@@ -40,7 +33,7 @@ impl Certificates {
     }
 
     /// Looks after their files for ever.
-    async fn watch(self) -> String {
+    pub(super) async fn watch(self) -> String {
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
             self.read(false).await;

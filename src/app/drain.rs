@@ -19,8 +19,9 @@ pub(super) enum Leaves {
 
 impl Node {
     /// Drains: health checks are red for `drain.notice`, then connections end with their current
-    /// response, then listeners close, and what is under way has `drain.timeout` to end. Where another
-    /// process has the work there is no notice, and health stays as that one's is.
+    /// response, then listeners close, and what is under way has `drain.timeout` to end. Admitted
+    /// purchases are awaited even then: the shop may be making the order. Where another process has the
+    /// work there is no notice, and health stays as that one's is.
     pub(super) async fn drain(&self, workers: &mut Workers, leaves: Leaves) {
         let settings = &self.settings.drain;
         if leaves == Leaves::Node {
@@ -47,8 +48,9 @@ impl Node {
             tracing::warn!(
                 connections = self.caps.open(),
                 purchases = self.kit.purchases.len(),
-                "drain.timeout is over: cutting what is left; admitted purchases among it go to limbo"
+                "drain.timeout is over: cutting what is left, once admitted purchases have ended"
             );
+            self.admitted().await;
         }
         // Outcomes have at least a moment, however long the clients took.
         let left = ends.saturating_duration_since(tokio::time::Instant::now());
@@ -76,6 +78,19 @@ impl Node {
         }
         self.kit.purchases.close();
         self.kit.purchases.wait().await;
+    }
+
+    /// Until no purchase is under way, or each has had all its time.
+    async fn admitted(&self) {
+        self.kit.purchases.close();
+        let each = self.settings.upstream.values().map(|group| group.purchase_timeout.duration());
+        let longest = each.max().unwrap_or_default() + OUTCOMES_SHORTEST;
+        if tokio::time::timeout(longest, self.kit.purchases.wait()).await.is_err() {
+            let left = self.kit.purchases.len();
+            tracing::error!(
+                "{left} admitted purchases did not end in their time: they go to limbo"
+            );
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::config::schema;
@@ -39,59 +40,100 @@ pub(super) struct Seen {
     pub level: AtomicU64,
 }
 
-/// Guards until it is dropped; says why it ended, which it does not by itself.
-pub(super) async fn guard(settings: schema::Memory, reach: Reach, seen: Arc<Seen>) -> String {
-    let places = Places::new(settings.limit.map(|limit| limit.bytes));
-    let steps = Steps::new(&settings);
-    match places.look() {
-        Some(taken) => tracing::info!(
-            "memory: {} MiB of {} MiB are taken; {}",
-            taken.bytes >> 20,
-            taken.limit >> 20,
-            "idle connections, the cache and new connections make way before it runs out"
-        ),
-        None => tracing::info!(
-            "memory: no limit is set and no control group has one, so there is no guard; \
-             set memory.limit, or MemoryMax= of the unit"
-        ),
+/// The guard, before it begins.
+pub(super) struct Guard {
+    settings: watch::Receiver<schema::Memory>,
+    reach: Reach,
+    seen: Arc<Seen>,
+}
+
+impl Guard {
+    /// Goes by the newest of `settings`.
+    pub(super) fn new(
+        settings: watch::Receiver<schema::Memory>,
+        reach: Reach,
+        seen: Arc<Seen>,
+    ) -> Guard {
+        Guard { settings, reach, seen }
     }
-    let mut level = Pressure::Calm;
-    let mut moved_at = Instant::now();
-    loop {
-        let taken = places.look().unwrap_or_default();
-        let permille = taken.permille();
-        let next = level.next(permille, &steps);
-        if next != level {
-            tell(level, next, taken);
-            reach.sink.inc(Counter::MemoryChanges);
-            reach.pressure.send_replace(next);
-            level = next;
+
+    /// Begins, as one of `tasks`; workers hear here how short memory is.
+    pub(super) fn start(self, tasks: &mut JoinSet<String>) -> watch::Receiver<Pressure> {
+        let pressure = self.reach.pressure.subscribe();
+        tasks.spawn(self.watch());
+        pressure
+    }
+
+    /// Guards for ever.
+    async fn watch(mut self) -> String {
+        let (mut places, mut steps) = self.rules();
+        let mut level = Pressure::Calm;
+        let mut moved_at = Instant::now();
+        loop {
+            // The sender lives as long as the node.
+            if self.settings.has_changed().unwrap_or(false) {
+                (places, steps) = self.rules();
+            }
+            let taken = places.look().unwrap_or_default();
+            let permille = taken.permille();
+            let next = level.next(permille, &steps);
+            if next != level {
+                tell(level, next, taken);
+                self.reach.sink.inc(Counter::MemoryChanges);
+                self.reach.pressure.send_replace(next);
+                level = next;
+            }
+            self.reach.refuse(level);
+            self.seen.note(taken, level);
+            let every = if level == Pressure::Calm { GROW_EVERY } else { SHRINK_EVERY };
+            if moved_at.elapsed() >= every
+                && self.reach.fit_cache(level, taken.below(steps.calm_permille()))
+            {
+                moved_at = Instant::now();
+            }
+            let pause = if permille >= NEAR_PERMILLE { LOOK_SOON } else { LOOK_LATER };
+            tokio::time::sleep(pause).await;
         }
-        // Memory that few connections hold does not come back by refusing others: the allocator kept it,
-        // and has it for those who come.
-        reach.caps.refuse(level == Pressure::Refuse && reach.caps.open() > FEW);
-        seen.bytes.store(taken.bytes, Ordering::Relaxed);
-        seen.limit.store(taken.limit, Ordering::Relaxed);
-        seen.level.store(level as u64, Ordering::Relaxed);
-        if moved_at.elapsed() >= (if level == Pressure::Calm { GROW_EVERY } else { SHRINK_EVERY })
-            && reach.fit_cache(level, taken.below(steps.calm_permille()))
-        {
-            moved_at = Instant::now();
+    }
+
+    /// Where limits are and where levels begin, as the settings say now. It is said, too.
+    fn rules(&mut self) -> (Places, Steps) {
+        let settings = self.settings.borrow_and_update().clone();
+        let places = Places::new(settings.limit.map(|limit| limit.bytes));
+        match places.look() {
+            Some(taken) => tracing::info!(
+                "memory: {} MiB of {} MiB are taken; {}",
+                taken.bytes >> 20,
+                taken.limit >> 20,
+                "idle connections, the cache and new connections make way before it runs out"
+            ),
+            None => tracing::info!(
+                "memory: no limit is set and no control group has one, so there is no guard; \
+                 set memory.limit, or MemoryMax= of the unit"
+            ),
         }
-        let pause = if permille >= NEAR_PERMILLE { LOOK_SOON } else { LOOK_LATER };
-        tokio::time::sleep(pause).await;
+        (places, Steps::new(&settings))
+    }
+}
+
+impl Seen {
+    fn note(&self, taken: Use, level: Pressure) {
+        self.bytes.store(taken.bytes, Ordering::Relaxed);
+        self.limit.store(taken.limit, Ordering::Relaxed);
+        self.level.store(level as u64, Ordering::Relaxed);
     }
 }
 
 impl Reach {
-    /// Everything, and where workers hear how short memory is.
-    pub(super) fn new(
-        caps: Arc<Caps>,
-        cache: Arc<Cache>,
-        sink: Sink,
-    ) -> (Reach, watch::Receiver<Pressure>) {
-        let (pressure, pressed) = watch::channel(Pressure::Calm);
-        (Reach { caps, cache, pressure, sink }, pressed)
+    /// Everything.
+    pub(super) fn new(caps: Arc<Caps>, cache: Arc<Cache>, sink: Sink) -> Reach {
+        Reach { caps, cache, pressure: watch::Sender::new(Pressure::Calm), sink }
+    }
+
+    /// Memory that few connections hold does not come back by refusing others: the allocator kept it, and
+    /// has it for those who come.
+    fn refuse(&self, level: Pressure) {
+        self.caps.refuse(level == Pressure::Refuse && self.caps.open() > FEW);
     }
 
     /// Makes the cache smaller while that is called for, and larger again afterwards, little by

@@ -74,7 +74,10 @@ impl Operator {
     ) -> io::Result<Served> {
         let Some(runtime) = &desk.0 else { return Err(io::ErrorKind::NotConnected.into()) };
         let tcp = self.tcp.as_ref();
-        let tcp = tcp.map(|(socket, at, _)| Ok((at.to_string(), socket.try_clone()?)));
+        let copy = |(socket, at, token): &(TcpListener, SocketAddr, Token)| {
+            Ok((at.to_string(), socket.try_clone()?, token.clone()))
+        };
+        let tcp = tcp.map(copy);
         let tcp = tcp.transpose().map_err(|cause: io::Error| cause)?;
         let ended = |ended: io::Result<()>| format!("the admin interface ended: {ended:?}");
         tasks.spawn(admin::keep_live(context.clone()));
@@ -98,8 +101,8 @@ impl Operator {
 #[derive(Debug)]
 pub(super) struct Served {
     unix: UnixSocket,
-    /// A copy, to hand over.
-    tcp: Option<(String, TcpListener)>,
+    /// A copy, to hand over, and what it asks for.
+    tcp: Option<(String, TcpListener, Token)>,
 }
 
 impl Served {
@@ -107,10 +110,23 @@ impl Served {
     pub(super) fn sockets(&self) -> io::Result<Vec<(String, OwnedFd)>> {
         let unix = ListenAddress::Unix(self.unix.path().to_owned()).to_string();
         let mut sockets = vec![(unix, self.unix.listener()?.into())];
-        if let Some((address, socket)) = &self.tcp {
+        if let Some((address, socket, _)) = &self.tcp {
             sockets.push((address.clone(), socket.try_clone()?.into()));
         }
         Ok(sockets)
+    }
+
+    /// Reads the token's file again. An error names the setting; the old token counts then.
+    pub(super) fn next_token(&self, settings: &Settings) -> Result<Option<Token>, String> {
+        let file = settings.admin.token_file.as_ref().filter(|_| self.tcp.is_some());
+        file.map(|file| Token::read(Path::new(file))).transpose()
+    }
+
+    /// What that read counts from now on.
+    pub(super) fn set_token(&self, new: Option<&Token>) {
+        if let (Some((_, _, token)), Some(new)) = (&self.tcp, new) {
+            token.replace(new);
+        }
     }
 
     /// The socket's file is this process's to remove.

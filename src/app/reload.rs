@@ -9,7 +9,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{App, view};
+use super::App;
+use super::context::{purger, view};
 use crate::admin::{ConfigState, Refused, Reloaded};
 use crate::claims;
 use crate::config::change::Changes;
@@ -66,11 +67,18 @@ impl App {
         let kit = kit.map_err(|what| refuse(&loaded, &what))?;
         let declarations =
             claims::declare::of_config(&settings).map_err(|what| refuse(&loaded, &what))?;
+        let token = self.operator.next_token(&settings).map_err(|what| refuse(&loaded, &what))?;
         let plan = self.workers.plan(&settings);
         let plan = plan.map_err(|error| refuse(&loaded, &error.to_string()))?;
 
         kit.take_effect();
+        self.operator.set_token(token.as_ref());
         node.caps.set(&settings.limits, kit.trust.clone());
+        node.memory.send_if_modified(|memory| {
+            let is_other = *memory != settings.memory;
+            memory.clone_from(&settings.memory);
+            is_other
+        });
         let claims = &node.ledger.claims;
         claims.set_limits(claims::Limits::of(&settings));
         let applied = self.workers.apply(plan, &kit, claims).await;
@@ -86,7 +94,7 @@ impl App {
             file: node.file.display().to_string(),
             waiting: waiting.iter().map(ToString::to_string).collect(),
         };
-        node.kit.edge.purge_by(super::purger(&node.context));
+        node.kit.edge.purge_by(purger(&node.context));
         node.context.view.store(Arc::new(view(&node.settings, &node.kit, config.clone())));
         node.ledger.lists.rename(&node.settings);
         claims.redeclare(declarations);

@@ -12,7 +12,7 @@ use crate::config::address::{ListenAddress, ServerAddress};
 /// Writes a first config, commented and checked.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Where the shop is, like http://10.0.0.11:8080; may be given several times.
+    /// Where the shop is, like http://10.0.0.11:8080; https:// is TLS to it. May be given several times.
     #[arg(long, required = true, value_name = "URL")]
     upstream: Vec<String>,
     /// Path of an activity's page.
@@ -37,17 +37,14 @@ pub struct Args {
 
 /// Runs the verb.
 pub fn run(args: Args) -> Exit {
-    let mut servers = Vec::new();
-    for url in &args.upstream {
-        match server(url) {
-            Ok(server) => servers.push(server.to_string()),
-            Err(what) => {
-                eprintln!("penstock init: {what}");
-                return Exit::Usage;
-            }
+    let (servers, tls) = match servers(&args.upstream) {
+        Ok(read) => read,
+        Err(what) => {
+            eprintln!("penstock init: {what}");
+            return Exit::Usage;
         }
-    }
-    let text = text(&args, &servers);
+    };
+    let text = text(&args, &servers, tls);
     if let Err(problems) = config::parse(&text, &args.output.display().to_string()) {
         eprintln!("penstock init: this would not be a valid config; nothing was written");
         show(&problems);
@@ -75,19 +72,35 @@ pub fn run(args: Args) -> Exit {
     }
 }
 
-/// `http://host:8080`, `host:8080` or `unix:/path`; the port of a URL is 80 where it is not written.
-fn server(url: &str) -> Result<ServerAddress, String> {
-    if url.starts_with("https://") {
-        return Err(format!("{url}: TLS to the shop is not supported; give its http:// address"));
+/// The servers, and whether they are spoken to by TLS: all of them or none.
+fn servers(urls: &[String]) -> Result<(Vec<String>, bool), String> {
+    let tls = urls.iter().any(|url| url.starts_with("https://"));
+    let mut servers = Vec::new();
+    for url in urls {
+        if tls && !url.starts_with("https://") {
+            return Err(format!("{url}: either every server is https:// or none is"));
+        }
+        servers.push(server(url)?.to_string());
     }
-    let Some(rest) = url.strip_prefix("http://") else { return url.parse() };
+    Ok((servers, tls))
+}
+
+/// `http://host:8080`, `https://host`, `host:8080` or `unix:/path`; a URL may leave out its usual port.
+fn server(url: &str) -> Result<ServerAddress, String> {
+    let (rest, port) = match (url.strip_prefix("http://"), url.strip_prefix("https://")) {
+        (Some(rest), _) => (rest, 80),
+        (_, Some(rest)) => (rest, 443),
+        _ => return url.parse(),
+    };
     let authority = rest.strip_suffix('/').unwrap_or(rest);
     if authority.contains(['/', '?', '#']) {
         return Err(format!(
             "{url}: give only scheme, host and port; paths are passed on as they come"
         ));
     }
-    authority.parse().or_else(|error| format!("{authority}:80").parse().map_err(|_: String| error))
+    authority
+        .parse()
+        .or_else(|error| format!("{authority}:{port}").parse().map_err(|_: String| error))
 }
 
 /// Writes a new file, whole or not at all as far as an overwrite is concerned.
@@ -96,7 +109,7 @@ fn write(path: &PathBuf, text: &str) -> std::io::Result<()> {
     file.write_all(text.as_bytes())
 }
 
-fn text(args: &Args, servers: &[String]) -> String {
+fn text(args: &Args, servers: &[String], tls: bool) -> String {
     let quoted = |text: &str| format!("{text:?}");
     let below = |name: &str| format!("{}/{name}", args.activity_page.trim_end_matches('/'));
     let availability = args.availability.clone().unwrap_or_else(|| below("availability"));
@@ -106,6 +119,7 @@ fn text(args: &Args, servers: &[String]) -> String {
     for (word, value) in [
         ("@LISTEN@", quoted(&args.listen)),
         ("@SERVERS@", servers.join(", ")),
+        ("@TLS@", if tls { TLS.to_owned() } else { String::new() }),
         ("@PAGE@", quoted(&args.activity_page)),
         ("@AVAILABILITY@", quoted(&availability)),
         ("@PURCHASE@", quoted(&purchase)),
@@ -138,6 +152,8 @@ fn store(listen: &str) -> String {
     }
 }
 
+const TLS: &str = "\ntls = {}        # `ca_file`, where the shop's authority is its own";
+
 const STORE_NODES: &str = "
 [store]
 nodes = 1       # the ledger is in this node; for several: kind = \"redis\", url = \"redis://…\"
@@ -149,8 +165,13 @@ const TEMPLATE: &str = r#"# Penstock in front of a shop. Check with `penstock ch
 [listen.http]
 address = @LISTEN@
 
+# Whose X-Forwarded-For is believed: the proxies in front. Without it everybody behind one of them has
+# that one's address.
+# [trust]
+# proxies = ["127.0.0.0/8", "10.0.1.0/24"]
+
 [upstream.shop]
-servers = [@SERVERS@]
+servers = [@SERVERS@]@TLS@
 # What an answer to a purchase means. "status": 200, 201 and 204 made an order, 4xx made none, all else
 # is unknown. If the shop answers 200 and a code in the body, write rules instead, and try them on
 # recorded answers with `penstock classify`:
@@ -162,9 +183,11 @@ outcome = "status"
 upstream = "shop"              # everything that is not answered here
 
 [site.shop.activity]
-page         = @PAGE@      # cached
-availability = @AVAILABILITY@      # answered here: may one buy?
-purchase     = @PURCHASE@      # POST is the gate's
+# {activity} is the id in a path, {_} any one segment. Pages are cached, the availability (may one buy?)
+# is answered here, a POST to the purchase path is the gate's.
+page         = @PAGE@
+availability = @AVAILABILITY@
+purchase     = @PURCHASE@
 city         = ["query:city", "cookie:city"]
 user         = [@USER@]
 @VERIFY@

@@ -2,32 +2,20 @@
 
 use serde_json::Value;
 
-use super::node::Node;
+use super::order::Order;
 use super::{Exit, say};
 
 /// Has a running node read its config again: sites, upstreams, listeners, limits and sales change,
 /// connections, cache and counters stay. On any mistake everything stays as it was (exit 78).
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Wait until it is done, and say what changed.
-    #[arg(long)]
-    wait: bool,
     #[command(flatten)]
-    node: Node,
-    /// The node's JSON.
-    #[arg(long)]
-    json: bool,
+    order: Order,
 }
 
 /// Runs the verb.
 pub fn run(args: &Args) -> Exit {
-    let path = if args.wait { "/v1/reload?wait=true" } else { "/v1/reload" };
-    match args.node.steer(path) {
-        Ok(told) if args.json => say(&format!("{told:#}\n")),
-        Ok(_) if !args.wait => say("the node reads its config; its log has the end\n"),
-        Ok(told) => shown(&told),
-        Err(exit) => exit,
-    }
+    args.order.give("reload", "the node reads its config", shown)
 }
 
 fn shown(told: &Value) -> Exit {

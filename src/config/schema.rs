@@ -404,7 +404,7 @@ impl Default for Limits {
 
 /// What happens before memory runs out, so that the process is never killed for it. Each step ends
 /// again five percent below where it began.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Memory {
     /// What the process may take. Default: `memory.high` of its control group (version 2), or nine tenths
@@ -1026,7 +1026,7 @@ pub struct Activity {
     #[schemars(extend("x-example" = ["https://m.shop.example"]))]
     pub cors_origins: Vec<String>,
     /// How long a CDN may keep an availability answer, in whole seconds; 0: not at all, the default.
-    #[schemars(extend("x-max" = "1h", "x-example" = "1s"))]
+    #[schemars(extend("x-max" = "1m", "x-example" = "1s"))]
     pub availability_cache: Option<Span>,
 }
 
@@ -1655,7 +1655,8 @@ pub struct Drain {
     /// Readiness is red for so long before listeners close.
     #[schemars(extend("x-max" = "10m"))]
     pub notice: Span,
-    /// Connections may finish for so long after that.
+    /// Connections may finish for so long after that. Admitted purchases are awaited even longer, until
+    /// the `purchase_timeout` of their upstream.
     #[schemars(extend("x-max" = "1h"))]
     pub timeout: Span,
 }

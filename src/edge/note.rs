@@ -157,6 +157,7 @@ fn admission(asked: &Asked, report: &Report) -> Line {
     Line {
         route: Route::Purchase.label(),
         status: report.status.unwrap_or(0),
+        bytes: report.bytes,
         took_ms: report.took_ms,
         reason: Some("admitted"),
         sale: Some(Text::new(report.sale.to_string())),

@@ -191,6 +191,7 @@ async fn send(
         verdict: outcome.verdict,
         by: settled.by,
         status: outcome.status,
+        bytes: settled.told.shop_bytes(),
         code: outcome.code.clone(),
         order: outcome.order.clone(),
         took_ms: u64::try_from(errand.started.elapsed().as_millis()).unwrap_or(u64::MAX),

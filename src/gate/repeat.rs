@@ -38,6 +38,16 @@ pub enum Told {
     Own(Said),
 }
 
+impl Told {
+    /// Body bytes of the shop's answer, if it is one.
+    pub fn shop_bytes(&self) -> u64 {
+        match self {
+            Told::Shop(relayed) => u64::try_from(relayed.body.len()).unwrap_or(u64::MAX),
+            Told::Own(_) => 0,
+        }
+    }
+}
+
 /// What an attempt in flight will be told; `None` until it is.
 pub type Waiting = watch::Receiver<Option<Arc<Told>>>;
 

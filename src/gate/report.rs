@@ -34,6 +34,8 @@ pub struct Report {
     pub by: String,
     /// The shop's status, if a whole answer came.
     pub status: Option<u16>,
+    /// Body bytes of its answer; 0 where none came whole.
+    pub bytes: u64,
     /// The shop's code, if one was read.
     pub code: Option<String>,
     /// The order's number, if it was read.

@@ -14,6 +14,7 @@ mod head;
 mod limits;
 mod request;
 mod sniff;
+mod unread;
 pub(in crate::http) mod watch;
 
 use std::cell::RefCell;

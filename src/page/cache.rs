@@ -163,7 +163,7 @@ impl Cache {
             pins: Pins::default(),
             encoders: Semaphore::new(ENCODERS),
             encoder_waits: AtomicUsize::new(0),
-            new_keys: Pace::new(settings.new_keys),
+            new_keys: Pace::default(),
             generation: AtomicU64::new(1),
             forgotten: AtomicU64::new(0),
             settings: ArcSwap::from_pointee(settings),
@@ -244,7 +244,7 @@ impl Cache {
                 if let Some(record) = stored.filter(is_new) {
                     return Joined::Found(record);
                 }
-                if seen.is_none() && !self.new_keys.allows(now) {
+                if seen.is_none() && !self.may_learn(now) {
                     return Joined::TooNew;
                 }
                 let Some(filling) = self.begin(kept, seen.cloned()) else { return Joined::Busy };
@@ -289,7 +289,7 @@ impl Cache {
         seen: Option<&Arc<Record>>,
         now: MonoMs,
     ) -> Option<(Filling, Waiter)> {
-        let is_allowed = seen.is_some() || self.new_keys.allows(now);
+        let is_allowed = seen.is_some() || self.may_learn(now);
         let key = seen.map_or_else(|| Arc::new(key.to_key()), |record| record.key().clone());
         let counted = self.count_fill();
         let mut filling = self.filling(key.clone(), seen.cloned(), counted);
@@ -395,6 +395,11 @@ impl Cache {
 
     fn begin(self: &Arc<Self>, key: Arc<Key>, old: Option<Arc<Record>>) -> Option<Filling> {
         self.count_fill().then(|| self.filling(key, old, true))
+    }
+
+    /// Whether a key that nothing is known of may come now.
+    fn may_learn(&self, now: MonoMs) -> bool {
+        self.new_keys.allows(self.settings.load().new_keys, now)
     }
 
     fn count_fill(&self) -> bool {

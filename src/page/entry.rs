@@ -9,14 +9,14 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use super::coding::{Accept, Bodies, CODINGS, Coding, encode_all, is_compressible};
 use super::parts;
 use super::policy::clip::{Bound, clipped};
-use super::policy::directives::{Directives, date_s, split_unquoted};
+use super::policy::directives::{Directives, date_s};
 use super::policy::range::{self, Span};
 use super::policy::tags::Tags;
 
 pub use super::parts::Part;
 use crate::answer::{Answer, AnswerBuilder, SlotKind};
 use crate::clock::UnixMs;
-use crate::http::Head;
+use crate::http::{Head, lists_tag};
 
 /// What a client said that decides about the form of its answer.
 #[derive(Clone, Debug)]
@@ -86,14 +86,7 @@ impl<'a> Wanted<'a> {
     /// before `If-Modified-Since` (RFC 9110 13.2.2).
     pub fn has_copy_of(&self, etag: Option<&HeaderValue>, modified_s: Option<u64>) -> bool {
         if let Some(tags) = &self.none_match {
-            let opaque = |tag: &[u8]| if tag.starts_with(b"W/") { 2 } else { 0 };
-            return split_unquoted(tags).any(|tag| {
-                let is_it = |etag: &HeaderValue| {
-                    let etag = etag.as_bytes();
-                    tag[opaque(tag)..] == etag[opaque(etag)..]
-                };
-                tag == b"*" || etag.is_some_and(is_it)
-            });
+            return lists_tag(tags, etag.map(HeaderValue::as_bytes));
         }
         let since = self.modified_since.as_deref().and_then(date_s);
         since.is_some_and(|since| modified_s.is_some_and(|modified| modified <= since))

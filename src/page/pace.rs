@@ -5,27 +5,21 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::clock::MonoMs;
 use crate::config::units::Rate;
 
-/// A bound on a rate.
-#[derive(Debug)]
+/// What has passed, held against a rate that may change.
+#[derive(Debug, Default)]
 pub struct Pace {
     /// When what was let through will have been allowed, in microseconds.
     paid_until_us: AtomicU64,
-    /// What one costs, and what may be ahead; `None`: everything may pass.
-    bounds_us: Option<(u64, u64)>,
 }
 
 impl Pace {
-    /// A bound at `rate`.
-    pub fn new(rate: Rate) -> Pace {
-        let each_us = 1_000_000_000 / u64::from(rate.per_1000s.max(1));
+    /// Whether one more may pass at `now`, at `rate`.
+    pub fn allows(&self, rate: Rate, now: MonoMs) -> bool {
+        if rate.is_off() {
+            return true;
+        }
+        let each_us = (1_000_000_000 / u64::from(rate.per_1000s.max(1))).max(1);
         let ahead_us = each_us.saturating_mul(rate.burst.saturating_sub(1).into());
-        let bounds_us = (!rate.is_off()).then_some((each_us.max(1), ahead_us));
-        Pace { paid_until_us: AtomicU64::new(0), bounds_us }
-    }
-
-    /// Whether one more may pass at `now`.
-    pub fn allows(&self, now: MonoMs) -> bool {
-        let Some((each_us, ahead_us)) = self.bounds_us else { return true };
         let now_us = now.0.saturating_mul(1000);
         let pay = |paid_until_us: u64| {
             let start_us = paid_until_us.max(now_us);
@@ -42,13 +36,13 @@ mod tests {
 
     #[test]
     fn a_burst_and_then_the_rate() {
-        let pace = Pace::new(Rate::new(3, 10));
-        let allowed = |at, n| (0..n).filter(|_| pace.allows(MonoMs(at))).count();
+        let (pace, rate) = (Pace::default(), Rate::new(3, 10));
+        let allowed = |at, n| (0..n).filter(|_| pace.allows(rate, MonoMs(at))).count();
         assert_eq!(allowed(1_000, 9), 3);
         assert_eq!(allowed(1_099, 9), 0);
         assert_eq!(allowed(1_100, 9), 1);
         assert_eq!(allowed(9_000, 9), 3);
-        let off = Pace::new(Rate { burst: 0, per_1000s: 0 });
-        assert!((0..1_000).all(|_| off.allows(MonoMs(0))));
+        let off = Rate { burst: 0, per_1000s: 0 };
+        assert!((0..1_000).all(|_| pace.allows(off, MonoMs(0))));
     }
 }

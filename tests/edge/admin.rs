@@ -260,6 +260,18 @@ fn tcp_asks_for_the_token() {
     let browser = format!("{good}Origin: https://evil.example\r\n");
     assert_eq!(ask("/v1/sales", &browser).status, 403);
     assert_eq!(node.metric("penstock_admin_refused_total"), 4.0);
+    // Another token in the file, from the next reload on; one that cannot be used refuses the reload.
+    std::fs::write(&file, "short").unwrap();
+    let refused = node.place.verb(&["reload", "--wait"]);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(78), "{said}");
+    assert!(said.contains("admin.token_file") && said.contains("penstock.toml:"), "{said}");
+    assert_eq!(ask("/v1/sales", &good).status, 200);
+    std::fs::write(&file, format!("{TOKEN}-another")).unwrap();
+    node.place.good(&["reload", "--wait"]);
+    assert_eq!(ask("/v1/sales", &good).status, 401);
+    let other = format!("Authorization: Bearer {TOKEN}-another\r\n");
+    assert_eq!(ask("/v1/sales", &other).status, 200);
     assert!(!node.events().iter().any(|line| line.contains(TOKEN)));
 }
 

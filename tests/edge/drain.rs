@@ -72,6 +72,30 @@ fn a_purchase_under_way_is_awaited_even_if_its_client_left() {
 }
 
 #[test]
+fn a_purchase_is_awaited_even_after_the_deadline() {
+    let shop = shop_with(|shop| shop.gap_ms = 4_000);
+    let more = "[drain]\ntimeout = \"100ms\"\n".to_owned();
+    let mut node = Place::new(shop.address(), &Config { more, ..Config::default() }).start();
+    node.place.good(&["sale", "resume", "drop"]);
+    let (mut buyer, mut slow) = (node.client(), node.client());
+    // One that sends the rest of its head never, and is not waited for.
+    slow.send("GET /cart HTTP/1.1\r\n");
+    buyer.send(purchase("buyer"));
+    until("it is with the shop", || shop.stats().in_flight == 1);
+    node.signal(Signal::TERM);
+    assert_eq!(buyer.answer().expect("an answer").status, 201);
+    assert_eq!(node.end(), Some(0));
+    assert!(node.said("drain.timeout is over"), "or it would prove nothing");
+    let journal = std::fs::read_dir(node.place.path("state/journal")).expect("a journal");
+    let lines: String = journal
+        .map(|file| file.expect("a file").path())
+        .filter(|path| path.extension().is_some_and(|end| end == "jsonl"))
+        .map(|path| std::fs::read_to_string(path).expect("lines"))
+        .collect();
+    assert!(lines.contains("confirmed"), "{lines}");
+}
+
+#[test]
 fn health_is_red_before_listeners_close() {
     let shop = quick_shop();
     let more = "[drain]\nnotice = \"3s\"\n".to_owned();

@@ -9,6 +9,7 @@ mod client;
 mod dashboard;
 mod drain;
 mod greeting;
+mod guide;
 mod log;
 mod node;
 mod origin;

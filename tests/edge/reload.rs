@@ -202,6 +202,29 @@ fn what_cannot_change_is_named_and_the_rest_changes() {
 }
 
 #[test]
+fn what_the_process_as_a_whole_goes_by_changes() {
+    let shop = quick_shop();
+    let node = Place::new(shop.address(), &Config::default()).start();
+    let gauge = "penstock_memory_guard_limit_bytes";
+    with(&node, "[memory]\nlimit = \"3GiB\"\n[cache]\nnew_keys = \"1@1/s\"\n");
+    let said = node.place.good(&["reload", "--wait"]);
+    assert!(
+        said.contains("memory.limit: not set -> ") && said.contains("cache.new_keys: "),
+        "{said}"
+    );
+    until("the guard goes by it", || node.metric(gauge) == f64::from(3u32 << 30));
+    let mut client = node.client();
+    // Invented pages: the first may be fetched, the others come too fast.
+    let mut status = |n: u32| client.ask(get(&format!("/activity/a{n}"))).status;
+    let all: Vec<u16> = (0..20).map(&mut status).collect();
+    assert!(all.contains(&503), "{all:?}");
+    rewrite(&node, |text| text.replace("1@1/s", "off").replace("limit = \"3GiB\"", ""));
+    node.place.good(&["reload", "--wait"]);
+    assert!((100..120).all(|n| status(n) < 500));
+    until("the guard goes by that", || node.metric(gauge) != f64::from(3u32 << 30));
+}
+
+#[test]
 fn listeners_come_and_go_and_their_clients_are_answered() {
     let shop = quick_shop();
     let node = Place::new(shop.address(), &Config::default()).start();

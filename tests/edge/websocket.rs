@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
@@ -256,13 +256,14 @@ fn there_are_so_many_and_they_take_no_place_of_ordinary_requests() {
 #[test]
 fn a_silent_one_is_closed() {
     let origin = echoing();
-    let node = place(&origin, ", idle_timeout = \"400ms\"", "").start();
+    let node = place(&origin, ", idle_timeout = \"2s\"", "").start();
     let mut client = opened(&node);
-    for _ in 0..4 {
-        std::thread::sleep(Duration::from_millis(200));
+    let began = Instant::now();
+    until("it has lived longer than it may be silent", || {
         client.send("still here");
         assert_eq!(client.raw(10).as_deref(), Some(&b"still here"[..]));
-    }
+        began.elapsed() > Duration::from_secs(3)
+    });
     assert!(client.is_closed());
     assert_eq!(node.metric("penstock_closes_total{reason=\"idle_timeout\"}"), 1.0);
 }
@@ -306,12 +307,12 @@ fn a_drain_waits_for_a_silence_and_not_for_ever() {
     node.signal(Signal::TERM);
     until("it drains", || node.said("draining"));
     let mut rounds = 0;
-    while !silent.is_at_end() {
+    until("the silent one is closed", || {
         busy.send("busy");
         assert_eq!(busy.raw(4).as_deref(), Some(&b"busy"[..]), "one that is in use goes on");
         rounds += 1;
-        std::thread::sleep(Duration::from_millis(20));
-    }
+        silent.is_at_end()
+    });
     assert!(rounds > 0);
     assert!(busy.is_closed(), "until it is silent");
     // Long before drain.timeout: else the test would not have that patience.

@@ -3,6 +3,7 @@
 
 use penstock::metrics::Counter;
 use penstock::outcome::CloseReason;
+use tokio::time::Instant;
 
 use super::client::*;
 use super::rig::{BIG, run, settle};
@@ -105,6 +106,65 @@ fn bodies_are_read_or_left() {
         assert_eq!(client.response(3).await.text(), "POST shop.example / None []");
         client.send(get(5, "/a?b=c")).await;
         assert_eq!(client.response(5).await.text(), "GET shop.example /a Some(\"b=c\") []");
+    });
+}
+
+/// Clients in use take a reset for a failure, even one that says that there was none.
+#[test]
+fn an_early_answer_ends_after_the_request_did() {
+    run(async |rig| {
+        let mut client = rig.greeted().await;
+        for (stream, path, answer) in [(1, "/", "POST shop.example / None []"), (3, "/panic", "")] {
+            let mut fields = POST;
+            fields[3].1 = path;
+            client.send(frame(HEADERS, EH, stream, &block(&fields))).await;
+            let head = client.next().await.expect("a head");
+            assert!(head.kind == HEADERS && !head.ends(), "{head:?}");
+            let body = client.next().await.expect("a body");
+            assert!(body.kind == DATA && !body.ends(), "{body:?}");
+            assert!(answer.is_empty() || body.content == answer.as_bytes());
+            // It is told before the request is whole.
+            settle().await;
+            assert_eq!(rig.told.done.borrow().len(), stream as usize / 2 + 1);
+            client.send(frame(DATA, ES, stream, b"{}")).await;
+            let end = loop {
+                let came = client.next().await.expect("the end");
+                if came.stream == stream && came.kind != WINDOW_UPDATE {
+                    break came;
+                }
+            };
+            assert!(end.kind == DATA && end.ends(), "{end:?}");
+        }
+        client.send(get(5, "/a")).await;
+        assert_eq!(client.response(5).await.status, 200);
+    });
+}
+
+#[test]
+fn an_early_answer_waits_no_longer_than_it_must() {
+    run(async |rig| {
+        let mut client = rig.greeted().await;
+        let mut fields = POST;
+        fields[3].1 = "/";
+        let ended = async |client: &mut Client, stream: u32| loop {
+            let came = client.next().await.expect("the end");
+            if came.stream == stream && (came.ends() || came.kind == RST_STREAM) {
+                break came.kind;
+            }
+        };
+        // The rest never comes.
+        let begun = Instant::now();
+        client.send(frame(HEADERS, EH, 1, &block(&fields))).await;
+        assert_eq!(ended(&mut client, 1).await, DATA);
+        assert_eq!(begun.elapsed().as_millis() / 10, 25);
+        // The rest is not awaited: the client waits for a 100, or has far too much.
+        for (stream, more) in [(3, ("expect", "100-continue")), (5, ("content-length", "65537"))] {
+            let begun = Instant::now();
+            let fields = [&fields[..], &[more]].concat();
+            client.send(frame(HEADERS, EH, stream, &block(&fields))).await;
+            assert_eq!(ended(&mut client, stream).await, DATA);
+            assert_eq!(begun.elapsed().as_millis(), 0);
+        }
     });
 }
 

@@ -1,5 +1,6 @@
 //! One request of an HTTP/2 connection: the decision, and the response as hyper takes it.
 
+use std::cell::RefCell;
 use std::convert::Infallible;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,6 +17,7 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::head;
+use super::unread::{Shared, Unread};
 use crate::answer::Fill;
 use crate::http::body::BodyError;
 use crate::http::h1::respond;
@@ -41,25 +43,30 @@ impl<S: Service> hyper::service::Service<Request<Incoming>> for Requests<S> {
         let exchange = self.door.exchange(&self.peer, Instant::now());
         let decided = self.decide(&parts, incoming.is_end_stream(), &exchange);
         let is_head = parts.method == Method::HEAD;
-        match decided {
+        let incoming = (!incoming.is_end_stream()).then(|| Rc::new(RefCell::new(incoming)));
+        let unread =
+            incoming.as_ref().and_then(|body| Unread::new(&parts.headers, body, &self.door.limits));
+        let mut response = match decided {
             Ok(Ok(Step::Answer(ready) | Step::Refuse(ready))) => {
-                Answering::Ready(Some(self.ready(&ready, exchange, is_head)))
+                self.ready(&ready, exchange, is_head)
             }
             Ok(Ok(Step::Work(work))) => {
                 self.door.sink.inc(Counter::ColdRequests);
-                Answering::Work(self.work(work, incoming, exchange, is_head))
+                return Answering::Work(self.work(work, incoming, unread, exchange, is_head));
             }
             Ok(Err(_)) => {
                 self.door.sink.inc(Counter::Panics);
                 let open = Open::new(&self.door, exchange.clone(), Done::default());
-                Answering::Ready(Some(own(Refusal::Panic, &exchange, is_head, Some(open))))
+                own(Refusal::Panic, &exchange, is_head, Some(open))
             }
             Err(refusal) => {
                 self.door.sink.inc(Counter::Malformed);
                 self.door.sink.reason(refusal.row().reason);
-                Answering::Ready(Some(own(refusal, &exchange, is_head, None)))
+                own(refusal, &exchange, is_head, None)
             }
-        }
+        };
+        response.body_mut().unread = unread;
+        Answering::Ready(Some(response))
     }
 }
 
@@ -93,42 +100,54 @@ impl<S: Service> Requests<S> {
     fn work(
         &self,
         work: Work,
-        incoming: Incoming,
+        incoming: Option<Shared>,
+        unread: Option<Unread>,
         exchange: Exchange,
         is_head: bool,
     ) -> Pin<Box<dyn Future<Output = Response<SentBody<S>>>>> {
-        let door = self.door.clone();
-        let mut open = Open::new(&door, exchange, Done::default());
+        let idle = self.door.limits.body_idle_timeout;
+        let body = match incoming {
+            None => RequestBody::Empty,
+            Some(body) => RequestBody::Stream(Box::pin(ClientBody { body, idle, late: None })),
+        };
+        let open = Open::new(&self.door, exchange, Done::default());
         Box::pin(async move {
-            let idle = door.limits.body_idle_timeout;
-            let body = match incoming.is_end_stream() {
-                true => RequestBody::Empty,
-                false => RequestBody::Stream(Box::pin(ClientBody { incoming, idle, late: None })),
-            };
-            let answered = match catch_unwind(AssertUnwindSafe(|| work(body, Interim::default()))) {
-                Ok(future) => respond::Caught(future).await,
-                Err(_) => None,
-            };
-            let exchange = open.exchange.clone();
-            let response = match answered {
-                None => {
-                    door.sink.inc(Counter::Panics);
-                    return own(Refusal::Panic, &exchange, is_head, Some(open));
-                }
-                Some(response) if response.status().is_informational() => {
-                    return own(Refusal::Interim, &exchange, is_head, Some(open));
-                }
-                Some(response) => response,
-            };
-            let (mut parts, mut body) = response.into_parts();
-            hop::strip_response(&mut parts.headers);
-            respond::frame(&mut parts, &mut body, is_head);
-            open.done.status = parts.status.as_u16();
-            open.done.reason = respond::reason(&parts.headers);
-            open.done.cache = parts.headers.get("cache-status").cloned();
-            Response::from_parts(parts, SentBody::new(body, Some(open)))
+            let mut response = worked(work, body, open, is_head).await;
+            response.body_mut().unread = unread;
+            response
         })
     }
+}
+
+/// What the service's work came to.
+async fn worked<S: Service>(
+    work: Work,
+    body: RequestBody,
+    mut open: Open<S>,
+    is_head: bool,
+) -> Response<SentBody<S>> {
+    let answered = match catch_unwind(AssertUnwindSafe(|| work(body, Interim::default()))) {
+        Ok(future) => respond::Caught(future).await,
+        Err(_) => None,
+    };
+    let exchange = open.exchange.clone();
+    let response = match answered {
+        None => {
+            open.door.sink.inc(Counter::Panics);
+            return own(Refusal::Panic, &exchange, is_head, Some(open));
+        }
+        Some(response) if response.status().is_informational() => {
+            return own(Refusal::Interim, &exchange, is_head, Some(open));
+        }
+        Some(response) => response,
+    };
+    let (mut parts, mut body) = response.into_parts();
+    hop::strip_response(&mut parts.headers);
+    respond::frame(&mut parts, &mut body, is_head);
+    open.done.status = parts.status.as_u16();
+    open.done.reason = respond::reason(&parts.headers);
+    open.done.cache = parts.headers.get("cache-status").cloned();
+    Response::from_parts(parts, SentBody::new(body, Some(open)))
 }
 
 /// An answer of the driver's own.
@@ -197,6 +216,8 @@ pub(super) struct SentBody<S: Service> {
     body: ResponseBody,
     /// `None` for what is counted elsewhere.
     open: Option<Open<S>>,
+    /// The response ends after it.
+    unread: Option<Unread>,
 }
 
 impl<S: Service> SentBody<S> {
@@ -205,7 +226,18 @@ impl<S: Service> SentBody<S> {
             // hyper does not ask for a body that is none.
             open.done.complete = body.is_end_stream();
         }
-        SentBody { body, open }
+        SentBody { body, open, unread: None }
+    }
+
+    /// Ready once nothing keeps the response from its end.
+    fn poll_unread(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(unread) = &mut self.unread {
+            // The exchange is over, whatever the client still sends.
+            self.open = None;
+            ready!(unread.poll_drain(cx));
+            self.unread = None;
+        }
+        Poll::Ready(())
     }
 }
 
@@ -219,8 +251,9 @@ impl<S: Service> Body for SentBody<S> {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let SentBody { body, open } = self.get_mut();
+        let this = self.get_mut();
         loop {
+            let SentBody { body, open, .. } = this;
             let item = match &mut *body {
                 // In pieces, so that a client that leaves in the middle is noticed.
                 ResponseBody::Full(bytes) if bytes.len() > PIECE_BYTES => {
@@ -250,12 +283,20 @@ impl<S: Service> Body for SentBody<S> {
                 let is_last = matches!(item, Some(Ok(_))) && body.is_end_stream();
                 open.done.complete = item.is_none() || is_last;
             }
+            match &item {
+                None => ready!(this.poll_unread(cx)),
+                // With what has come already, this frame is the last.
+                Some(Ok(_)) if this.body.is_end_stream() => {
+                    let _ = this.poll_unread(cx);
+                }
+                Some(_) => {}
+            }
             return Poll::Ready(item);
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.unread.is_none() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -265,7 +306,7 @@ impl<S: Service> Body for SentBody<S> {
 
 /// The request's body as the handler reads it.
 struct ClientBody {
-    incoming: Incoming,
+    body: Shared,
     idle: Duration,
     /// While the client is waited for.
     late: Option<Pin<Box<Sleep>>>,
@@ -281,7 +322,7 @@ impl Body for ClientBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
         loop {
-            match Pin::new(&mut this.incoming).poll_frame(cx) {
+            match Pin::new(&mut *this.body.borrow_mut()).poll_frame(cx) {
                 Poll::Ready(item) => {
                     this.late = None;
                     match item {
@@ -303,11 +344,11 @@ impl Body for ClientBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+        self.body.borrow().is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        self.body.borrow().size_hint()
     }
 }
 

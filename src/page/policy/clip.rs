@@ -5,7 +5,8 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
-use super::directives::{Directives, age_s, date_s, seconds, split_unquoted};
+use super::directives::{Directives, age_s, date_s, seconds};
+use crate::http::split_unquoted;
 
 /// For how long a page may be kept, in seconds of its age.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

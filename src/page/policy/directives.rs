@@ -5,6 +5,7 @@ use http::{HeaderMap, HeaderName, header};
 
 use super::judge::Arrival;
 use crate::clock::UnixMs;
+use crate::http::split_unquoted;
 
 /// Largest number of seconds that is told apart (RFC 9111 1.2.2).
 pub const SECONDS_MAX: u64 = 1 << 31;
@@ -194,22 +195,6 @@ pub fn seconds(value: &[u8]) -> Option<u64> {
 
 fn unquoted(value: &[u8]) -> &[u8] {
     value.strip_prefix(b"\"").and_then(|v| v.strip_suffix(b"\"")).unwrap_or(value)
-}
-
-/// Splits a list at the commas outside quotes.
-pub fn split_unquoted(line: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let (mut quoted, mut escaped) = (false, false);
-    line.split(move |b| {
-        match b {
-            _ if escaped => escaped = false,
-            b'\\' if quoted => escaped = true,
-            b'"' => quoted = !quoted,
-            b',' if !quoted => return true,
-            _ => {}
-        }
-        false
-    })
-    .map(<[u8]>::trim_ascii)
 }
 
 #[cfg(test)]

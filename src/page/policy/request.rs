@@ -1,7 +1,7 @@
 //! What a client demands of a cache: the directives of its request (RFC 9111 5.2.1).
 
-use super::directives::{seconds, split_unquoted};
-use crate::http::Head;
+use super::directives::seconds;
+use crate::http::{Head, split_unquoted};
 
 /// The demands of one request, in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

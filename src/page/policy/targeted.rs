@@ -6,7 +6,8 @@
 use http::{HeaderMap, HeaderName};
 use sfv::{BareItem, Dictionary, ListEntry, Parser};
 
-use super::directives::{Directives, SECONDS_MAX, seconds, split_unquoted};
+use super::directives::{Directives, SECONDS_MAX, seconds};
+use crate::http::split_unquoted;
 
 /// Our name as a surrogate, in `Surrogate-Capability` and as the target of directives.
 pub const SURROGATE: &str = "penstock";

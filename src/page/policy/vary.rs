@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, header};
 
-use super::directives::split_unquoted;
+use crate::http::split_unquoted;
 
 /// Whether no request is like another: `*` anywhere in the list, on any line.
 pub fn is_all(headers: &HeaderMap) -> bool {
