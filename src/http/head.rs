@@ -69,9 +69,7 @@ impl<'a> Head<'a> {
     where
         'a: 's,
     {
-        let is_it = move |f: &&Field<'_>| {
-            f.name.len() == name.len() && f.name.eq_ignore_ascii_case(name.as_bytes())
-        };
+        let is_it = move |f: &&Field<'_>| scan::same(f.name, name.as_bytes());
         self.fields.perhaps(name).iter().filter(is_it).map(|f| f.value)
     }
 
