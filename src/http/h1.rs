@@ -32,10 +32,10 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
-use self::cold::{End, Left};
+use self::cold::End;
 use self::door::{Decided, Open};
 use self::link::Link;
-use self::transfer::{Failure, Transfer};
+use self::transfer::Transfer;
 use self::write::{Message, Rest, Sent};
 use super::drain::Timer;
 use super::head::BodyKind;
@@ -473,7 +473,7 @@ where
         open.done.bytes = transfer.body_bytes.get();
         open.done.complete = left.end == End::Answered;
         if left.end == End::Broken && !left.wrote {
-            let refusal = own_answer(&transfer);
+            let refusal = transfer.own_answer();
             open.done.status = refusal.row().status;
             open.done.bytes = 0;
             open.done.reason = Some(refusal.row().reason);
@@ -489,7 +489,7 @@ where
             let relay = tunnel::run(link, &self.timer, &door.drain, *upgraded, &door.sink);
             return Flow::Close(Box::pin(relay).await, false);
         }
-        match after_work(&transfer, &left) {
+        match left.ends(&transfer) {
             Some((reason, lingers)) => Flow::Close(reason, lingers),
             None => self.drain_body(&mut left.walker).await,
         }
@@ -564,31 +564,6 @@ fn after_answer(close: Option<CloseReason>, walker: BodyWalker) -> Option<Later>
         Some(reason) => Some(Later::Close(reason, !walker.is_done())),
         None => (!walker.is_done()).then_some(Later::Undrained(walker)),
     }
-}
-
-/// What we answer where hyper gave up before it wrote anything.
-fn own_answer(transfer: &Transfer) -> Refusal {
-    match transfer.failure.get() {
-        Some(Failure::Malformed(refusal)) => refusal,
-        Some(Failure::TimedOut) => Refusal::BodyTimeout,
-        _ if transfer.response_failed.get() => Refusal::ResponseCut,
-        Some(Failure::Cut) | None => Refusal::Panic,
-    }
-}
-
-/// Whether a cold request was the last of its connection: why, and whether to linger.
-fn after_work(transfer: &Transfer, left: &Left) -> Option<(CloseReason, Lingers)> {
-    let failure = transfer.failure.get().map(Failure::close_reason);
-    Some(match left.end {
-        End::Answered => (failure.or(transfer.close.get())?, !left.walker.is_done()),
-        End::ClientGone => (CloseReason::ClientAborted, false),
-        End::WriteTimeout => (CloseReason::WriteTimeout, false),
-        End::Disagreement => (CloseReason::Internal, false),
-        // The client sees that the response is not whole; there is nothing to add.
-        End::Broken if transfer.response_failed.get() => (CloseReason::ResponseClose, false),
-        End::Broken if left.wrote => (failure.unwrap_or(CloseReason::ClientAborted), true),
-        End::Broken => (failure.unwrap_or(CloseReason::Internal), true),
-    })
 }
 
 /// Writes the answer of a refusal.
