@@ -168,4 +168,47 @@ mod tests {
     fn the_command_line_is_well_formed() {
         Cli::command().debug_assert();
     }
+
+    /// What stands behind `penstock` in the code of a text: lines of a shell, and code within a line.
+    fn commands(text: &str) -> Vec<Vec<String>> {
+        let text = text.replace("\\\n", " ");
+        let code = text.split('`').skip(1).step_by(2).flat_map(str::lines);
+        let ends = |c: char| matches!(c, '|' | '#' | '&' | ';' | '>');
+        code.flat_map(|line| line.split(ends).take(1))
+            .filter_map(|line| line.trim().strip_prefix("penstock "))
+            .map(|rest| rest.replace(['[', ']'], " "))
+            .filter(|rest| !rest.contains('…'))
+            .map(|rest| {
+                let parts = rest.split('\'').enumerate();
+                let words = parts.flat_map(|(at, part)| match at % 2 {
+                    0 => part.split_whitespace().map(str::to_owned).collect(),
+                    _ => vec![part.to_owned()],
+                });
+                words.collect()
+            })
+            .collect()
+    }
+
+    #[test]
+    fn every_command_of_the_docs_is_one() {
+        use clap::error::ErrorKind::{ArgumentConflict, InvalidSubcommand, UnknownArgument};
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+        let docs =
+            std::fs::read_dir(root.join("docs")).expect("docs").map(|file| file.unwrap().path());
+        let pages = docs.filter(|path| path.extension().is_some_and(|end| end == "md"));
+        let all = ["README.md", "README.zh.md", "CHANGELOG.md"].map(|name| root.join(name));
+        let mut tried = 0;
+        for page in pages.chain(all) {
+            let text = std::fs::read_to_string(&page).expect("text");
+            for words in commands(&text) {
+                let named = std::iter::once("penstock".to_owned()).chain(words.clone());
+                let wrong = Cli::try_parse_from(named).err().map(|error| error.kind());
+                let is_wrong =
+                    matches!(wrong, Some(ArgumentConflict | InvalidSubcommand | UnknownArgument));
+                assert!(!is_wrong, "{}: penstock {words:?}: {wrong:?}", page.display());
+                tried += 1;
+            }
+        }
+        assert!(tried > 100, "{tried}");
+    }
 }

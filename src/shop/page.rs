@@ -44,9 +44,9 @@ const PAGE: &str = "<!doctype html>
 <title>\u{1}activity\u{1}</title>
 <link rel=\"icon\" href=\"data:,\">
 <link rel=\"stylesheet\" href=\"/static/shop.css\"></head><body>
-<header><b>The small shop</b><button id=\"language\" data-t=\"other\"></button></header>
+<header><b data-t=\"shop\">The small shop</b><button id=\"language\" data-t=\"other\"></button></header>
 <main>
-<section class=\"poster\"><span data-t=\"kicker\"></span><h1>Activity \u{1}activity\u{1}</h1>
+<section class=\"poster\"><span data-t=\"kicker\"></span><h1><span data-t=\"event\">Activity</span> \u{1}activity\u{1}</h1>
 <span><span data-t=\"city\"></span>: <b id=\"city\">\u{1}city\u{1}</b></span></section>
 <section class=\"card\"><span id=\"state\" hidden></span><span id=\"label\" class=\"quiet\"></span><span id=\"time\"></span>
 <select id=\"pool\" hidden></select><button id=\"buy\" disabled>Buy</button>

@@ -7,6 +7,7 @@ mod browser;
 mod caps;
 mod client;
 mod dashboard;
+mod disk;
 mod drain;
 mod greeting;
 mod guide;

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 
@@ -131,11 +131,22 @@ impl Place {
 
     /// Starts it where `groups` stands for the file system of control groups, in a mount namespace of
     /// its own. `None`: that is not allowed here.
-    pub fn start_with_groups(self, groups: &std::path::Path) -> Option<Node> {
-        let script = "mount --bind \"$0\" /sys/fs/cgroup && exec \"$@\"";
+    pub fn start_with_groups(self, groups: &Path) -> Option<Node> {
+        self.start_mounted("mount --bind \"$0\" /sys/fs/cgroup && exec \"$@\"", groups)
+    }
+
+    /// Starts it where `dir` is a disk of its own, so large: from outside it is under `/proc/PID/root`.
+    /// `None`: that is not allowed here.
+    pub fn start_on_disk(self, dir: &Path, size: &str) -> Option<Node> {
+        std::fs::create_dir_all(dir).expect("a directory");
+        let mount = format!("mount -t tmpfs -o size={size} tmpfs \"$0\" && exec \"$@\"");
+        self.start_mounted(&mount, dir)
+    }
+
+    fn start_mounted(self, script: &str, place: &Path) -> Option<Node> {
         let unshared = |program: &[&std::ffi::OsStr]| {
             let mut command = Command::new("unshare");
-            command.args(["--mount", "sh", "-c", script]).arg(groups).args(program);
+            command.args(["--mount", "sh", "-c", script]).arg(place).args(program);
             command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
             command
         };

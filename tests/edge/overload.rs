@@ -78,6 +78,52 @@ fn when_the_last_descriptor_is_gone_accepting_waits_and_goes_on() {
     assert!(node.metric("penstock_accept_errors_total") >= 1.0);
 }
 
+/// A control group that may use one processor's time; gone with the test.
+struct OneProcessor(std::path::PathBuf);
+
+impl OneProcessor {
+    /// `None`: none can be made here.
+    fn make() -> Option<OneProcessor> {
+        let name = format!("penstock-test-{}", std::process::id());
+        // Versions 1 and 2 of control groups.
+        for (root, quota) in [("cpu", "cpu.cfs_quota_us"), ("", "cpu.max")] {
+            let group = std::path::Path::new("/sys/fs/cgroup").join(root).join(&name);
+            if std::fs::create_dir(&group).is_ok() {
+                let made = OneProcessor(group);
+                if std::fs::write(made.0.join(quota), "100000").is_ok() {
+                    return Some(made);
+                }
+            }
+        }
+        None
+    }
+}
+
+impl Drop for OneProcessor {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir(&self.0);
+    }
+}
+
+#[test]
+fn there_are_as_many_workers_as_the_quota_gives_time_for() {
+    let Some(group) = OneProcessor::make() else {
+        eprintln!("no control group can be made here: not tried");
+        return;
+    };
+    let shop = quick_shop();
+    let place = Place::new(shop.address(), &Config::default());
+    let text = std::fs::read_to_string(place.config()).expect("the config");
+    std::fs::write(place.config(), text.replace("workers = 2", "workers = 0")).expect("written");
+    let mut command = std::process::Command::new("sh");
+    let script = "echo $$ > \"$0/cgroup.procs\" && exec \"$1\" run -c \"$2\"";
+    command.args(["-c", script]).arg(&group.0).arg(env!("CARGO_BIN_EXE_penstock"));
+    command.arg(place.config());
+    let node = place.start_by(command, || {});
+    let workers = node.thread_names().iter().filter(|name| name.starts_with("worker-")).count();
+    assert_eq!(workers, 1);
+}
+
 /// What the node has used of the processors.
 fn busy_ms(node: &Node) -> u64 {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", node.pid())).expect("a process");

@@ -9,7 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::client::{Client, purchase, until};
 use super::node::{Config, Node, Place, quick_shop, shop_with};
-use super::reload::{Load, times};
+use super::reload::{Load, crowded, times};
 
 /// `penstock upgrade --wait`: the number of the new process.
 fn upgrade(node: &Node) -> i32 {
@@ -46,7 +46,7 @@ impl Drop for Heir {
 #[test]
 fn upgrades_under_load_fail_no_request() {
     let shop = quick_shop();
-    let mut node = Place::new(shop.address(), &Config::default()).start();
+    let mut node = Place::new(shop.address(), &crowded()).start();
     let address = node.address("http");
     let load = Load::on(address, 8);
     load.go_on(200);
@@ -121,7 +121,7 @@ fn an_old_process_that_is_killed_leaves_its_purchase_in_limbo() {
 #[test]
 fn a_new_process_that_does_not_come_up_changes_nothing() {
     let shop = quick_shop();
-    let mut node = Place::new(shop.address(), &Config::default()).start();
+    let mut node = Place::new(shop.address(), &crowded()).start();
     let load = Load::on(node.address("http"), 4);
     load.go_on(50);
     let good = std::fs::read_to_string(node.place.config()).expect("the config");
@@ -144,7 +144,7 @@ fn a_new_process_that_does_not_come_up_changes_nothing() {
 #[test]
 fn an_upgrade_takes_what_a_reload_cannot() {
     let shop = quick_shop();
-    let mut node = Place::new(shop.address(), &Config::default()).start();
+    let mut node = Place::new(shop.address(), &crowded()).start();
     let load = Load::on(node.address("http"), 4);
     load.go_on(50);
     // More workers than sockets, then fewer: nobody who waits in a queue is forgotten.
@@ -215,7 +215,7 @@ fn sockets_of_systemd_are_used_and_shared_by_all_workers() {
     let address = free.local_addr().expect("an address");
     drop(free);
     let listen = format!("[listen.http]\naddress = \"{address}\"\n");
-    let place = Place::new(shop.address(), &Config { listen, ..Config::default() });
+    let place = Place::new(shop.address(), &Config { listen, ..crowded() });
     let mut command = Command::new("systemd-socket-activate");
     command.arg("-l").arg(address.to_string()).arg(env!("CARGO_BIN_EXE_penstock"));
     command.args(["run", "-c"]).arg(place.config());

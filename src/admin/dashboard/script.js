@@ -29,7 +29,7 @@ function span(ms) {
   const s = Math.floor(Math.abs(ms) / 1000);
   const two = (n) => String(n).padStart(2, "0");
   const days = Math.floor(s / 86400);
-  return (days ? `${days} d ` : "") + `${two(Math.floor(s / 3600) % 24)}:${two(Math.floor(s / 60) % 60)}:${two(s % 60)}`;
+  return (days ? `${days} ${t("days")} ` : "") + `${two(Math.floor(s / 3600) % 24)}:${two(Math.floor(s / 60) % 60)}:${two(s % 60)}`;
 }
 const time = (ms) => new Date(ms).toLocaleTimeString("en-GB");
 const date = (ms) => `${new Date(ms).toLocaleDateString("sv")} ${time(ms)}`;
@@ -142,7 +142,8 @@ function hero(sale) {
   $("sale").textContent = sale.id;
   const parts = [`${t("activity")} ${sale.activity}`, `${t("opens")} ${date(sale.opens_at_ms)}`];
   if (sale.ends_at_ms) parts.push(`${t("ends")} ${date(sale.ends_at_ms)}`);
-  parts.push(`${t("per_user")} ${sale.per_user.orders} ${t("orders")}, ${sale.per_user.units} ${t("units")}`);
+  const some = (n, word) => `${n} ${t(n === 1 ? word : `${word}s`)}`;
+  parts.push(`${t("per_user")} ${some(sale.per_user.orders, "order")}, ${some(sale.per_user.units, "unit")}`);
   if (sale.epoch > 1) parts.push(`${t("epoch")} ${sale.epoch}`);
   if (sale.overshoot_permille !== 1000) parts.push(`${t("overshoot")} ${sale.overshoot_permille / 1000}`);
   const speed = pace(sale);
@@ -256,14 +257,14 @@ function caption(id, text, keys) {
   node.replaceChildren(left, keys ?? make("span", "", text));
 }
 function curves() {
-  caption("spark-shop", `max ${number(spark("spark-shop", [["shop", "c-blue"]]))}`);
-  caption("spark-shop-p99", `max ${millis(spark("spark-shop-p99", [["shop_p99_ms", "c-held"]]))}`);
+  caption("spark-shop", `${t("max")} ${number(spark("spark-shop", [["shop", "c-blue"]]))}`);
+  caption("spark-shop-p99", `${t("max")} ${millis(spark("spark-shop-p99", [["shop_p99_ms", "c-held"]]))}`);
   spark("spark-purchases", [["refused", "c-held"], ["admitted", "c-sold"]]);
   const keys = make("span", "key");
   keys.append(make("span", "k-held", t("refused")), make("span", "k-sold", t("admitted")));
   caption("spark-purchases", "", keys);
-  caption("spark-requests", `max ${number(Math.round(spark("spark-requests", [["requests", "c-blue"]])))}`);
-  caption("spark-memory", `max ${bytes(spark("spark-memory", [["memory", "c-limbo"]]))}`);
+  caption("spark-requests", `${t("max")} ${number(Math.round(spark("spark-requests", [["requests", "c-blue"]])))}`);
+  caption("spark-memory", `${t("max")} ${bytes(spark("spark-memory", [["memory", "c-limbo"]]))}`);
 }
 function log(event) {
   const list = document.querySelector("#log ol"), row = make("li", event.level);
@@ -309,7 +310,7 @@ function tick() {
   const [label, shownTime] = countdown(sale);
   $("count-label").textContent = label;
   // Days are no hurry.
-  const [, sign, days, rest] = shownTime.match(/^(\D*)(\d+ d )?(.*)$/);
+  const [, sign, days, rest] = shownTime.match(/^(\D*)(\d+ \S+ )?(.*)$/);
   $("count-time").replaceChildren(sign, ...(days ? [make("small", "", days)] : []), rest);
   const [state, said] = stateOf(sale);
   $("hero").className = `card wide ${state}`;
