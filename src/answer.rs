@@ -324,45 +324,43 @@ fn append(bytes: &[u8], slots: &[Slot], fill: &Fill, out: &mut Vec<u8>) {
 fn patch(kind: SlotKind, fill: &Fill, out: &mut [u8]) {
     match kind {
         SlotKind::Date => out.copy_from_slice(&imf_fixdate(fill.now.wall)),
-        SlotKind::Age => number(fill.age_s.into(), out),
-        SlotKind::Ttl => {
-            let (sign, digits) = out.split_at_mut(fill.is_stale.into());
+        SlotKind::Age => out.copy_from_slice(&number::<10>(fill.age_s.into())),
+        SlotKind::Ttl if fill.is_stale => {
+            let (sign, digits) = out.split_at_mut(1);
             sign.fill(b'-');
-            number(fill.max_age_s.into(), digits);
+            digits.copy_from_slice(&number::<10>(fill.max_age_s.into()));
         }
-        SlotKind::RetryAfter => number(fill.retry_after_ms.div_ceil(1000).into(), out),
-        SlotKind::RetryAfterMs => number(fill.retry_after_ms.into(), out),
+        SlotKind::Ttl => out.copy_from_slice(&number::<11>(fill.max_age_s.into())),
+        SlotKind::RetryAfter => {
+            out.copy_from_slice(&number::<10>(fill.retry_after_ms.div_ceil(1000).into()));
+        }
+        SlotKind::RetryAfterMs => out.copy_from_slice(&number::<10>(fill.retry_after_ms.into())),
         SlotKind::ServerTime => out.copy_from_slice(&server_time(fill.now.ledger)),
-        SlotKind::AgeMs => number(fill.age_ms.into(), out),
+        SlotKind::AgeMs => out.copy_from_slice(&number::<10>(fill.age_ms.into())),
         SlotKind::RequestId => {
             for (pair, byte) in out.chunks_exact_mut(2).zip(fill.request.0) {
-                pair[0] = HEX[usize::from(byte >> 4)];
-                pair[1] = HEX[usize::from(byte & 15)];
+                pair.copy_from_slice(&HEX[usize::from(byte)]);
             }
         }
     }
 }
 
-/// Writes `value` left-aligned, padded with spaces; a value too wide for the slot shows as nines.
-fn number(value: u64, out: &mut [u8]) {
-    let width = value.checked_ilog10().unwrap_or(0) as usize + 1;
-    if width > out.len() {
-        out.fill(b'9');
-        return;
+/// `value` left-aligned, padded with spaces; a value too wide for the slot shows as nines.
+fn number<const N: usize>(value: u64) -> [u8; N] {
+    if value >= const { 10_u64.pow(N as u32) } {
+        return [b'9'; N];
     }
-    out.copy_from_slice(&[b' '; 32][..out.len()]);
-    let digits = &mut out[..width];
-    let mut rest = value;
-    // Two digits for one division.
-    let mut pairs = digits.rchunks_exact_mut(2);
-    for pair in &mut pairs {
-        let two = (rest % 100) as u8;
-        rest /= 100;
-        (pair[0], pair[1]) = (b'0' + two / 10, b'0' + two % 10);
+    // The last digit is pushed in first, in front of the spaces; what is pushed later stands before it.
+    let (mut text, mut rest) = (u128::from_le_bytes([b' '; 16]), value);
+    loop {
+        text = text << 8 | u128::from(b'0' + (rest % 10) as u8);
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
     }
-    if let [first] = pairs.into_remainder() {
-        *first = b'0' + rest as u8;
-    }
+    let text = text.to_le_bytes();
+    std::array::from_fn(|at| text[at])
 }
 
 /// The ledger's clock, formatted once per millisecond and thread.
@@ -370,11 +368,12 @@ fn server_time(ledger: UnixMs) -> [u8; 13] {
     thread_local! {
         static LAST: std::cell::Cell<(u64, [u8; 13])> = const { std::cell::Cell::new((u64::MAX, [b' '; 13])) };
     }
-    let (ms, mut text) = LAST.get();
-    if ms != ledger.0 {
-        number(ledger.0, &mut text);
-        LAST.set((ledger.0, text));
+    let (ms, text) = LAST.get();
+    if ms == ledger.0 {
+        return text;
     }
+    let text = number(ledger.0);
+    LAST.set((ledger.0, text));
     text
 }
 
@@ -394,7 +393,15 @@ pub fn imf_fixdate(wall: UnixMs) -> [u8; 29] {
     text
 }
 
-const HEX: &[u8; 16] = b"0123456789abcdef";
+/// Both digits of each byte.
+const HEX: [[u8; 2]; 256] = {
+    let (digits, mut table, mut byte) = (b"0123456789abcdef", [[0; 2]; 256], 0);
+    while byte < 256 {
+        table[byte] = [digits[byte >> 4], digits[byte & 15]];
+        byte += 1;
+    }
+    table
+};
 
 #[cfg(test)]
 pub(crate) mod tests;

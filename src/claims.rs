@@ -271,7 +271,7 @@ impl Claims {
 
     /// What this node knows of `user` in `sale`. Never waits.
     pub fn known(&self, sale: &SaleId, user: &UserKey) -> Option<Known> {
-        self.shared.memory.known(sale, user, self.shared.clock.mono())
+        self.shared.memory.known(sale, user, || self.shared.clock.mono())
     }
 
     /// Milliseconds since `then`, rounded up: nothing is younger than this says.

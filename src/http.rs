@@ -20,7 +20,9 @@ mod list;
 pub mod note;
 pub mod proxy_header;
 pub mod reader;
+pub mod recent;
 pub mod refusal;
+mod scan;
 pub mod walker;
 
 use std::future::Future;

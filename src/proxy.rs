@@ -308,7 +308,7 @@ fn host_for(head: &Head<'_>, group: &Group, canonical: &str) -> String {
     match &group.settings().host {
         Some(host) => host.clone(),
         None if head.host.is_empty() => canonical.to_owned(),
-        None => head.host.clone().into_owned(),
+        None => head.host.to_string(),
     }
 }
 

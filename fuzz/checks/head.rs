@@ -15,8 +15,8 @@ pub fn check(data: &[u8]) {
     let head = &request.head;
     assert!(head.path.starts_with('/') || head.path == "*");
     assert!(head.fields.len() <= limits.fields_max);
-    assert_eq!(head.host, head.host.to_ascii_lowercase());
-    for field in head.fields {
+    assert_eq!(*head.host, head.host.to_ascii_lowercase());
+    for field in head.fields.iter() {
         assert!(!field.name.is_empty());
         assert!(!field.value.iter().any(|b| matches!(b, b'\r' | b'\n' | 0)));
     }

@@ -63,15 +63,19 @@ fn a_number_stands_at_the_left_of_its_slot() {
     let powers = (0..20).map(|power| 10u64.pow(power));
     let values = powers.flat_map(|power| [power - 1, power, power + 7]).chain([u64::MAX]);
     for value in values {
-        for width in [1, 3, 10, 13, 20] {
-            let mut out = vec![0; width];
-            number(value, &mut out);
-            let text = value.to_string();
+        let written = [
+            &number::<1>(value)[..],
+            &number::<10>(value),
+            &number::<13>(value),
+            &number::<16>(value),
+        ];
+        for out in written {
+            let (text, width) = (value.to_string(), out.len());
             let shown = match text.len() > width {
                 true => "9".repeat(width),
                 false => format!("{text:<width$}"),
             };
-            assert_eq!(String::from_utf8_lossy(&out), shown);
+            assert_eq!(String::from_utf8_lossy(out), shown);
         }
     }
 }

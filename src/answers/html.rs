@@ -1,5 +1,6 @@
 //! Pages for browsers that navigate: the shop's own from a directory, else a small one of ours.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -8,6 +9,7 @@ use super::words::Words;
 use crate::answer::{Slot, SlotKind};
 use crate::config::schema::{self, Language};
 use crate::http::Head;
+use crate::http::recent::Recent;
 use crate::outcome::{REASONS, Reason};
 
 /// The shop's own pages, read at start: no path of a request leads to a file.
@@ -58,9 +60,17 @@ impl Pages {
 /// Whether the client of `head` navigates, or asks for `text/html` by name. `*/*`, `text/*` and no
 /// `Accept` at all are no wish for a page: apps and scripts send them.
 pub fn is_wanted(head: &Head<'_>) -> bool {
-    let mut lines = head.field_all("accept");
     head.field("sec-fetch-mode").is_some_and(|mode| mode.eq_ignore_ascii_case(b"navigate"))
-        || lines.any(|line| line.split(|b| *b == b',').any(names_html))
+        || head.field_all("accept").any(accepts_html)
+}
+
+/// Whether a line of `Accept` names it.
+fn accepts_html(line: &[u8]) -> bool {
+    thread_local! {
+        static RECENT: RefCell<Recent<bool>> = const { RefCell::new(Recent::new()) };
+    }
+    let read = |line: &[u8]| line.split(|b| *b == b',').any(names_html);
+    RECENT.with_borrow_mut(|recent| recent.get(line, read))
 }
 
 /// Whether one element of `Accept` is `text/html` with a weight above 0.

@@ -63,7 +63,7 @@ fn head<'a>(method: Method, fields: &'a [Field<'a>]) -> Head<'a> {
         path: "/activity/8848/availability",
         query: None,
         host: "shop.example".into(),
-        fields,
+        fields: fields.into(),
         body: BodyKind::None,
     }
 }

@@ -109,7 +109,7 @@ fn without_room(
         let Some((_, left)) = left.iter_mut().find(|(name, _)| *name == pool) else { return true };
         let has_room = *left > 0;
         *left = left.saturating_sub(1);
-        has_room || shared.memory.known(sale, user, now).is_some()
+        has_room || shared.memory.known(sale, user, || now).is_some()
     };
     batch.extract_if(.., |waiting| !has_room(waiting)).collect()
 }

@@ -252,12 +252,17 @@ impl Memory {
         self.users.insert(user, User { sale: sale.clone(), known, until });
     }
 
-    pub(super) fn known(&self, sale: &SaleId, user: &UserKey, now: MonoMs) -> Option<Known> {
+    pub(super) fn known(
+        &self,
+        sale: &SaleId,
+        user: &UserKey,
+        now: impl FnOnce() -> MonoMs,
+    ) -> Option<Known> {
         if !self.heard_of.may_know(user) {
             return None;
         }
         let user = self.users.get(user)?;
-        let holds = user.sale == *sale && user.until.is_none_or(|until| now < until);
+        let holds = user.sale == *sale && user.until.is_none_or(|until| now() < until);
         holds.then_some(user.known)
     }
 

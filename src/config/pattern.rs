@@ -17,6 +17,8 @@ pub struct Pattern {
     segments: Vec<Segment>,
     /// The text behind the last placeholder, by which most other paths are told apart at once.
     tail: String,
+    /// The text before the placeholder, where `{activity}` is the only one and a segment of its own.
+    front: Option<String>,
 }
 
 /// What a path that matched says.
@@ -68,7 +70,8 @@ impl Pattern {
         if count(Hole::City) > 1 {
             return Err("a path must contain `{city}` at most once".to_owned());
         }
-        Ok(Pattern { text: text.to_owned(), tail: tail(&segments), segments })
+        let front = front(&segments);
+        Ok(Pattern { text: text.to_owned(), tail: tail(&segments), front, segments })
     }
 
     /// The pattern as it was written.
@@ -105,8 +108,12 @@ impl Pattern {
     /// What `path` (without its query) says, if it matches exactly as it stands. Paths with dot
     /// segments or escapes, and those under `/_penstock/`, match nothing.
     pub fn matches<'p>(&self, path: &'p str) -> Option<Captures<'p>> {
-        if !path.ends_with(&self.tail) {
-            return None;
+        let before = path.strip_suffix(&*self.tail)?;
+        if let Some(front) = &self.front {
+            // The text around holds no placeholder, so that comparing it compares all other segments.
+            let activity = before.strip_prefix(&**front)?;
+            let is_one = Name::is_valid(activity.as_bytes()) && !matches!(activity, "." | "..");
+            return is_one.then_some(Captures { activity, city: None });
         }
         let mut rest = Some(path.strip_prefix('/')?);
         let (mut activity, mut city) = (None, None);
@@ -249,6 +256,21 @@ fn tail(segments: &[Segment]) -> String {
         }
     }
     tail
+}
+
+/// The text before `{activity}`, if that is the only placeholder, a segment of its own and not the
+/// first, which might be our own.
+fn front(segments: &[Segment]) -> Option<String> {
+    let at = segments.iter().position(|s| s.hole.is_some())?;
+    let (before, rest) = segments.split_at(at);
+    let (hole, behind) = rest.split_first()?;
+    let is_whole = hole.before.is_empty() && hole.after.is_empty();
+    let is_alone = hole.hole == Some(Hole::Activity) && behind.iter().all(|s| s.hole.is_none());
+    if at == 0 || !is_whole || !is_alone {
+        return None;
+    }
+    let text: String = before.iter().flat_map(|s| ["/", &*s.before]).collect();
+    Some(text + "/")
 }
 
 /// Takes the first segment off. A plain loop: segments are too short for a search by words.

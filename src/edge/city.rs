@@ -23,19 +23,30 @@ impl Cities {
     }
 
     /// The first valid city that the request names; one that is not valid, or not among those there
-    /// are, counts as absent.
-    pub(super) fn of<'a>(&self, head: &Head<'a>, captures: &Captures<'a>) -> Option<&'a str> {
-        self.sources.iter().find_map(|source| {
-            let text = |said: Option<&'a [u8]>| std::str::from_utf8(said?).ok();
-            let city = match source {
-                CitySource::Path => captures.city?,
-                CitySource::Part(Part::Query(name)) => head.query_param(name)?,
-                CitySource::Part(Part::Cookie(name)) => text(head.cookie(name))?,
-                CitySource::Part(Part::Header(name)) => text(head.field(name))?,
+    /// are, counts as absent. It is an error where the query says it twice.
+    pub(super) fn of<'a>(
+        &self,
+        head: &Head<'a>,
+        captures: &Captures<'a>,
+    ) -> Result<Option<&'a str>, Ambiguous> {
+        let text = |said: Option<&'a [u8]>| std::str::from_utf8(said?).ok();
+        let mut city = None;
+        for source in &self.sources {
+            let said = match source {
+                // Looked at in any case: it may say two things.
+                CitySource::Part(Part::Query(name)) => once(head, name)?,
+                _ if city.is_some() => None,
+                CitySource::Path => captures.city,
+                CitySource::Part(Part::Cookie(name)) => text(head.cookie(name)),
+                CitySource::Part(Part::Header(name)) => text(head.field(name)),
             };
-            let is_known = self.known.is_empty() || self.known.contains(city);
-            (Name::is_valid(city.as_bytes()) && is_known).then_some(city)
-        })
+            city = city.or(said.filter(|city| self.is_one(city)));
+        }
+        Ok(city)
+    }
+
+    fn is_one(&self, city: &str) -> bool {
+        Name::is_valid(city.as_bytes()) && (self.known.is_empty() || self.known.contains(city))
     }
 
     /// Those there are; empty: any valid id.
@@ -48,11 +59,27 @@ impl Cities {
         !self.sources.is_empty()
     }
 
-    /// Whether the query says a city twice: two readers would disagree on which counts.
+    /// Whether the query says a city twice.
     pub(super) fn is_ambiguous(&self, head: &Head<'_>) -> bool {
         self.sources.iter().any(|source| {
             let CitySource::Part(Part::Query(name)) = source else { return false };
-            head.query_param_all(name).nth(1).is_some()
+            once(head, name).is_err()
         })
+    }
+}
+
+/// A city is said twice: two readers would disagree on which counts.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ambiguous;
+
+/// The one value of a parameter.
+fn once<'a>(head: &Head<'a>, name: &str) -> Result<Option<&'a str>, Ambiguous> {
+    if head.query.is_none() {
+        return Ok(None);
+    }
+    let mut values = head.query_param_all(name);
+    match (values.next(), values.next()) {
+        (_, Some(_)) => Err(Ambiguous),
+        (value, None) => Ok(value),
     }
 }

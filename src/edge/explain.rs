@@ -90,8 +90,8 @@ impl Entrance {
             version: http::Version::HTTP_11,
             path: if url.path().is_empty() { "/" } else { url.path() },
             query: url.query(),
-            host,
-            fields: &fields,
+            host: host.into(),
+            fields: fields[..].into(),
             body: BodyKind::None,
         };
         let (id, note) = (RequestId::default(), Note::default());

@@ -16,10 +16,7 @@ pub(super) struct Forwarding {
 
 impl Forwarding {
     pub(super) fn look(&self, head: &Head<'_>, exchange: &Exchange, trust: &Trust, sink: &Sink) {
-        let says = head
-            .fields
-            .iter()
-            .any(|field| NAMES.iter().any(|name| field.name.eq_ignore_ascii_case(name.as_bytes())));
+        let says = NAMES.iter().any(|name| head.field(name).is_some());
         if !says || trust.is_trusted(&exchange.peer) {
             return;
         }

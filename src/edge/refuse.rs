@@ -49,7 +49,17 @@ impl Refusal {
         Refusal { closes: true, is_malformed: true, ..Refusal::bad(detail) }
     }
 
-    /// The same for a request that is well-formed.
+    /// A body where none is read.
+    pub(super) fn bodied() -> Refusal {
+        Refusal::malformed("GET, HEAD and OPTIONS have no body here")
+    }
+
+    /// A parameter that has two values.
+    pub(super) fn twice() -> Refusal {
+        Refusal::bad("the city is said twice")
+    }
+
+    /// The same as [`Refusal::malformed`] for a request that is well-formed.
     pub(super) fn closing(detail: &'static str) -> Refusal {
         Refusal { closes: true, ..Refusal::bad(detail) }
     }

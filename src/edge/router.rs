@@ -7,7 +7,7 @@ use http::Method;
 use rustc_hash::FxHashMap;
 
 use super::alias;
-use super::city::Cities;
+use super::city::{Ambiguous, Cities};
 use super::refuse::Refusal;
 use super::upgrade::Upgrade;
 use crate::config::pattern::{Captures, Pattern};
@@ -139,8 +139,8 @@ impl Router {
             version: http::Version::HTTP_11,
             path: url.path(),
             query: url.query(),
-            host,
-            fields: &[],
+            host: host.into(),
+            fields: [][..].into(),
             body: BodyKind::None,
         };
         let site = self.site(&head).ok_or_else(|| format!("no site has the host {}", head.host))?;
@@ -242,9 +242,11 @@ impl Site {
         // A page of nobody in particular is in no cache: without any Host there is no key.
         let is_nobodys = self.canonical.is_none() && head.host.is_empty();
         match head.method {
-            Method::GET | Method::HEAD if !is_nobodys => self.strictly(head, Route::Page, || {
-                Found::Page { activity: captures.activity, city: self.cities.of(head, &captures) }
-            }),
+            Method::GET | Method::HEAD if !is_nobodys => match self.cities.of(head, &captures) {
+                _ if head.body != BodyKind::None => Found::Refused(Route::Page, Refusal::bodied()),
+                Ok(city) => Found::Page { activity: captures.activity, city },
+                Err(Ambiguous) => Found::Refused(Route::Page, Refusal::twice()),
+            },
             _ => self.elsewhere(head),
         }
     }
@@ -272,11 +274,10 @@ impl Site {
         found: impl FnOnce() -> Found<'a>,
     ) -> Found<'a> {
         if head.method != Method::POST && head.body != BodyKind::None {
-            let refusal = Refusal::malformed("GET, HEAD and OPTIONS have no body here");
-            return Found::Refused(route, refusal);
+            return Found::Refused(route, Refusal::bodied());
         }
         if self.cities.is_ambiguous(head) {
-            return Found::Refused(route, Refusal::bad("the city is said twice"));
+            return Found::Refused(route, Refusal::twice());
         }
         found()
     }

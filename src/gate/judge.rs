@@ -90,7 +90,7 @@ pub(super) fn judge(inner: &Inner, site: &Arc<SiteGate>, ask: &Purchase<'_>) -> 
         if sale.rosters().has_bought(&user) {
             return Err(Said::from(Reason::Already));
         }
-        standing(sale, &exchange.now)?;
+        view.refusal.map_or(Ok(()), |reason| Err(Said::from(reason)))?;
         eligible(sale, &user, None, &exchange.now)?;
     }
     let keys = shared.limits.keys(&user, client, &shared.trust);
@@ -111,7 +111,7 @@ pub(super) fn judge(inner: &Inner, site: &Arc<SiteGate>, ask: &Purchase<'_>) -> 
         headers: headers(shared, head, exchange),
         target: target(head),
         query: head.query.map(str::to_owned),
-        host: site.host.clone().unwrap_or_else(|| head.host.clone().into_owned()),
+        host: site.host.clone().unwrap_or_else(|| head.host.to_string()),
         started: started(inner, &exchange.now),
     })
 }

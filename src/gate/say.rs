@@ -11,7 +11,7 @@ use crate::answers::{Answers, Facts, Form, jittered};
 use crate::config::schema::Restock;
 use crate::http::{Exchange, Ready, ResponseBody};
 use crate::outcome::Reason;
-use crate::sale::SaleSnapshot;
+use crate::sale::{Availability, SaleSnapshot};
 
 /// A decision of ours about a purchase.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,13 +84,12 @@ impl Listener<'_> {
 impl Voice<'_> {
     /// The ready-made answer that says `said`.
     pub fn ready(&self, said: &Said, listener: &Listener<'_>) -> Ready {
-        let view = || self.sale.at(&listener.exchange.now);
         let is_final = match said.reason {
             Reason::Ended => Some(true),
             Reason::SoldOut => Some(match said.pool.and_then(|i| self.sale.state.pools.get(i)) {
                 // The pool's own latch: nothing comes back, unless somebody restocks.
                 Some(pool) => self.sale.state.restock == Restock::Never && pool.limbo == 0,
-                None => view().is_final,
+                None => self.sale.is_final(Availability::SoldOut),
             }),
             _ => None,
         };

@@ -55,6 +55,9 @@ impl Trust {
     }
 
     fn covers(&self, address: IpAddr) -> bool {
+        if self.nets.is_empty() {
+            return false;
+        }
         let address = address.to_canonical();
         self.nets.iter().any(|net| net.contains(&address))
     }

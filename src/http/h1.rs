@@ -32,10 +32,10 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
-use self::cold::{End, Left};
-use self::door::{Decided, Heard, Open};
+use self::cold::End;
+use self::door::{Decided, Open};
 use self::link::Link;
-use self::transfer::{Failure, Transfer};
+use self::transfer::Transfer;
 use self::write::{Message, Rest, Sent};
 use super::drain::Timer;
 use super::head::BodyKind;
@@ -70,6 +70,7 @@ where
         ages_at: accepted + lives,
         waits: Waits::First,
         since: accepted,
+        stalled: None,
         peer,
         door,
     };
@@ -92,6 +93,8 @@ struct Conn<IO, S: Service> {
     /// What is awaited between two answers, and since when.
     waits: Waits,
     since: Instant,
+    /// An answer that is not out yet.
+    stalled: Option<Box<Stalled>>,
     peer: Peer,
     door: Rc<Door<S>>,
 }
@@ -116,17 +119,18 @@ enum Next {
 enum Later {
     Refused(Refusal),
     Decided(Decided),
-    /// An answer that the client does not take at once.
-    Stalled {
-        rest: Rest,
-        exchange: Exchange,
-        done: Done,
-        close: Option<CloseReason>,
-        walker: BodyWalker,
-    },
     /// An answer is out; this is left of the request's body.
     Undrained(BodyWalker),
     Close(CloseReason, Lingers),
+}
+
+/// An answer that the client does not take at once, and what follows it.
+struct Stalled {
+    rest: Rest,
+    exchange: Exchange,
+    done: Done,
+    close: Option<CloseReason>,
+    walker: BodyWalker,
 }
 
 /// What a head said about its message and connection, kept when the head itself is gone.
@@ -188,9 +192,6 @@ where
     async fn go_on(&mut self, later: Box<Later>) -> Flow {
         match *later {
             Later::Refused(refusal) => self.refuse(refusal).await,
-            Later::Stalled { rest, exchange, done, close, walker } => {
-                self.send_rest(rest, exchange, done, close, walker).await
-            }
             Later::Undrained(mut walker) => self.drain_body(&mut walker).await,
             Later::Close(reason, lingers) => Flow::Close(reason, lingers),
             Later::Decided(Decided { exchange, step, ask, .. }) => match step {
@@ -206,70 +207,102 @@ where
     /// Answers what is ready-made, one request after the other, until something takes time. A client
     /// with a long pipeline, or with large pages in it, waits for the others after its share.
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
+        if let Some(slow) = ready!(self.poll_stalled(cx)) {
+            return later(slow);
+        }
         let mut left = TURN_BYTES_MAX;
-        loop {
-            let decided = match ready!(self.poll_heard(cx)) {
-                Ok(Ok(decided)) => decided,
-                Ok(Err(refusal)) => return later(Later::Refused(refusal)),
-                Err(reason) => return Poll::Ready(Next::Closed(reason)),
+        // A head that is not whole was looked at when it came.
+        if self.waits != Waits::Head
+            && !self.link.get_mut().input().is_empty()
+            && let Some(end) = self.answer_input(cx, &mut left)
+        {
+            return end;
+        }
+        while !self.link.get_mut().at_eof() {
+            let end = scratch::with_read_buffer(|buffer| self.answer_read(cx, buffer, &mut left));
+            if let Some(end) = end {
+                return end;
+            }
+        }
+        self.closed()
+    }
+
+    /// Reads once and answers what is whole then. `None`: there may be more to read.
+    fn answer_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+        left: &mut usize,
+    ) -> Option<Poll<Next>> {
+        let link = self.link.get_mut();
+        let read = match link.poll_fill(cx, buffer) {
+            Poll::Ready(Ok(read)) => read,
+            Poll::Ready(Err(_)) => return Some(self.closed()),
+            Poll::Pending => return Some(self.poll_idle(cx)),
+        };
+        if !link.input().is_empty() {
+            link.keep(&buffer[..read]);
+            return if read > 0 { self.answer_input(cx, left) } else { None };
+        }
+        // Answered where it was read: what comes whole is never copied.
+        let (used, end) = self.answer_all(cx, &buffer[..read], left);
+        self.link.get_mut().keep(&buffer[used..read]);
+        end
+    }
+
+    /// Answers what is whole of the input.
+    fn answer_input(&mut self, cx: &mut Context<'_>, left: &mut usize) -> Option<Poll<Next>> {
+        let input = self.link.get_mut().take_input();
+        let (used, end) = self.answer_all(cx, &input, left);
+        self.link.get_mut().put_back(input, used);
+        end
+    }
+
+    /// Answers the requests that `bytes` begin with. Says how many of the bytes were used, and what
+    /// ends the turn, if it is not that nothing more is whole.
+    fn answer_all(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+        left: &mut usize,
+    ) -> (usize, Option<Poll<Next>>) {
+        let mut used = 0;
+        while used < bytes.len() {
+            let decided = match self.door.judge(&self.peer, &bytes[used..]) {
+                None => break,
+                Some(Err(refusal)) => return (used, Some(later(Later::Refused(refusal)))),
+                Some(Ok(decided)) => decided,
             };
+            used += decided.bytes;
             let (ready, refused) = match &decided.step {
                 Ok(Step::Answer(ready)) => (ready, None),
                 Ok(Step::Refuse(ready)) => (ready, Some(CloseReason::Malformed)),
-                Ok(Step::Work(_)) | Err(_) => return later(Later::Decided(decided)),
+                Ok(Step::Work(_)) | Err(_) => return (used, Some(later(Later::Decided(decided)))),
             };
-            let cost = ANSWER_COST + ready.answer.body_len();
-            if let Some(slow) = self.answer(cx, &decided, ready, refused) {
-                return later(slow);
+            *left = left.saturating_sub(ANSWER_COST + ready.answer.body_len());
+            let (body, slow) = self.answer(cx, &decided, ready, refused, &bytes[used..]);
+            used += body;
+            match slow.map_or_else(|| self.poll_stalled(cx), |slow| Poll::Ready(Some(slow))) {
+                Poll::Ready(None) => {}
+                Poll::Ready(Some(slow)) => return (used, Some(later(slow))),
+                Poll::Pending => return (used, Some(Poll::Pending)),
             }
-            left = left.saturating_sub(cost);
-            if left == 0 {
-                return give_way(cx);
+            if *left == 0 {
+                return (used, Some(give_way(cx)));
             }
         }
+        (used, None)
     }
 
-    /// The next head and what was decided about it, or why there is none.
-    fn poll_heard(&mut self, cx: &mut Context<'_>) -> Poll<Result<Heard, CloseReason>> {
-        let (link, door, peer) = (self.link.get_mut(), &*self.door, &self.peer);
-        // A head that is not whole was looked at when it came.
-        if self.waits != Waits::Head
-            && !link.input().is_empty()
-            && let Some((used, heard)) = door.judge(peer, link.input())
-        {
-            link.consume(used);
-            return Poll::Ready(Ok(heard));
-        }
-        while !link.at_eof() {
-            let read = if link.input().is_empty() {
-                // Judged where it was read: a head that comes whole is never copied.
-                link.poll_read(cx, usize::MAX, |bytes| match door.judge(peer, bytes) {
-                    Some((used, heard)) => (used, Some(heard)),
-                    None => (0, None),
-                })
-                .map_ok(Option::flatten)
-            } else {
-                link.poll_read_more(cx, usize::MAX).map_ok(|read| {
-                    let (used, heard) =
-                        (read > 0).then(|| door.judge(peer, link.input())).flatten()?;
-                    link.consume(used);
-                    Some(heard)
-                })
-            };
-            match read {
-                Poll::Ready(Ok(Some(heard))) => return Poll::Ready(Ok(heard)),
-                Poll::Ready(Ok(None)) => {}
-                Poll::Ready(Err(_)) => break,
-                Poll::Pending => return self.poll_idle(cx),
-            }
-        }
-        let between = link.input().is_empty();
+    /// The client sends no more.
+    fn closed(&mut self) -> Poll<Next> {
+        let between = self.link.get_mut().input().is_empty();
         let reason = if between { CloseReason::ClientClosed } else { CloseReason::ClientAborted };
-        Poll::Ready(Err(reason))
+        Poll::Ready(Next::Closed(reason))
     }
 
     /// What ends the wait for a head: a timer, or a drain between requests.
-    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<Result<Heard, CloseReason>> {
+    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
         let limits = &self.door.limits;
         if self.waits != Waits::Head && !self.link.get_mut().input().is_empty() {
             (self.waits, self.since) = (Waits::Head, Instant::now());
@@ -279,43 +312,49 @@ where
             (Waits::Head, _) => {
                 let longest =
                     shed.map_or(limits.head_timeout, |shed| shed.min(limits.head_timeout));
-                (self.since + longest, Ok(Err(Refusal::HeadTimeout)))
+                (self.since + longest, Err(Refusal::HeadTimeout))
             }
             // Not even a drain cuts a connection that has not had its first answer: its request may
             // be on its way.
             (Waits::First, _) => {
-                (self.since + limits.first_byte_timeout, Err(CloseReason::FirstByteTimeout))
+                (self.since + limits.first_byte_timeout, Ok(CloseReason::FirstByteTimeout))
             }
-            (Waits::Next, Some(drains)) => (drains + DRAIN_IDLE, Err(CloseReason::Drain)),
+            (Waits::Next, Some(drains)) => (drains + DRAIN_IDLE, Ok(CloseReason::Drain)),
             (Waits::Next, None) => {
                 let due = self.since + limits.keep_alive_timeout;
                 let shed = shed.map(|shed| self.since + shed).filter(|shed| *shed < due);
                 if let Some(shed) = shed {
-                    (shed, Err(CloseReason::Overload))
+                    (shed, Ok(CloseReason::Overload))
                 } else if due <= self.ages_at {
-                    (due, Err(CloseReason::IdleTimeout))
+                    (due, Ok(CloseReason::IdleTimeout))
                 } else {
-                    (self.ages_at, Err(CloseReason::MaxAge))
+                    (self.ages_at, Ok(CloseReason::MaxAge))
                 }
             }
         };
-        self.timer.poll(due, cx).map(|()| next)
+        ready!(self.timer.poll(due, cx));
+        match next {
+            Ok(reason) => Poll::Ready(Next::Closed(reason)),
+            Err(refusal) => later(Later::Refused(refusal)),
+        }
     }
 
-    /// Writes a ready-made answer, and says what is left to do if something is. `refused` is why the
-    /// connection closes after it whatever else.
+    /// Writes a ready-made answer. `rest` is what came behind its head: says how much of that is its
+    /// body, and what is left to do if something is. `refused` is why the connection closes after it
+    /// whatever else.
     fn answer(
         &mut self,
         cx: &mut Context<'_>,
         decided: &Decided,
         ready: &Ready,
         refused: Option<CloseReason>,
-    ) -> Option<Later> {
+        rest: &[u8],
+    ) -> (usize, Option<Later>) {
         let Decided { exchange, ask, heard, .. } = decided;
         let mut walker = BodyWalker::new(ask.body);
-        let close = match self.pass_over_body(&mut walker, ask) {
-            Ok(()) => refused.or_else(|| self.close_wish(ask, *heard)),
-            Err(reason) => Some(reason),
+        let (used, close) = match self.pass_over_body(&mut walker, ask, rest) {
+            Ok(used) => (used, refused.or_else(|| self.close_wish(ask, *heard))),
+            Err(reason) => (0, Some(reason)),
         };
         let keeps_old = ask.is_old && close.is_none();
         let message = Message { ready, is_head: ask.is_head, keeps_old, close: close.is_some() };
@@ -326,62 +365,65 @@ where
             reason: ready.reason,
             ..Done::default()
         };
-        match write::start(self.link.get_mut(), cx, &message) {
+        let later = match write::start(self.link.get_mut(), cx, &message) {
             Sent::Whole => {
                 let ended = self.door.finished(exchange, &mut done);
                 self.answered(ended);
                 after_answer(close, walker)
             }
-            Sent::Gone => {
-                (done.bytes, done.complete) = (0, false);
-                self.door.finished(exchange, &mut done);
-                Some(Later::Close(CloseReason::ClientAborted, false))
-            }
+            Sent::Gone => Some(self.gone(exchange, done, CloseReason::ClientAborted)),
             Sent::Stalled(rest) => {
                 let exchange = exchange.clone();
-                Some(Later::Stalled { rest, exchange, done, close, walker })
+                self.stalled = Some(Box::new(Stalled { rest, exchange, done, close, walker }));
+                None
             }
-        }
+        };
+        (used, later)
     }
 
-    /// Writes the rest of an answer, as the client takes it.
-    async fn send_rest(
-        &mut self,
-        rest: Rest,
-        exchange: Exchange,
-        done: Done,
-        close: Option<CloseReason>,
-        mut walker: BodyWalker,
-    ) -> Flow {
-        let bytes = done.bytes;
-        let mut open = Open::new(&self.door, &exchange, Done { bytes: 0, complete: false, ..done });
-        if let Err(reason) = rest.send(self.link.get_mut(), &self.timer, &self.door.limits).await {
-            return Flow::Close(reason, false);
-        }
-        (open.done.bytes, open.done.complete) = (bytes, true);
-        drop(open);
-        match close {
-            Some(reason) => Flow::Close(reason, !walker.is_done()),
-            None => self.drain_body(&mut walker).await,
-        }
+    /// Goes on with an answer that the client did not take at once, and says what is left to do when
+    /// it is out.
+    fn poll_stalled(&mut self, cx: &mut Context<'_>) -> Poll<Option<Later>> {
+        let Some(stalled) = &mut self.stalled else { return Poll::Ready(None) };
+        let (link, limits) = (self.link.get_mut(), &self.door.limits);
+        let sent = ready!(stalled.rest.poll_send(link, &self.timer, limits, cx));
+        let Some(stalled) = self.stalled.take() else { return Poll::Ready(None) };
+        let Stalled { exchange, mut done, close, walker, .. } = *stalled;
+        Poll::Ready(match sent {
+            Ok(()) => {
+                let ended = self.door.finished(&exchange, &mut done);
+                self.answered(ended);
+                after_answer(close, walker)
+            }
+            Err(reason) => Some(self.gone(&exchange, done, reason)),
+        })
     }
 
-    /// Skips what has come of a body that nobody will read. An error is why the connection cannot go
-    /// on after the answer, as far as that is known before it.
-    fn pass_over_body(&mut self, walker: &mut BodyWalker, ask: &Asked) -> Result<(), CloseReason> {
+    /// The client does not get its answer.
+    fn gone(&self, exchange: &Exchange, done: Done, reason: CloseReason) -> Later {
+        self.door.finished(exchange, &mut Done { bytes: 0, complete: false, ..done });
+        Later::Close(reason, false)
+    }
+
+    /// Skips what has come of a body that nobody will read, and says how much that was. An error is
+    /// why the connection cannot go on after the answer, as far as that is known before it.
+    fn pass_over_body(
+        &self,
+        walker: &mut BodyWalker,
+        ask: &Asked,
+        rest: &[u8],
+    ) -> Result<usize, CloseReason> {
         if walker.is_done() {
-            return Ok(());
+            return Ok(0);
         }
-        let link = self.link.get_mut();
-        let Ok(used) = walker.advance(link.input()) else {
+        let Ok(used) = walker.advance(rest) else {
             self.door.sink.inc(Counter::Malformed);
             return Err(CloseReason::Malformed);
         };
-        link.consume(used);
         let too_much = walker.left_bytes() > self.door.limits.drain_bytes_max as u64;
         // A client that waits for `100 Continue` may send the body now or not.
         let unsure = ask.expects_continue && !walker.is_done();
-        if too_much || unsure { Err(CloseReason::UndrainedBody) } else { Ok(()) }
+        if too_much || unsure { Err(CloseReason::UndrainedBody) } else { Ok(used) }
     }
 
     async fn drain_body(&mut self, walker: &mut BodyWalker) -> Flow {
@@ -431,7 +473,7 @@ where
         open.done.bytes = transfer.body_bytes.get();
         open.done.complete = left.end == End::Answered;
         if left.end == End::Broken && !left.wrote {
-            let refusal = own_answer(&transfer);
+            let refusal = transfer.own_answer();
             open.done.status = refusal.row().status;
             open.done.bytes = 0;
             open.done.reason = Some(refusal.row().reason);
@@ -447,7 +489,7 @@ where
             let relay = tunnel::run(link, &self.timer, &door.drain, *upgraded, &door.sink);
             return Flow::Close(Box::pin(relay).await, false);
         }
-        match after_work(&transfer, &left) {
+        match left.ends(&transfer) {
             Some((reason, lingers)) => Flow::Close(reason, lingers),
             None => self.drain_body(&mut left.walker).await,
         }
@@ -491,8 +533,13 @@ where
 }
 
 impl<IO, S: Service> Drop for Conn<IO, S> {
-    /// Counts a bug in the driver itself: it costs its connection.
+    /// Tells of an answer that was on its way, and counts a bug in the driver itself: it costs its
+    /// connection.
     fn drop(&mut self) {
+        if let Some(stalled) = self.stalled.take() {
+            let Stalled { exchange, done, .. } = *stalled;
+            self.door.finished(&exchange, &mut Done { bytes: 0, complete: false, ..done });
+        }
         if std::thread::panicking() {
             self.door.sink.inc(Counter::Panics);
         }
@@ -517,31 +564,6 @@ fn after_answer(close: Option<CloseReason>, walker: BodyWalker) -> Option<Later>
         Some(reason) => Some(Later::Close(reason, !walker.is_done())),
         None => (!walker.is_done()).then_some(Later::Undrained(walker)),
     }
-}
-
-/// What we answer where hyper gave up before it wrote anything.
-fn own_answer(transfer: &Transfer) -> Refusal {
-    match transfer.failure.get() {
-        Some(Failure::Malformed(refusal)) => refusal,
-        Some(Failure::TimedOut) => Refusal::BodyTimeout,
-        _ if transfer.response_failed.get() => Refusal::ResponseCut,
-        Some(Failure::Cut) | None => Refusal::Panic,
-    }
-}
-
-/// Whether a cold request was the last of its connection: why, and whether to linger.
-fn after_work(transfer: &Transfer, left: &Left) -> Option<(CloseReason, Lingers)> {
-    let failure = transfer.failure.get().map(Failure::close_reason);
-    Some(match left.end {
-        End::Answered => (failure.or(transfer.close.get())?, !left.walker.is_done()),
-        End::ClientGone => (CloseReason::ClientAborted, false),
-        End::WriteTimeout => (CloseReason::WriteTimeout, false),
-        End::Disagreement => (CloseReason::Internal, false),
-        // The client sees that the response is not whole; there is nothing to add.
-        End::Broken if transfer.response_failed.get() => (CloseReason::ResponseClose, false),
-        End::Broken if left.wrote => (failure.unwrap_or(CloseReason::ClientAborted), true),
-        End::Broken => (failure.unwrap_or(CloseReason::Internal), true),
-    })
 }
 
 /// Writes the answer of a refusal.

@@ -1,7 +1,11 @@
 //! A validated request head, borrowed from the connection's buffer or from an HTTP/2 request.
 
+use std::ops::Deref;
+use std::rc::Rc;
+
 use http::{Method, Version};
-use memchr::memchr;
+
+use super::scan;
 
 /// One field line: the name as it was sent, and the value without surrounding white space.
 #[derive(Clone, Copy, Debug)]
@@ -10,6 +14,15 @@ pub struct Field<'a> {
     pub name: &'a [u8],
     /// Value, free of CR, LF, NUL and other controls but tab.
     pub value: &'a [u8],
+}
+
+/// The fields of a head in the order they came, with what tells at a look that a name is not among
+/// them: of what is looked for in a head, most is in none.
+#[derive(Clone, Copy, Debug)]
+pub struct Fields<'a> {
+    list: &'a [Field<'a>],
+    /// The [`mark`]s of all names.
+    names: u64,
 }
 
 /// A request head that passed every rule of the attack table: one Host, a valid authority in
@@ -25,9 +38,9 @@ pub struct Head<'a> {
     /// The query without its `?`, if there is one.
     pub query: Option<&'a str>,
     /// The validated authority in lower case, without a default port; empty for HTTP/1.0 without Host.
-    pub host: std::borrow::Cow<'a, str>,
+    pub host: Rc<str>,
     /// All fields in the order they came.
-    pub fields: &'a [Field<'a>],
+    pub fields: Fields<'a>,
     /// What the framing says about a body.
     pub body: BodyKind,
 }
@@ -45,16 +58,19 @@ pub enum BodyKind {
 
 impl<'a> Head<'a> {
     /// The first value of `name` (compared without case).
+    #[inline]
     pub fn field(&self, name: &str) -> Option<&'a [u8]> {
-        self.fields.iter().find(|f| f.name.eq_ignore_ascii_case(name.as_bytes())).map(|f| f.value)
+        self.field_all(name).next()
     }
 
     /// All values of `name` (compared without case).
-    pub fn field_all<'s>(&'s self, name: &'s str) -> impl Iterator<Item = &'a [u8]> + 's {
-        self.fields
-            .iter()
-            .filter(move |f| f.name.eq_ignore_ascii_case(name.as_bytes()))
-            .map(|f| f.value)
+    #[inline]
+    pub fn field_all<'s>(&self, name: &'s str) -> impl Iterator<Item = &'a [u8]> + 's
+    where
+        'a: 's,
+    {
+        let is_it = move |f: &&Field<'_>| scan::same(f.name, name.as_bytes());
+        self.fields.perhaps(name).iter().filter(is_it).map(|f| f.value)
     }
 
     /// The first value of cookie `name`.
@@ -63,7 +79,10 @@ impl<'a> Head<'a> {
     }
 
     /// All values of cookie `name`, from all `Cookie` lines.
-    pub fn cookie_all<'s>(&'s self, name: &'s str) -> impl Iterator<Item = &'a [u8]> + 's {
+    pub fn cookie_all<'s>(&self, name: &'s str) -> impl Iterator<Item = &'a [u8]> + 's
+    where
+        'a: 's,
+    {
         let mut lines = self.field_all("cookie");
         let mut line: &[u8] = b"";
         std::iter::from_fn(move || {
@@ -71,7 +90,7 @@ impl<'a> Head<'a> {
                 while line.is_empty() {
                     line = lines.next()?;
                 }
-                let (pair, rest) = match memchr(b';', line) {
+                let (pair, rest) = match scan::position(line, b';') {
                     Some(end) => (&line[..end], &line[end + 1..]),
                     None => (line, &line[..0]),
                 };
@@ -111,10 +130,53 @@ impl<'a> Head<'a> {
     }
 }
 
+impl<'a> Fields<'a> {
+    /// `list` with the marks of its names, made on the way.
+    pub(super) fn marked(list: &'a [Field<'a>], names: u64) -> Fields<'a> {
+        Fields { list, names }
+    }
+
+    /// All fields, where one may be called `name`; none, where none is.
+    #[inline]
+    fn perhaps(self, name: &str) -> &'a [Field<'a>] {
+        if self.names & mark(name.as_bytes()) == 0 { &[] } else { self.list }
+    }
+}
+
+impl<'a> From<&'a [Field<'a>]> for Fields<'a> {
+    fn from(list: &'a [Field<'a>]) -> Fields<'a> {
+        let names = list.iter().fold(0, |names, field| names | mark(field.name));
+        Fields { list, names }
+    }
+}
+
+impl<'a> Deref for Fields<'a> {
+    type Target = [Field<'a>];
+
+    fn deref(&self) -> &[Field<'a>] {
+        self.list
+    }
+}
+
+/// One of 64 bits for a name, the same in any case of its letters.
+#[inline]
+pub(super) const fn mark(name: &[u8]) -> u64 {
+    // One bit tells the cases of a letter apart.
+    let (first, last) = match name {
+        [first, .., last] => (*first | 0x20, *last | 0x20),
+        [one] => (*one | 0x20, 0),
+        [] => (0, 0),
+    };
+    1 << ((name.len() + 5 * first as usize + 11 * last as usize) % 64)
+}
+
 /// The value of a cookie pair, if it is called `name`.
 fn cookie_of<'a>(pair: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
-    let pair = pair.trim_ascii();
-    let rest = pair.strip_prefix(name)?;
+    let pair = pair.trim_ascii_start();
+    if pair.first() != name.first() {
+        return None;
+    }
+    let rest = pair.trim_ascii_end().strip_prefix(name)?;
     match rest {
         [b'=', value @ ..] => Some(value),
         // White space before the sign is rare enough to look twice.
@@ -136,7 +198,7 @@ mod tests {
             path: "/",
             query: None,
             host: "h".into(),
-            fields: &fields,
+            fields: fields[..].into(),
             body: BodyKind::None,
         };
         let all: Vec<_> = head.cookie_all("uid").collect();
@@ -152,7 +214,7 @@ mod tests {
                 path: "/",
                 query,
                 host: "h".into(),
-                fields: &[],
+                fields: [][..].into(),
                 body: BodyKind::None,
             };
             head.query_param_all(name).collect::<Vec<_>>()

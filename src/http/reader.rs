@@ -6,16 +6,18 @@
 //! front of us may be one of them.
 
 mod fields;
-mod scan;
 mod target;
 
-use std::borrow::Cow;
+use std::cell::RefCell;
+use std::rc::Rc;
 
 use http::{Method, Version};
 
-use super::head::{BodyKind, Field, Head};
+use super::head::{BodyKind, Field, Fields, Head};
 use super::limits::Limits;
+use super::recent::Recent;
 use super::refusal::Refusal;
+use super::scan;
 
 pub use fields::{is_token, is_value};
 pub(super) use target::allows as is_target;
@@ -57,7 +59,7 @@ pub fn read_head<'b: 'f, 'f>(
     if let Some(authority) = target.authority {
         // RFC 9112 3.2.2: the target wins over Host; we refuse unless both say the same.
         match super::authority::normalise(authority.as_bytes()) {
-            Some(named) if named == host => {}
+            Some(named) if *named == *host => {}
             _ => return Err(Refusal::HostMismatch),
         }
     }
@@ -70,7 +72,7 @@ pub fn read_head<'b: 'f, 'f>(
         path: target.path,
         query: target.query,
         host,
-        fields,
+        fields: Fields::marked(fields, special.names),
         body,
     };
     Ok(Some(Request { head, bytes, persistent, expects_continue }))
@@ -150,6 +152,13 @@ impl<'b> Cursor<'b> {
 
     fn method(&mut self) -> Part<Method> {
         let rest = &self.bytes[self.at..];
+        // What nearly every request is.
+        for (text, method) in [(&b"GET "[..], Method::GET), (b"POST ", Method::POST)] {
+            if rest.starts_with(text) {
+                self.at += text.len();
+                return Ok(Some(method));
+            }
+        }
         let Some(end) = rest.iter().take(METHOD_BYTES_MAX + 1).position(|b| !is_token(*b)) else {
             let long = rest.len() > METHOD_BYTES_MAX;
             return if long { Err(Refusal::MethodTooLong) } else { Ok(None) };
@@ -183,6 +192,10 @@ impl<'b> Cursor<'b> {
     fn version(&mut self) -> Part<Version> {
         const SHAPE: &[u8] = b"HTTP/0.0\r\n";
         let rest = &self.bytes[self.at..];
+        if rest.starts_with(b"HTTP/1.1\r\n") {
+            self.at += SHAPE.len();
+            return Ok(Some(Version::HTTP_11));
+        }
         for (byte, shape) in rest.iter().zip(SHAPE) {
             let fits = if *shape == b'0' { byte.is_ascii_digit() } else { byte == shape };
             if !fits {
@@ -203,6 +216,15 @@ impl<'b> Cursor<'b> {
     }
 }
 
+/// A Host in its one spelling, shared with the requests that said it just so; `None`: it is not valid.
+pub(super) fn host_of(authority: &[u8]) -> Option<Rc<str>> {
+    thread_local! {
+        static RECENT: RefCell<Recent<Option<Rc<str>>>> = const { RefCell::new(Recent::new()) };
+    }
+    let read = |authority: &[u8]| Some(super::authority::normalise(authority)?.into());
+    RECENT.with_borrow_mut(|recent| recent.get(authority, read))
+}
+
 /// Bytes that were checked to be ASCII, as text.
 fn text(bytes: &[u8], otherwise: Refusal) -> Result<&str, Refusal> {
     std::str::from_utf8(bytes).map_err(|_| otherwise)
@@ -210,10 +232,10 @@ fn text(bytes: &[u8], otherwise: Refusal) -> Result<&str, Refusal> {
 
 impl<'b> fields::Special<'b> {
     /// Exactly one valid Host; HTTP/1.0 may come without.
-    fn host(&self, version: Version) -> Result<Cow<'b, str>, Refusal> {
+    fn host(&self, version: Version) -> Result<Rc<str>, Refusal> {
         match (self.hosts, self.host) {
-            (0, _) if version == Version::HTTP_10 => Ok(Cow::Borrowed("")),
-            (1, Some(host)) => super::authority::normalise(host).ok_or(Refusal::Host),
+            (0, _) if version == Version::HTTP_10 => Ok("".into()),
+            (1, Some(host)) => host_of(host).ok_or(Refusal::Host),
             (0 | 1, _) => Err(Refusal::HostMissing),
             _ => Err(Refusal::HostRepeated),
         }
@@ -263,11 +285,13 @@ impl<'b> fields::Special<'b> {
 
 /// Digits only; leading zeros are harmless because we write our own number.
 pub(super) fn decimal(digits: &[u8]) -> Option<u64> {
-    let shaped = (1..=20).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit);
-    if !shaped {
+    if !(1..=20).contains(&digits.len()) {
         return None;
     }
-    std::str::from_utf8(digits).ok()?.parse().ok()
+    digits.iter().try_fold(0_u64, |sum, digit| {
+        let digit = u64::from(digit.wrapping_sub(b'0'));
+        if digit > 9 { None } else { sum.checked_mul(10)?.checked_add(digit) }
+    })
 }
 
 /// `chunked` alone. Other codings we could name are not implemented, anything else is malformed.

@@ -12,6 +12,13 @@ impl Text {
     pub fn new(bytes: impl AsRef<[u8]>) -> Text {
         let bytes = bytes.as_ref();
         let start = bytes.get(..TEXT_BYTES_MAX).unwrap_or(bytes);
+        // What is plain is taken as it is.
+        if start.len() == bytes.len()
+            && start.iter().fold(true, |all, byte| all & (0x20..0x7f).contains(byte))
+            && let Ok(text) = std::str::from_utf8(start)
+        {
+            return Text(text.into());
+        }
         let mut text = String::with_capacity(start.len());
         for c in String::from_utf8_lossy(start).chars() {
             let is_harmful = c.is_control() && !c.is_ascii() || c == '\x7f' || is_reordering(c);

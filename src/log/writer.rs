@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
+use std::time::Duration;
 
 use super::{Entry, Line};
 use crate::metrics::{Counter, Sink};
@@ -92,11 +93,16 @@ impl Writer {
         Writer { target, entries, queue_max, orders, sink, buffer, lines, fails, is_torn }
     }
 
-    /// Writes until told to finish, or until nobody can send any more. Lines are collected while there
-    /// are more, and written when there are none.
+    /// Writes until told to finish, or until nobody can send any more. Lines are collected for a moment
+    /// and while there are more: to wake this thread for each of them would cost the workers a call for
+    /// each.
     pub(super) fn run(mut self) {
         while let Ok(entry) = self.entries.recv() {
+            let is_line = matches!(entry, Entry::Line(_));
             self.take(entry);
+            if is_line && !self.orders.finish.load(Ordering::Acquire) {
+                std::thread::sleep(GATHER);
+            }
             self.take_queued();
             self.obey();
             if self.orders.finish.load(Ordering::Acquire) {
@@ -214,3 +220,6 @@ fn append_to(path: &PathBuf) -> io::Result<File> {
 
 /// So much is written at once.
 const BUFFER_BYTES: usize = 64 * 1024;
+
+/// How long lines are collected before they are written.
+const GATHER: Duration = Duration::from_millis(5);

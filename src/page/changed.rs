@@ -43,7 +43,7 @@ impl Pages {
             site: site.clone(),
             name: name.clone(),
             host: host.to_owned(),
-            asked_host: head.host.clone().into_owned(),
+            asked_host: head.host.to_string(),
             path: head.path.to_owned(),
             query: head.query.map(str::to_owned),
             is_post: head.method == Method::POST,

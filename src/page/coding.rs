@@ -6,6 +6,7 @@ use std::io::{Read, Write};
 use bytes::Bytes;
 
 use crate::http::Head;
+use crate::http::recent::Recent;
 
 /// A coding that we make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -65,27 +66,12 @@ impl Accept {
         }
     }
 
-    /// Reads one line, or remembers what it came to: a crowd uses a handful of browsers, and each of
-    /// them says the same in every request.
+    /// Reads one line, or remembers what it came to.
     fn remembered(line: &[u8]) -> Accept {
-        type Said = Option<(Box<[u8]>, Accept)>;
-        const NONE: Said = None;
         thread_local! {
-            static LAST: RefCell<[Said; 8]> = const { RefCell::new([NONE; 8]) };
+            static RECENT: RefCell<Recent<Accept>> = const { RefCell::new(Recent::new()) };
         }
-        LAST.with_borrow_mut(|last| {
-            let place = &mut last[line.len() % 8];
-            match place {
-                Some((said, accept)) if **said == *line => *accept,
-                _ => {
-                    let accept = Accept::read([line].into_iter());
-                    if line.len() <= REMEMBERED_BYTES_MAX {
-                        *place = Some((line.into(), accept));
-                    }
-                    accept
-                }
-            }
-        })
+        RECENT.with_borrow_mut(|recent| recent.get(line, |line| Accept::read([line].into_iter())))
     }
 
     fn read<'a>(lines: impl Iterator<Item = &'a [u8]>) -> Accept {
@@ -120,9 +106,6 @@ impl Accept {
             .unwrap_or(Coding::Identity)
     }
 }
-
-/// Longest `Accept-Encoding` that is remembered; browsers' are far shorter.
-const REMEMBERED_BYTES_MAX: usize = 128;
 
 /// Splits `gzip;q=0.5` into its name and 500. A weight that is none counts as 1.
 fn weighted(member: &[u8]) -> (&[u8], u16) {
@@ -248,7 +231,7 @@ mod tests {
             path: "/",
             query: None,
             host: "a".into(),
-            fields: field.as_slice(),
+            fields: field.as_slice().into(),
             body: BodyKind::None,
         })
     }

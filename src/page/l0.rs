@@ -48,13 +48,12 @@ impl L0 {
 /// Where a key belongs. Whoever makes keys collide on purpose gains nothing: the whole key is
 /// compared, and the shared cache hashes it with blake3.
 fn index(key: &[u8]) -> usize {
-    let mut hash = key.len() as u64;
-    for piece in key.chunks(8) {
-        let mut word = [0; 8];
-        word[..piece.len()].copy_from_slice(piece);
-        hash = (hash.rotate_left(5) ^ u64::from_le_bytes(word)).wrapping_mul(0x517C_C1B7_2722_0A95);
-    }
-    usize::try_from(hash >> (64 - PLACES.ilog2())).unwrap_or(0)
+    let mixed =
+        |hash: u64, word: u64| (hash.rotate_left(5) ^ word).wrapping_mul(0x517C_C1B7_2722_0A95);
+    let (words, rest) = key.as_chunks::<8>();
+    let hash = words.iter().fold(0, |hash, word| mixed(hash, u64::from_le_bytes(*word)));
+    let rest = rest.iter().fold(key.len() as u64, |word, byte| word << 8 | u64::from(*byte));
+    usize::try_from(mixed(hash, rest) >> (64 - PLACES.ilog2())).unwrap_or(0)
 }
 
 /// Places of one worker.

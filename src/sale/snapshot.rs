@@ -187,7 +187,8 @@ impl SaleSnapshot {
         self.state.pools.iter().any(|pool| !pool.sold_out && pool.is_known_at(now))
     }
 
-    fn is_final(&self, availability: Availability) -> bool {
+    /// Whether this state will never change again.
+    pub fn is_final(&self, availability: Availability) -> bool {
         match availability {
             Availability::Ended => true,
             Availability::SoldOut => {

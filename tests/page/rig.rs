@@ -173,7 +173,7 @@ impl Worker {
             path,
             query,
             host: "shop.example".into(),
-            fields: &fields,
+            fields: fields[..].into(),
             body: BodyKind::None,
         };
         let now = Now {

@@ -101,10 +101,11 @@ pub const BANS: &[Ban] = &[
     Ban { call: "dbg!", seams: &[], instead: "removing it" },
     Ban { call: "panic!", seams: &[], instead: "an error with a text" },
     Ban { call: "unreachable!", seams: &[], instead: "a type without that case" },
-    // The embedded store's writer is a thread of its own and waits for another process's lock.
+    // The embedded store's writer and the access log's are threads of their own: one waits for another
+    // process's lock, the other gathers lines.
     Ban {
         call: "thread::sleep",
-        seams: &["src/demo/", "src/store/embedded/"],
+        seams: &["src/demo/", "src/log/writer.rs", "src/store/embedded/"],
         instead: "tokio's timers",
     },
     // A task that nobody owns outlives a drain and hides its panics.

@@ -9,6 +9,7 @@ use hyper::server::conn::http1;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
+use super::Lingers;
 use super::feed::{Feed, Gate};
 use super::link::Link;
 use super::respond::{Ask, Once};
@@ -17,6 +18,7 @@ use crate::http::drain::Timer;
 use crate::http::limits::Limits;
 use crate::http::walker::BodyWalker;
 use crate::http::{Interim, Work};
+use crate::outcome::CloseReason;
 
 /// hyper's write buffer of one connection, and its largest read.
 const HYPER_BUFFER_BYTES_MAX: usize = 64 * 1024;
@@ -43,6 +45,23 @@ pub(super) struct Left {
     pub walker: BodyWalker,
     /// Whether bytes are out, or may be, behind which another answer cannot be written.
     pub wrote: bool,
+}
+
+impl Left {
+    /// Whether the request was the last of its connection: why, and whether to linger.
+    pub(super) fn ends(&self, transfer: &Transfer) -> Option<(CloseReason, Lingers)> {
+        let failure = transfer.failure.get().map(Failure::close_reason);
+        Some(match self.end {
+            End::Answered => (failure.or(transfer.close.get())?, !self.walker.is_done()),
+            End::ClientGone => (CloseReason::ClientAborted, false),
+            End::WriteTimeout => (CloseReason::WriteTimeout, false),
+            End::Disagreement => (CloseReason::Internal, false),
+            // The client sees that the response is not whole; there is nothing to add.
+            End::Broken if transfer.response_failed.get() => (CloseReason::ResponseClose, false),
+            End::Broken if self.wrote => (failure.unwrap_or(CloseReason::ClientAborted), true),
+            End::Broken => (failure.unwrap_or(CloseReason::Internal), true),
+        })
+    }
 }
 
 /// Drives one request through hyper.

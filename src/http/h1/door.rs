@@ -44,6 +44,8 @@ pub(super) struct Decided {
     pub ask: Asked,
     /// When its head was complete.
     pub heard: Instant,
+    /// How long its head was.
+    pub bytes: usize,
 }
 
 impl<S: Service> Door<S> {
@@ -120,19 +122,17 @@ impl<S: Service> Door<S> {
         }
     }
 
-    /// Reads a head from what has come and has it decided. `None`: it is not complete. The number
-    /// is how many bytes are used.
-    pub(super) fn judge(&self, peer: &Peer, bytes: &[u8]) -> Option<(usize, Heard)> {
+    /// Reads a head from what has come and has it decided. `None`: it is not complete.
+    pub(super) fn judge(&self, peer: &Peer, bytes: &[u8]) -> Option<Heard> {
         scratch::with_fields(|fields| match read_head(bytes, &self.limits, fields) {
             Ok(None) => None,
-            Err(refusal) => Some((0, Err(refusal))),
+            Err(refusal) => Some(Err(refusal)),
             Ok(Some(request)) => {
                 let heard = Instant::now();
                 let exchange = self.exchange(peer, heard);
                 let ask = Asked::of(&request);
                 let step = catch_unwind(AssertUnwindSafe(|| self.decide(&request.head, &exchange)));
-                let decided = Decided { exchange, step, ask, heard };
-                Some((request.bytes, Ok(decided)))
+                Some(Ok(Decided { exchange, step, ask, heard, bytes: request.bytes }))
             }
         })
     }

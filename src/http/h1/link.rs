@@ -45,6 +45,31 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Link<IO> {
         std::mem::take(&mut self.input)
     }
 
+    /// Gives back what was taken out, of which `used` bytes are used.
+    pub(super) fn put_back(&mut self, input: BytesMut, used: usize) {
+        debug_assert!(self.input.is_empty(), "nothing is read while it is out");
+        self.input = input;
+        self.consume(used);
+    }
+
+    /// Reads once into `buffer`; what is not used at once is to be kept. `Ok(0)` is the end of file.
+    pub(super) fn poll_fill(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        let read = ready!(poll_read_some(&mut self.io, cx, buffer, usize::MAX))?;
+        self.eof |= read == 0;
+        Poll::Ready(Ok(read))
+    }
+
+    /// Keeps what was read behind the input.
+    pub(super) fn keep(&mut self, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            self.input.extend_from_slice(bytes);
+        }
+    }
+
     /// Reads once, at most `max` bytes, through the thread's buffer. `use_bytes` sees what was read
     /// and says how much of it is used; the rest becomes input. `Ok(None)` is the end of file.
     pub(super) fn poll_read<T>(

@@ -113,6 +113,16 @@ impl Transfer {
         }
     }
 
+    /// What we answer where hyper gave up before it wrote anything.
+    pub(super) fn own_answer(&self) -> Refusal {
+        match self.failure.get() {
+            Some(Failure::Malformed(refusal)) => refusal,
+            Some(Failure::TimedOut) => Refusal::BodyTimeout,
+            _ if self.response_failed.get() => Refusal::ResponseCut,
+            Some(Failure::Cut) | None => Refusal::Panic,
+        }
+    }
+
     /// Notes the first failure of the request body.
     pub(super) fn fail(&self, failure: Failure) {
         if self.failure.get().is_none() {

@@ -54,12 +54,13 @@ where
     if polled.is_pending() {
         let mut stall = Stall::default();
         stall.waits();
-        return Sent::Stalled(Rest {
-            head: out,
-            body: body.cloned().unwrap_or_default(),
-            sent,
-            stall,
-        });
+        let body = body.cloned().unwrap_or_default();
+        if sent < out.len() {
+            return Sent::Stalled(Rest { head: out, body, sent, stall });
+        }
+        sent -= out.len();
+        scratch::return_out(out);
+        return Sent::Stalled(Rest { head: Vec::new(), body, sent, stall });
     }
     scratch::return_out(out);
     if matches!(polled, Poll::Ready(Ok(()))) { Sent::Whole } else { Sent::Gone }
@@ -78,7 +79,7 @@ where
     match poll_fn(|cx| Poll::Ready(start(link, cx, &message))).await {
         Sent::Whole => Ok(()),
         Sent::Gone => Err(CloseReason::ClientAborted),
-        Sent::Stalled(rest) => rest.send(link, timer, limits).await,
+        Sent::Stalled(mut rest) => poll_fn(|cx| rest.poll_send(link, timer, limits, cx)).await,
     }
 }
 
@@ -134,33 +135,31 @@ pub(super) struct Rest {
 }
 
 impl Rest {
-    /// Writes it, as the client takes it.
-    pub(super) async fn send<IO>(
-        mut self,
+    /// Writes it, as the client takes it. An error is why the connection ends instead.
+    pub(super) fn poll_send<IO>(
+        &mut self,
         link: &mut Link<IO>,
         timer: &Timer,
         limits: &Limits,
-    ) -> Result<(), CloseReason>
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), CloseReason>>
     where
         IO: AsyncRead + AsyncWrite + Unpin,
     {
-        poll_fn(|cx| {
-            let before = self.sent;
-            let polled = poll_send(link, &self.head, &self.body, &mut self.sent, cx);
-            if self.sent > before {
-                self.stall.took(self.sent - before);
+        let before = self.sent;
+        let polled = poll_send(link, &self.head, &self.body, &mut self.sent, cx);
+        if self.sent > before {
+            self.stall.took(self.sent - before);
+        }
+        match polled {
+            Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
+            Poll::Ready(Err(_)) => Poll::Ready(Err(CloseReason::ClientAborted)),
+            Poll::Pending => {
+                self.stall.waits();
+                // A stall that has begun has an end.
+                let Some(due) = self.stall.due(limits) else { return Poll::Pending };
+                timer.poll(due, cx).map(|()| Err(CloseReason::WriteTimeout))
             }
-            match polled {
-                Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
-                Poll::Ready(Err(_)) => Poll::Ready(Err(CloseReason::ClientAborted)),
-                Poll::Pending => {
-                    self.stall.waits();
-                    // A stall that has begun has an end.
-                    let Some(due) = self.stall.due(limits) else { return Poll::Pending };
-                    timer.poll(due, cx).map(|()| Err(CloseReason::WriteTimeout))
-                }
-            }
-        })
-        .await
+        }
     }
 }

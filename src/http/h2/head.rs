@@ -1,12 +1,11 @@
 //! From an HTTP/2 request to the one validated [`Head`]: the rules that HTTP/2 leaves to us, and those
 //! of HTTP/1.1 for the same things (RFC 9113 8.2 and 8.3).
 
-use std::borrow::Cow;
+use std::rc::Rc;
 
 use http::request::Parts;
 use http::{Method, Version, header};
 
-use crate::http::authority;
 use crate::http::h1::scratch;
 use crate::http::head::{BodyKind, Field, Head};
 use crate::http::limits::Limits;
@@ -28,6 +27,7 @@ pub(super) fn with_head<T>(
     scratch::with_fields(|fields| {
         self::fields(request, cookie.as_deref(), limits, fields)?;
         let (method, version) = (request.method.clone(), Version::HTTP_2);
+        let fields = fields[..].into();
         Ok(work(&Head { method, version, path, query, host, fields, body }))
     })
 }
@@ -58,8 +58,8 @@ fn target<'r>(request: &'r Parts, limits: &Limits) -> Result<(&'r str, Option<&'
 }
 
 /// `:authority` and Host mean the same, and one of them is there.
-fn host(request: &Parts) -> Result<Cow<'_, str>, Refusal> {
-    let valid = |text| authority::normalise(text).ok_or(Refusal::Host);
+fn host(request: &Parts) -> Result<Rc<str>, Refusal> {
+    let valid = |text| reader::host_of(text).ok_or(Refusal::Host);
     let named = request.uri.authority().map(|named| valid(named.as_str().as_bytes()));
     let mut hosts = request.headers.get_all(header::HOST).iter();
     let host = hosts.next().map(|host| valid(host.as_bytes()));

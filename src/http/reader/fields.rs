@@ -1,11 +1,11 @@
 //! The field section of a head (RFC 9112 5), and the few fields that the reader itself obeys.
 
-use super::scan::{token_end, value_end};
 use super::{Cursor, Part};
-use crate::http::head::Field;
+use crate::http::head::{Field, mark};
 use crate::http::hop;
 use crate::http::limits::Limits;
 use crate::http::refusal::Refusal;
+use crate::http::scan::{Controls, same, token_end};
 
 /// What was seen of the fields that say where a message ends and whom it is for.
 #[derive(Debug, Default)]
@@ -20,6 +20,8 @@ pub(super) struct Special<'b> {
     pub expect: Option<&'b [u8]>,
     pub close: bool,
     pub keep_alive: bool,
+    /// The marks of all names.
+    pub names: u64,
 }
 
 impl<'b> Cursor<'b> {
@@ -31,6 +33,7 @@ impl<'b> Cursor<'b> {
         out: &mut Vec<Field<'b>>,
     ) -> Part<Special<'b>> {
         let mut special = Special::default();
+        let mut controls = Controls::behind(self.bytes, self.at);
         for seen in 0.. {
             match self.peek() {
                 None => return Ok(None),
@@ -43,7 +46,9 @@ impl<'b> Cursor<'b> {
                 Some(_) if seen == limits.fields_max => return Err(Refusal::TooManyFields),
                 Some(_) => {}
             }
-            let Some((field, underscore)) = self.field(limits)? else { return Ok(None) };
+            let Some((field, underscore)) = self.field(limits, &mut controls)? else {
+                return Ok(None);
+            };
             if !underscore {
                 special.note(&field)?;
                 out.push(field);
@@ -52,8 +57,9 @@ impl<'b> Cursor<'b> {
         Ok(None)
     }
 
-    /// A field line, and whether a `_` stands in its name.
-    fn field(&mut self, limits: &Limits) -> Part<(Field<'b>, bool)> {
+    /// A field line, and whether a `_` stands in its name. No control stands in a name, so that the next
+    /// of `controls` is behind it.
+    fn field(&mut self, limits: &Limits, controls: &mut Controls<'b>) -> Part<(Field<'b>, bool)> {
         let rest = &self.bytes[self.at..];
         let line = &rest[..rest.len().min(limits.field_bytes_max + 1)];
         let too_long = line.len() > limits.field_bytes_max;
@@ -62,30 +68,38 @@ impl<'b> Cursor<'b> {
         if line[colon] != b':' || colon == 0 {
             return Err(Refusal::FieldName);
         }
-        let value = &line[colon + 1..];
-        let Some(end) = value_end(value) else { return cut() };
-        match value[end] {
-            b'\r' => {}
-            b'\n' => return Err(Refusal::BareLf),
-            _ => return Err(Refusal::FieldValue),
-        }
-        self.at += colon + 1 + end + 1;
+        let end = loop {
+            match controls.next().map(|at| at - self.at) {
+                Some(end) if end < line.len() => match line[end] {
+                    b'\t' => {}
+                    b'\r' => break end,
+                    b'\n' => return Err(Refusal::BareLf),
+                    _ => return Err(Refusal::FieldValue),
+                },
+                _ => return cut(),
+            }
+        };
+        self.at += end + 1;
         if self.line_feed()?.is_none() {
             return Ok(None);
         }
-        Ok(Some((Field { name: &line[..colon], value: trim(&value[..end]) }, underscore)))
+        // The line feed.
+        controls.next();
+        Ok(Some((Field { name: &line[..colon], value: trim(&line[colon + 1..end]) }, underscore)))
     }
 }
 
 impl<'b> Special<'b> {
     fn note(&mut self, field: &Field<'b>) -> Result<(), Refusal> {
-        let is = |name: &str| field.name.eq_ignore_ascii_case(name.as_bytes());
-        let (count, value) = match field.name.len() {
-            4 if is("host") => (&mut self.hosts, &mut self.host),
-            6 if is("expect") => (&mut self.expects, &mut self.expect),
-            10 if is("connection") => return self.connection(field.value),
-            14 if is("content-length") => (&mut self.lengths, &mut self.length),
-            17 if is("transfer-encoding") => (&mut self.codings, &mut self.coding),
+        self.names |= mark(field.name);
+        let is = |name: &str| same(field.name, name.as_bytes());
+        let first = field.name.first().map_or(0, u8::to_ascii_lowercase);
+        let (count, value) = match (field.name.len(), first) {
+            (4, b'h') if is("host") => (&mut self.hosts, &mut self.host),
+            (6, b'e') if is("expect") => (&mut self.expects, &mut self.expect),
+            (10, b'c') if is("connection") => return self.connection(field.value),
+            (14, b'c') if is("content-length") => (&mut self.lengths, &mut self.length),
+            (17, b't') if is("transfer-encoding") => (&mut self.codings, &mut self.coding),
             _ => return Ok(()),
         };
         *count += 1;
@@ -111,6 +125,14 @@ impl<'b> Special<'b> {
 
 /// Takes optional white space off: SP and HTAB only.
 fn trim(mut value: &[u8]) -> &[u8] {
+    // What nearly every line has: one space in front.
+    if let [b' ', rest @ ..] = value
+        && let ([first, ..], [.., last]) = (rest, rest)
+        && *first > b' '
+        && *last > b' '
+    {
+        return rest;
+    }
     while let [b' ' | b'\t', rest @ ..] = value {
         value = rest;
     }

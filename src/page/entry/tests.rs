@@ -37,7 +37,7 @@ fn wanted(lines: &[(&'static str, &'static str)]) -> Wanted<'static> {
         path: "/",
         query: None,
         host: "a".into(),
-        fields: &fields,
+        fields: fields[..].into(),
         body: BodyKind::None,
     })
     .into_owned()

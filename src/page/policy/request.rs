@@ -92,7 +92,7 @@ mod tests {
             path: "/",
             query: None,
             host: "a".into(),
-            fields: &fields,
+            fields: fields[..].into(),
             body: BodyKind::None,
         })
     }
