@@ -2,8 +2,7 @@
 //! outside past T0 or the end.
 
 use penstock::clock::{MonoMs, UnixMs};
-use penstock::config::schema::{PerUser, Restock};
-use penstock::ident::{Name, Salt};
+use penstock::ident::Name;
 use penstock::sale::book::Update;
 use penstock::sale::{PoolState, SaleState};
 
@@ -14,30 +13,13 @@ const OPENS: u64 = 10_000;
 const ENDS: u64 = 20_000;
 
 fn state(version: u64) -> SaleState {
+    let name = |text: &str| Name::new(text).expect("valid");
     SaleState {
-        id: "shop/drop".parse().expect("valid"),
-        activity: Name::new("1").expect("valid"),
-        epoch: 1,
         version,
-        revision: 0,
-        applied: Vec::new(),
         opens_at: UnixMs(OPENS),
         ends_at: Some(UnixMs(ENDS)),
-        paused: false,
-        ended: false,
-        sold_out: false,
-        overshoot_permille: 1000,
-        per_user: PerUser::default(),
-        restock: Restock::Manual,
-        restock_batch: 1,
-        restock_debounce_ms: 0,
-        salt: Salt([0; 16]),
-        server: Default::default(),
-        fences: 0,
-        learn_until: UnixMs(0),
-        seq: 0,
-        ids: Vec::new(),
-        pools: vec![PoolState::new(Name::new("default").expect("valid"), 10)],
+        pools: vec![PoolState::new(name("default"), 10)],
+        ..SaleState::new("shop/drop".parse().expect("valid"), name("1"))
     }
 }
 
