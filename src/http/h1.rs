@@ -116,6 +116,7 @@ enum Next {
 }
 
 /// What takes time.
+#[expect(clippy::large_enum_variant, reason = "it is boxed as a whole")]
 enum Later {
     Refused(Refusal),
     Decided(Decided),
