@@ -9,7 +9,7 @@ SEEDS ?= 5000
 # What a package is built with.
 PROFILE ?= release
 
-.PHONY: demo test test-long sim conformance lint doc instructions bench bench-quick bench-pieces bench-two fuzz \
+.PHONY: demo test test-long sim conformance conformance-newer lint doc instructions bench bench-quick bench-pieces bench-two bench-cache fuzz \
 	deb deb-test redis valgrind node browser headless-shell peers help
 
 help: ## this list
@@ -35,6 +35,10 @@ conformance: node ## the public conformance suite for HTTP caches, held to its f
 	$(CARGO) build --profile ci --bin penstock
 	tests/conformance/run
 
+conformance-newer: node ## the suite's newer edition, fetched from its repository; needs git and the network
+	$(CARGO) build --profile ci --bin penstock
+	EDITION=newer tests/conformance/run
+
 lint: ## formatting and clippy, warnings are errors
 	$(CARGO) fmt --check
 	$(CARGO) clippy --profile ci --all-targets -- -D warnings
@@ -53,6 +57,9 @@ bench-quick: peers ## its telling rows in two minutes
 
 bench-pieces: ## nanoseconds of the pieces of a hot answer
 	$(CARGO) bench --bench pieces
+
+bench-cache: ## what a hit, a stored page, a purge and ten million keys cost the cache
+	$(CARGO) bench --bench cache
 
 bench-two: ## whether two workers on one page, sale and pool slow each other down
 	$(CARGO) bench --bench two

@@ -1,7 +1,7 @@
 //! `make instructions`: how many instructions the edge needs for one request, counted by callgrind.
 //!
 //! Unlike times they depend on neither the load nor the speed of a machine, so a test run can hold
-//! them to a ceiling. Counted is the whole edge as it is shipped: the HTTP/1.1 driver with its timers,
+//! them to a ceiling. Counted is the whole edge as it is shipped: the driver with its timers,
 //! the decision, counters, the sampled access log and its thread. The stream is in memory, so what is
 //! missing is the kernel and tokio's registration of a socket.
 //!
@@ -11,6 +11,8 @@
 
 #[path = "common/client.rs"]
 mod client;
+#[path = "common/http2.rs"]
+mod http2;
 #[path = "common/node.rs"]
 mod node;
 #[path = "common/request.rs"]
@@ -22,10 +24,11 @@ use std::rc::Rc;
 
 use penstock::config::schema;
 use penstock::edge::Entrance;
-use penstock::http::{Door, Drainer, Limits, Peer, serve};
+use penstock::http::{Door, Drainer, Limits, Peer, serve, serve_h2};
 use penstock::metrics::Sink;
 use penstock::outcome::CloseReason;
 use tokio::runtime::Builder;
+use tokio::task::spawn_local;
 
 use client::Client;
 use node::{Node, Outcome};
@@ -39,6 +42,8 @@ struct Kind {
     sold_out: bool,
     /// Whether the answer is ready-made.
     is_hot: bool,
+    /// Whether it is asked by HTTP/2, ten requests at a time.
+    is_http2: bool,
     /// Instructions that one request may need, on x86-64. It stands some 5 % above what was counted
     /// when it was set, and is lowered when the edge gets faster.
     ceiling: u64,
@@ -49,6 +54,10 @@ const KINDS: &[Kind] = &[
     kind("hit_plain", || request::get_plain("GET /activity/8848?city=bj HTTP/1.1"), 200, 9_250),
     kind("hit_100k", || request::get_plain("GET /activity/large?city=bj HTTP/1.1"), 200, 10_100),
     kind("hit_head", || request::get("HEAD /activity/8848?city=bj HTTP/1.1"), 200, 8_800),
+    Kind {
+        is_http2: true,
+        ..kind("hit_h2", || request::get("GET /activity/8848?city=bj HTTP/1.1"), 200, 40_500)
+    },
     kind("hit_304", || request::get(PAGE_KNOWN), 304, 9_300),
     kind("poll", || request::get("GET /activity/8848/availability HTTP/1.1"), 200, 8_150),
     kind("poll_304", || request::get(POLL_KNOWN), 304, 8_650),
@@ -63,7 +72,7 @@ const PAGE_KNOWN: &str = "GET /activity/8848?city=bj HTTP/1.1\r\nIf-None-Match: 
 const POLL_KNOWN: &str = "GET /activity/8848/availability HTTP/1.1\r\nIf-None-Match: *";
 
 const fn kind(name: &'static str, request: fn() -> String, status: u16, ceiling: u64) -> Kind {
-    Kind { name, request, status, sold_out: false, is_hot: true, ceiling }
+    Kind { name, request, status, sold_out: false, is_hot: true, is_http2: false, ceiling }
 }
 
 /// Requests of the shorter run; the longer serves twice as many.
@@ -169,9 +178,17 @@ fn serve_some(name: &str, count: &str) -> Outcome<()> {
         if kind.is_hot {
             node.prime(&entrance, &(kind.request)()).await?;
         }
-        let client = Client::new(&(kind.request)(), kind.status, count);
-        let answered = client.answered();
-        let close = connection(&node, client, entrance, sink).await?;
+        let ((door, _drainer), request) = (door(&node, entrance, sink), (kind.request)());
+        let peer = Peer::Tcp("203.0.113.7:4711".parse()?);
+        // A task of its own, since that is what a worker makes of a connection.
+        let (answered, served) = if kind.is_http2 {
+            let client = http2::Client::new(&request, count);
+            (client.answered(), spawn_local(serve_h2(Box::new(client), peer, door, ())))
+        } else {
+            let client = Client::new(&request, kind.status, count);
+            (client.answered(), spawn_local(serve(client, peer, door, ())))
+        };
+        let close = served.await?;
         if close != CloseReason::ClientClosed || answered.get() != count {
             return Err(format!("{close:?} after {} of {count} answers", answered.get()).into());
         }
@@ -179,17 +196,10 @@ fn serve_some(name: &str, count: &str) -> Outcome<()> {
     })
 }
 
-/// Serves a connection to its end, as a task of its own, since that is what a worker makes of it.
-async fn connection(
-    node: &Node,
-    client: Client,
-    entrance: Rc<Entrance>,
-    sink: Sink,
-) -> Outcome<CloseReason> {
+/// Where clients come in, as a worker has it, and what keeps its time.
+fn door(node: &Node, entrance: Rc<Entrance>, sink: Sink) -> (Rc<Door<Entrance>>, Drainer) {
     let limits = Rc::new(Limits::from(&schema::Http::default()));
-    let peer = Peer::Tcp("203.0.113.7:4711".parse()?);
     let drainer = Drainer::new();
-    tokio::task::spawn_local(drainer.keep_time());
-    let door = Door::new(entrance, limits, node.clock.clone(), sink, drainer.signal());
-    Ok(tokio::task::spawn_local(serve(client, peer, door, ())).await?)
+    spawn_local(drainer.keep_time());
+    (Door::new(entrance, limits, node.clock.clone(), sink, drainer.signal()), drainer)
 }

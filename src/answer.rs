@@ -8,9 +8,11 @@
 //! path and [`Answer::response`] for hyper.
 
 mod fields;
+pub mod heap;
 mod local;
 
-use std::sync::{Arc, OnceLock};
+use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
@@ -29,8 +31,9 @@ pub enum SlotKind {
     Date,
     /// Seconds, [`Fill::age_s`], 10 bytes.
     Age,
-    /// Seconds, [`Fill::max_age_s`], 10 bytes; of a cached page the rest of its freshness.
-    MaxAge,
+    /// Seconds, [`Fill::max_age_s`], 11 bytes: the rest of a page's freshness. A `-` goes before it
+    /// where the page is stale.
+    Ttl,
     /// Seconds, [`Fill::retry_after_ms`] rounded up, 10 bytes.
     RetryAfter,
     /// Milliseconds, [`Fill::retry_after_ms`], 10 bytes.
@@ -50,6 +53,7 @@ impl SlotKind {
             SlotKind::Date => 29,
             SlotKind::ServerTime => 13,
             SlotKind::RequestId => 16,
+            SlotKind::Ttl => 11,
             _ => 10,
         }
     }
@@ -71,8 +75,10 @@ pub struct Fill {
     pub now: Now,
     /// `Age`.
     pub age_s: u32,
-    /// `max-age`.
+    /// How far the end of a page's freshness is.
     pub max_age_s: u32,
+    /// Whether that end is past.
+    pub is_stale: bool,
     /// The advised wait.
     pub retry_after_ms: u32,
     /// Time since the store was last heard.
@@ -87,13 +93,12 @@ pub struct Answer {
     status: StatusCode,
     /// The whole head as HTTP/1.1 writes it, status line and empty line included; holds
     /// `content-length`, never `connection`.
-    head: Bytes,
-    head_slots: Vec<Slot>,
+    head: Box<[u8]>,
+    head_slots: Box<[Slot]>,
     body: Bytes,
-    body_slots: Vec<Slot>,
-    etag: Option<HeaderValue>,
-    /// The head's fields for hyper, where it was asked for.
-    fields: OnceLock<Fields>,
+    body_slots: Box<[Slot]>,
+    /// Where the entity tag stands in the head.
+    etag: Option<Range<u32>>,
 }
 
 impl Answer {
@@ -103,8 +108,9 @@ impl Answer {
     }
 
     /// The entity tag, which ignores the slots.
-    pub fn etag(&self) -> Option<&HeaderValue> {
-        self.etag.as_ref()
+    pub fn etag(&self) -> Option<&[u8]> {
+        let Range { start, end } = self.etag.as_ref()?;
+        self.head.get(*start as usize..*end as usize)
     }
 
     /// Length of the body in bytes.
@@ -112,9 +118,14 @@ impl Answer {
         self.body.len()
     }
 
-    /// Bytes this answer holds on the heap, for accounting.
+    /// Bytes that it takes on the heap, itself and its body included.
     pub fn weight(&self) -> usize {
-        self.head.len() + self.body.len() + 128
+        let slots = |slots: &[Slot]| heap::block(size_of_val(slots));
+        heap::shared(size_of::<Answer>())
+            + heap::block(self.head.len())
+            + slots(&self.head_slots)
+            + slots(&self.body_slots)
+            + heap::bytes(self.body.len())
     }
 
     /// Appends the HTTP/1.1 message to `out`: status line, fields, `connection: close` if `close`,
@@ -148,7 +159,14 @@ impl Answer {
 
     /// The same answer as a message for hyper, body included (hyper drops it for HEAD).
     pub fn response(&self, fill: &Fill) -> http::Response<Bytes> {
-        let fields = self.fields.get_or_init(|| Fields::of(&self.head, &self.head_slots));
+        self.response_with(&self.fields(), fill)
+    }
+
+    fn fields(&self) -> Fields {
+        Fields::of(&self.head, &self.head_slots)
+    }
+
+    fn response_with(&self, fields: &Fields, fill: &Fill) -> http::Response<Bytes> {
         let mut response = http::Response::new(match self.shared_body() {
             Some(body) => body.clone(),
             None => {
@@ -172,7 +190,7 @@ pub struct AnswerBuilder {
     head_slots: Vec<Slot>,
     body: Bytes,
     body_slots: Vec<Slot>,
-    etag: Option<HeaderValue>,
+    etag: Option<Range<u32>>,
     length: Option<usize>,
 }
 
@@ -237,7 +255,9 @@ impl AnswerBuilder {
     /// Adds an `etag` field and remembers it for conditional requests.
     pub fn etag(self, etag: HeaderValue) -> AnswerBuilder {
         let mut this = self.field("etag", etag.as_bytes());
-        this.etag = Some(etag);
+        let end = this.head.len() - "\r\n".len();
+        let place = |at: usize| u32::try_from(at).ok();
+        this.etag = place(end - etag.len()).zip(place(end)).map(|(start, end)| start..end);
         this
     }
 
@@ -275,11 +295,10 @@ impl AnswerBuilder {
         Arc::new(Answer {
             status: self.status,
             head: self.head.into(),
-            head_slots: self.head_slots,
+            head_slots: self.head_slots.into(),
             body: if bodiless { Bytes::new() } else { self.body },
-            body_slots: if bodiless { Vec::new() } else { self.body_slots },
+            body_slots: if bodiless { Box::default() } else { self.body_slots.into() },
             etag: self.etag,
-            fields: OnceLock::new(),
         })
     }
 
@@ -306,7 +325,11 @@ fn patch(kind: SlotKind, fill: &Fill, out: &mut [u8]) {
     match kind {
         SlotKind::Date => out.copy_from_slice(&imf_fixdate(fill.now.wall)),
         SlotKind::Age => number(fill.age_s.into(), out),
-        SlotKind::MaxAge => number(fill.max_age_s.into(), out),
+        SlotKind::Ttl => {
+            let (sign, digits) = out.split_at_mut(fill.is_stale.into());
+            sign.fill(b'-');
+            number(fill.max_age_s.into(), digits);
+        }
         SlotKind::RetryAfter => number(fill.retry_after_ms.div_ceil(1000).into(), out),
         SlotKind::RetryAfterMs => number(fill.retry_after_ms.into(), out),
         SlotKind::ServerTime => out.copy_from_slice(&server_time(fill.now.ledger)),

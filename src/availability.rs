@@ -91,7 +91,7 @@ impl Availabilities {
         let mut answer = self.ready_made(sale, variant);
         if !tells_more_than_its_tag(&view)
             && let Some(etag) = answer.etag()
-            && head.field_all("if-none-match").any(|line| lists_tag(line, Some(etag.as_bytes())))
+            && head.field_all("if-none-match").any(|line| lists_tag(line, Some(etag)))
         {
             variant.is_unmodified = true;
             answer = self.ready_made(sale, variant);

@@ -133,6 +133,11 @@ fn dispatch(verb: Verb) -> Exit {
     }
 }
 
+/// `1 page`, `2 pages`.
+fn count(number: &serde_json::Value, thing: &str) -> String {
+    format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
+}
+
 /// Prints to standard output. A reader that has seen enough (`| head`) is no failure.
 fn say(text: &str) -> Exit {
     let mut out = std::io::stdout().lock();

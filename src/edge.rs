@@ -38,7 +38,7 @@ use crate::page::warm::{Expected, Target, Warmed};
 use crate::page::{self, Pages};
 use crate::proxy::Proxy;
 use crate::sale::SaleBook;
-use crate::tls::Front;
+use crate::tls::{Front, Terms};
 
 pub use self::explain::{Explained, Question};
 use self::forwarding::Forwarding;
@@ -66,6 +66,18 @@ pub struct Shared {
 }
 
 impl Shared {
+    /// Why a request may not come by its connection (RFC 9110 15.5.20), if it may not.
+    fn misdirected(&self, site: &Site, head: &Head<'_>, exchange: &Exchange) -> Option<Refusal> {
+        let terms = exchange.terms.as_deref();
+        if site.is_for_certified && !terms.is_some_and(Terms::has_certificate) {
+            return Some(Refusal::misdirected("this host is for clients that show a certificate"));
+        }
+        // A front of ours may send everything over one connection.
+        let is_elsewhere = terms.is_some_and(|terms| !terms.speaks_for(&head.host))
+            && !self.trust.is_trusted(&exchange.peer);
+        is_elsewhere.then(|| Refusal::misdirected("this connection is for another host"))
+    }
+
     /// Reads the sites and their routes; an error says which setting is wrong.
     pub fn new(
         settings: &schema::Settings,
@@ -256,6 +268,9 @@ impl Edge {
             let refusal = Refusal::of(Reason::UnknownHost);
             return (Route::Own, shared.refusals.step(head, exchange, refusal, &self.sink));
         };
+        if let Some(refusal) = shared.misdirected(site, head, exchange) {
+            return (Route::Own, shared.refusals.step(head, exchange, refusal, &self.sink));
+        }
         match site.find(head) {
             Found::Page { activity, city } => {
                 let site = site.page_of(activity, city, head, exchange);

@@ -33,7 +33,7 @@ use crate::answer::{Fill, Local};
 use crate::clock::Now;
 use crate::ident::RequestId;
 use crate::outcome::Reason;
-use crate::tls::Front;
+use crate::tls::{Front, Terms};
 
 pub use crate::ident::authority;
 pub use body::{RequestBody, ResponseBody, Upgraded};
@@ -83,6 +83,8 @@ pub struct Exchange {
     pub peer: Peer,
     /// Whether it came by TLS.
     pub is_tls: bool,
+    /// What the handshake of its connection fixed, if anything.
+    pub terms: Option<Arc<Terms>>,
     /// What the decision left for the end of the exchange.
     pub note: Note,
 }

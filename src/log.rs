@@ -17,6 +17,7 @@ use std::thread::JoinHandle;
 use serde::Serialize;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::Layer;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -196,7 +197,7 @@ impl Sampler {
 }
 
 /// Sends the operator's events to standard error, those of `level` (`error`, `warn`, `info` or
-/// `debug`) and above; coloured on a terminal only. The last ones are kept for [`events_after`],
+/// `debug`) and above, and of the libraries' only errors; coloured on a terminal only. The last ones are kept for [`events_after`],
 /// whatever the level. An error says what is wrong with the setting.
 pub fn init_events(level: &str) -> Result<(), String> {
     let level = match level {
@@ -206,13 +207,15 @@ pub fn init_events(level: &str) -> Result<(), String> {
         "debug" => LevelFilter::DEBUG,
         _ => return Err(format!("log.level: `{level}` is none of error, warn, info, debug")),
     };
+    // What libraries warn of, clients can bring about as often as they like: a PING that nobody sent.
+    let of = |level| Targets::new().with_default(LevelFilter::ERROR).with_target("penstock", level);
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal())
-        .with_filter(level);
+        .with_filter(of(level));
     tracing_subscriber::registry()
         .with(lines)
-        .with(events::Keep::new().with_filter(LevelFilter::INFO))
+        .with(events::Keep::new().with_filter(of(LevelFilter::INFO)))
         .try_init()
         .map_err(|error| error.to_string())
 }

@@ -19,6 +19,7 @@ pub mod key;
 mod l0;
 mod ordinary;
 mod pace;
+mod packed;
 pub mod parts;
 pub mod plan;
 pub mod policy;
@@ -171,8 +172,8 @@ impl Pages {
     }
 
     fn serve(&self, ask: &Ask<'_>, record: &Arc<Record>, why: Why) -> Step {
-        let wanted = Wanted::of(ask.head);
-        let Some(ready) = record.ready(&wanted, ask.exchange, ask.exchange.now) else {
+        let wanted = Wanted::with_range(ask.head);
+        let Some(ready) = record.ready_in_part(&wanted, ask.exchange, ask.exchange.now) else {
             return self.refuse(ask, Reason::Internal);
         };
         self.sink.inc(match why {
@@ -289,7 +290,7 @@ impl Pages {
 
     fn client(&self, ask: &Ask<'_>, why: Why) -> Client {
         Client {
-            wanted: Wanted::of(ask.head).into_owned(),
+            wanted: Wanted::with_range(ask.head).into_owned(),
             form: self.answers.form(ask.head),
             cache: self.cache.clone(),
             answers: self.answers.clone(),

@@ -8,12 +8,14 @@ mod der;
 mod pair;
 pub mod pem;
 mod server;
+mod terms;
 mod tickets;
 
 use std::sync::Arc;
 
 pub use client::Client;
 pub use server::{Server, ServerError};
+pub use terms::Terms;
 
 use crate::metrics::{Counter, Sink};
 

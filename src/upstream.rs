@@ -13,6 +13,7 @@ mod address;
 mod circuit;
 mod conn;
 mod exchange;
+mod link;
 mod places;
 mod pool;
 mod sent;
@@ -33,7 +34,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, header};
-use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::config::schema;
@@ -47,7 +47,8 @@ pub use shared::{GroupReport, ServerReport, Shared};
 use circuit::Leave;
 use conn::Conn;
 use exchange::{Broken, Trace};
-use pool::Wish;
+use link::Openings;
+use pool::{Waiter, Wish};
 use sent::SentBody;
 use shared::{GroupShared, Server};
 
@@ -162,7 +163,9 @@ pub struct Group {
     shared: Arc<GroupShared>,
     lanes: Vec<Lane>,
     /// Who waits on this worker, the longest first.
-    waiters: RefCell<VecDeque<oneshot::Sender<Conn>>>,
+    waiters: RefCell<VecDeque<Waiter>>,
+    /// How many they are, those among them who were handed a connection and do not know it yet.
+    waiting: Cell<usize>,
     turn: Cell<usize>,
     is_sweeping: Cell<bool>,
     sink: Sink,
@@ -171,8 +174,12 @@ pub struct Group {
 /// One worker's connections to one server.
 #[derive(Debug, Default)]
 struct Lane {
-    /// The last used is last.
+    /// For one exchange at a time; the last used is last.
     idle: RefCell<Vec<Conn>>,
+    /// For many at once: one of each, idle or not.
+    common: RefCell<Vec<Conn>>,
+    /// Those that will be among them.
+    openings: Rc<Openings>,
     /// How many are open, idle or not.
     open: Rc<Cell<usize>>,
 }
@@ -216,6 +223,7 @@ impl Group {
         Group {
             lanes: shared.servers.iter().map(|_| Lane::default()).collect(),
             waiters: RefCell::default(),
+            waiting: Cell::new(0),
             turn: Cell::new(turn),
             is_sweeping: Cell::new(false),
             shared,
@@ -268,10 +276,13 @@ impl Group {
         let is_idempotent = matches!(request.method, Method::GET | Method::HEAD)
             && matches!(request.body, Body::Empty);
         let mut outgoing = assemble(request)?;
-        let mut wish = Wish::default();
+        // A purchase has its connection for itself: whether a byte of it left is known for sure.
+        let is_shared = self.settings().http2 && timeouts.until.is_none();
+        let mut wish = Wish::new(is_shared);
+        let mut is_repeated = false;
         loop {
             let conn = self.connection(&mut wish, |stage| trace.at(stage)).await?;
-            let is_reused = conn.is_reused;
+            let is_reused = conn.is_reused();
             let broken = match self.exchange(conn, outgoing, timeouts, trace).await {
                 Ok(response) => return Ok(response),
                 Err(broken) => broken,
@@ -279,16 +290,16 @@ impl Group {
             let Broken { error, unsent, has_read } = broken;
             let is_unsent = error.written == Written::Nothing;
             let may_repeat = is_idempotent && is_reused && !has_read;
-            let is_final = wish.is_fresh
-                || error.timed_out
-                || matches!(error.at, Stage::Invalid | Stage::Body);
+            let is_final =
+                is_repeated || error.timed_out || matches!(error.at, Stage::Invalid | Stage::Body);
             let again = unsent.or_else(|| spare.as_ref().and_then(Spare::request));
             match again {
                 Some(request) if !is_final && (is_unsent || may_repeat) => outgoing = request,
                 _ => return Err(error),
             }
             self.sink.inc(Counter::UpstreamRetries);
-            wish.is_fresh = true;
+            is_repeated = true;
+            wish.is_fresh = !is_shared;
         }
     }
 

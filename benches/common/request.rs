@@ -53,6 +53,7 @@ pub fn with_head<R>(
         id: RequestId::next(),
         peer: peer.clone(),
         is_tls: false,
+        terms: None,
         note: Note::default(),
     };
     Ok(f(&request.head, &exchange))

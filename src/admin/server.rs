@@ -27,20 +27,7 @@ pub async fn serve_unix(
     context: Arc<Context>,
 ) -> io::Result<()> {
     let listener = UnixListener::from_std(listener)?;
-    let mut room = Room::new(context, None);
-    loop {
-        let place = room.place().await;
-        let closing = room.context.closing.clone();
-        match closing.run_until_cancelled(listener.accept()).await {
-            Some(Ok((stream, _))) => room.serve(stream, place),
-            Some(Err(cause)) => room.trouble(&cause).await,
-            None => {
-                drop(listener);
-                room.end().await;
-                return std::future::pending().await;
-            }
-        }
-    }
+    Room::new(context, None).run(async move || Ok(listener.accept().await?.0)).await
 }
 
 /// Serves the TCP address until it is dropped.
@@ -50,20 +37,7 @@ pub async fn serve_tcp(
     context: Arc<Context>,
 ) -> io::Result<()> {
     let listener = TcpListener::from_std(listener)?;
-    let mut room = Room::new(context, Some(token));
-    loop {
-        let place = room.place().await;
-        let closing = room.context.closing.clone();
-        match closing.run_until_cancelled(listener.accept()).await {
-            Some(Ok((stream, _))) => room.serve(stream, place),
-            Some(Err(cause)) => room.trouble(&cause).await,
-            None => {
-                drop(listener);
-                room.end().await;
-                return std::future::pending().await;
-            }
-        }
-    }
+    Room::new(context, Some(token)).run(async move || Ok(listener.accept().await?.0)).await
 }
 
 /// One listener's connections.
@@ -80,16 +54,31 @@ impl Room {
         Room { context, token, places, connections: JoinSet::new() }
     }
 
+    /// Serves what `accept` gives, until the process closes: then nothing more is accepted, and answers
+    /// under way are given.
+    async fn run<IO>(mut self, accept: impl AsyncFn() -> io::Result<IO>) -> io::Result<()>
+    where
+        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let closing = self.context.closing.clone();
+        loop {
+            let place = self.place().await;
+            match closing.run_until_cancelled(accept()).await {
+                Some(Ok(stream)) => self.serve(stream, place),
+                Some(Err(cause)) => self.trouble(&cause).await,
+                None => break,
+            }
+        }
+        drop(accept);
+        while self.connections.join_next().await.is_some() {}
+        std::future::pending().await
+    }
+
     /// Waits for a place; those of connections that ended are free again.
     async fn place(&mut self) -> Option<OwnedSemaphorePermit> {
         while self.connections.try_join_next().is_some() {}
         // The semaphore is never closed.
         self.places.clone().acquire_owned().await.ok()
-    }
-
-    /// Answers under way are given.
-    async fn end(&mut self) {
-        while self.connections.join_next().await.is_some() {}
     }
 
     async fn trouble(&self, cause: &io::Error) {

@@ -3,20 +3,30 @@
 //! processors sixty thousand times a second. So each thread keeps handles of its own, and requests
 //! count themselves on those.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::Answer;
+use bytes::Bytes;
+
+use super::fields::Fields;
+use super::{Answer, Fill};
 
 /// A thread's handle on an [`Answer`]. Cloning it writes nothing that another thread reads.
 #[derive(Clone, Debug)]
 pub struct Local(Rc<Held>);
 
-/// What a thread's handles share: its one count on the answer.
+/// What a thread's handles share: its one count on the answer, and what it made of it. That is for
+/// few answers at a time, those that are asked for, and not for all that are stored.
 #[derive(Debug)]
-struct Held(Arc<Answer>);
+struct Held {
+    answer: Arc<Answer>,
+    /// The head's fields for hyper, where it was asked for.
+    fields: OnceCell<Box<Fields>>,
+    /// The 304 for who has a copy.
+    unmodified: OnceCell<Local>,
+}
 
 impl Local {
     /// This thread's handle on `answer`.
@@ -26,13 +36,29 @@ impl Local {
 
     /// Whether both are the same answer, not only equal ones.
     pub fn is_same(&self, other: &Local) -> bool {
-        Rc::ptr_eq(&self.0, &other.0) || Arc::ptr_eq(&self.0.0, &other.0.0)
+        Rc::ptr_eq(&self.0, &other.0) || self.is(&other.0.answer)
+    }
+
+    /// Its 304, made by `make` where this thread has none.
+    pub fn unmodified(&self, make: impl FnOnce() -> Arc<Answer>) -> Local {
+        self.0.unmodified.get_or_init(|| Local::from(make())).clone()
+    }
+
+    /// [`Answer::response`], faster the second time.
+    pub fn response(&self, fill: &Fill) -> http::Response<Bytes> {
+        let fields = self.0.fields.get_or_init(|| Box::new(self.0.answer.fields()));
+        self.response_with(fields, fill)
+    }
+
+    fn is(&self, answer: &Arc<Answer>) -> bool {
+        Arc::ptr_eq(&self.0.answer, answer)
     }
 }
 
 impl From<Arc<Answer>> for Local {
     fn from(answer: Arc<Answer>) -> Local {
-        Local(Rc::new(Held(answer)))
+        let (fields, unmodified) = Default::default();
+        Local(Rc::new(Held { answer, fields, unmodified }))
     }
 }
 
@@ -40,7 +66,7 @@ impl Deref for Local {
     type Target = Answer;
 
     fn deref(&self) -> &Answer {
-        &self.0.0
+        &self.0.answer
     }
 }
 
@@ -63,9 +89,7 @@ impl Handles {
         let at = place(answer);
         self.given += 1;
         match self.places.get(at) {
-            Some(Some(local)) if Arc::ptr_eq(&local.0.0, answer) && self.given < GIVEN_MAX => {
-                local.clone()
-            }
+            Some(Some(local)) if local.is(answer) && self.given < GIVEN_MAX => local.clone(),
             _ => self.keep(at, answer),
         }
     }
@@ -103,7 +127,7 @@ thread_local! {
 /// Places of one thread.
 const PLACES: usize = 1024;
 /// Bytes of answers that a thread keeps from being freed: of those that nobody else holds any more,
-/// until their places are emptied.
+/// until their places are emptied. What it made of them is not counted: some hundred bytes each.
 const BYTES_MAX: usize = 8 * 1024 * 1024;
 /// After so many handles all places are emptied, so that what is gone does not stay: about every
 /// second of a busy worker.
@@ -134,7 +158,7 @@ mod tests {
         let answers: Vec<_> = (0..4 * PLACES).map(|_| answer(1)).collect();
         for _ in 0..2 {
             for answer in &answers {
-                assert!(Arc::ptr_eq(&Local::of(answer).0.0, answer));
+                assert!(Local::of(answer).is(answer));
             }
         }
     }
@@ -143,7 +167,7 @@ mod tests {
     fn what_is_kept_is_bounded() {
         let mut handles = Handles::new();
         let large = answer(BYTES_MAX / 8);
-        assert!(Arc::ptr_eq(&handles.of(&large).0.0, &large));
+        assert!(handles.of(&large).is(&large));
         assert_eq!(Arc::strong_count(&large), 1, "too large to keep");
         for n in 0..8 * PLACES {
             handles.of(&answer((BYTES_MAX / 16) >> (n % 20)));

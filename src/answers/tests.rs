@@ -32,7 +32,7 @@ fn exchange() -> Exchange {
     let now =
         Now { wall: UnixMs(784_111_777_000), ledger: UnixMs(1_796_126_400_871), ..Now::default() };
     let id = RequestId([0x9f, 0x2c, 0x41, 0xd0, 0, 1, 2, 3]);
-    Exchange { now, id, peer: Peer::Unix, is_tls: false, note: Default::default() }
+    Exchange { now, id, peer: Peer::Unix, is_tls: false, terms: None, note: Default::default() }
 }
 
 /// The answer as a client sees it, with the row's centre as the wait.

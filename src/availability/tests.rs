@@ -3,10 +3,10 @@ use proptest::prelude::*;
 use super::*;
 use crate::answer::tests::agree;
 use crate::clock::{MonoMs, Now, UnixMs};
-use crate::config::schema::{PerUser, Restock, Settings};
+use crate::config::schema::{Restock, Settings};
 use crate::http::head::BodyKind;
 use crate::http::{Field, Note, Peer};
-use crate::ident::{RequestId, SaleId, Salt};
+use crate::ident::RequestId;
 use crate::sale::{PoolState, SaleState};
 
 const OPENS: u64 = 1_796_126_400_000;
@@ -18,29 +18,11 @@ fn name(text: &str) -> Name {
 
 fn state(version: u64) -> SaleState {
     SaleState {
-        id: SaleId { site: name("shop"), sale: name("drop") },
-        activity: name("8848"),
-        epoch: 1,
         version,
-        revision: 0,
-        applied: Vec::new(),
         opens_at: UnixMs(OPENS),
         ends_at: Some(UnixMs(ENDS)),
-        paused: false,
-        ended: false,
-        sold_out: false,
-        overshoot_permille: 1000,
-        per_user: PerUser::default(),
-        restock: Restock::Manual,
-        salt: Salt([0; 16]),
-        server: Default::default(),
-        fences: 0,
-        restock_batch: 1,
-        restock_debounce_ms: 0,
-        learn_until: UnixMs(0),
-        seq: 0,
-        ids: Vec::new(),
         pools: vec![PoolState::new(name("default"), 10)],
+        ..SaleState::new("shop/drop".parse().expect("id"), name("8848"))
     }
 }
 
@@ -60,7 +42,14 @@ fn at(ledger: u64) -> Exchange {
         ledger: UnixMs(ledger),
         ledger_err_ms: 0,
     };
-    Exchange { now, id: RequestId([7; 8]), peer: Peer::Unix, is_tls: false, note: Note::default() }
+    Exchange {
+        now,
+        id: RequestId([7; 8]),
+        peer: Peer::Unix,
+        is_tls: false,
+        terms: None,
+        note: Note::default(),
+    }
 }
 
 fn mono(ledger: u64) -> u64 {

@@ -86,7 +86,11 @@ fn of_stored(stored: &Value, line: &mut impl FnMut(&str, String)) {
     let encodings = stored["encodings"].as_array().into_iter().flatten();
     let encodings: Vec<String> =
         encodings.map(|one| format!("{} {}", text(&one[0]), one[1])).collect();
-    let sizes = format!("{} bytes in all ({})", stored["bytes"], encodings.join(", "));
+    let encodings = match encodings.is_empty() {
+        true => String::new(),
+        false => format!(" ({})", encodings.join(", ")),
+    };
+    let sizes = format!("{} bytes in all{encodings}", stored["bytes"]);
     let pinned = pinned.unwrap_or_default();
     line("stored", format!("{}{status}, {sizes}{pinned}", text(&stored["what"])));
     for part in stored["headers"].as_array().into_iter().flatten() {
@@ -98,6 +102,10 @@ fn of_stored(stored: &Value, line: &mut impl FnMut(&str, String)) {
         Some(0) | None => "stale".to_owned(),
         Some(_) => format!("fresh for {} s", secs("fresh_ms")),
     };
+    // A remark about a page is fresh, and then it is nothing.
+    if stored["status"].is_null() {
+        return line("freshness", fresh);
+    }
     line(
         "freshness",
         format!(

@@ -1,15 +1,17 @@
 //! `penstock purge`: pages that are no longer true.
 
+use clap::ArgGroup;
 use serde_json::{Value, json};
 
 use super::node::Node;
-use super::{Exit, say};
+use super::{Exit, count, say};
 
 /// Removes pages from the cache of a running node.
 #[derive(Debug, clap::Args)]
+#[group(skip)]
+#[command(group(ArgGroup::new("what").required(true).multiple(true).args(WHAT)))]
 pub struct Args {
     /// `ACTIVITY`, or `SITE/ACTIVITY` where there are several sites.
-    #[arg(required_unless_present_any = ["url", "host", "prefix", "tag", "all"])]
     #[arg(conflicts_with_all = ["url", "host", "prefix", "tag", "all"])]
     activity: Option<String>,
     /// Only the page for this city.
@@ -47,12 +49,16 @@ pub struct Args {
 pub fn run(args: Args) -> Exit {
     let purged =
         args.node.ask().and_then(|asking| asking.json("POST", "/v1/purge", Some(args.body())));
+    let what = if args.soft { "made stale" } else { "purged" };
     match purged {
         Ok(told) if args.json => say(&format!("{told:#}\n")),
-        Ok(told) => say(&format!("{} pages purged\n", told["purged"])),
+        Ok(told) => say(&format!("{} {what}\n", count(&told["purged"], "page"))),
         Err(exit) => exit,
     }
 }
+
+/// What a purge may be about: one of them has to be said.
+const WHAT: [&str; 6] = ["activity", "url", "host", "prefix", "tag", "all"];
 
 impl Args {
     fn body(&self) -> Value {

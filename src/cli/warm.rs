@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::node::{Asking, One};
 use super::table::table;
-use super::{Exit, say};
+use super::{Exit, count, say};
 use crate::ident::SaleId;
 
 /// Fetches every page of a sale in every encoding through a running node and pins it until the sale
@@ -46,7 +46,7 @@ fn unpin(args: &Args, asking: &Asking, id: &SaleId) -> Result<Exit, Exit> {
     let told = asking.json("POST", &format!("/v1/sales/{id}/unpin"), None)?;
     Ok(match args.one.json {
         true => say(&format!("{told:#}\n")),
-        false => say(&format!("{} pages unpinned\n", told["unpinned"])),
+        false => say(&format!("{} unpinned\n", count(&told["unpinned"], "page"))),
     })
 }
 

@@ -294,7 +294,7 @@ impl Default for Http {
 
 /// Bounds of HTTP/2 connections, beside those of `http`: what is counted within 10 s ends the
 /// connection with ENHANCE_YOUR_CALM.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Http2 {
     /// Requests that one connection may have open at once.
@@ -440,8 +440,8 @@ pub struct Upstream {
     #[schemars(extend("x-example" = "shop.internal"))]
     pub host: Option<String>,
     /// HTTP/2 instead of HTTP/1.1: with TLS agreed upon in the handshake, without by prior knowledge.
-    /// Every connection still carries one request at a time, so that it is always known whether a
-    /// request was sent.
+    /// A purchase has its connection for itself, so that it is always known whether it was sent; other
+    /// requests share connections, up to 64 on each.
     pub http2: bool,
     /// What an answer to a purchase means: `"status"`, or a table of rules. Required for an upstream
     /// that gets purchases.
@@ -822,6 +822,9 @@ pub struct Site {
     /// Host names; the first is canonical, other hosts get 421. None: any host.
     #[schemars(extend("x-example" = ["shop.example"]))]
     pub hosts: Vec<String>,
+    /// Whether only clients that showed a certificate to a listener with `client_ca` are served; others
+    /// get 421, by whatever listener they come.
+    pub client_certificate: bool,
     /// The upstream of everything that is not answered here.
     #[schemars(extend("x-shown" = true, "x-example" = "shop"))]
     pub upstream: Option<Name>,

@@ -96,7 +96,7 @@ impl Entrance {
         };
         let (id, note) = (RequestId::default(), Note::default());
         let is_tls = url.scheme_str() == Some("https");
-        let exchange = Exchange { now, id, peer: Peer::Unix, is_tls, note };
+        let exchange = Exchange { now, id, peer: Peer::Unix, is_tls, terms: None, note };
         Ok(self.edge.explain(&head, &exchange, self.entry.health.as_deref()))
     }
 }

@@ -34,6 +34,11 @@ impl Refusal {
         Refusal { allow: Some(allow), ..Refusal::of(Reason::Method) }
     }
 
+    /// 421 for a request that came by a connection that is not for it.
+    pub(super) fn misdirected(detail: &'static str) -> Refusal {
+        Refusal { detail: Some(detail), ..Refusal::of(Reason::UnknownHost) }
+    }
+
     /// 400 for a request that its developer has to change.
     pub(super) fn bad(detail: &'static str) -> Refusal {
         Refusal { detail: Some(detail), ..Refusal::of(Reason::BadRequest) }

@@ -43,6 +43,8 @@ pub(super) struct Site {
     pub canonical: Option<String>,
     /// Whether availability and purchase of an activity without a sale are proxied.
     pub proxies_unlisted: bool,
+    /// Whether only clients that showed a certificate are served.
+    pub is_for_certified: bool,
     /// Whether there is a page for each public state of a sale.
     pub by_state: bool,
     page: Option<Pattern>,
@@ -176,6 +178,7 @@ impl Site {
         Ok(Site {
             name: name.clone(),
             canonical,
+            is_for_certified: settings.client_certificate,
             proxies_unlisted: activity.unlisted == schema::Unlisted::Proxy,
             by_state,
             page: pattern("activity.page", page)?,

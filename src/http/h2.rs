@@ -11,7 +11,6 @@
 mod exec;
 mod frames;
 mod head;
-mod limits;
 mod request;
 mod sniff;
 mod unread;
@@ -33,10 +32,10 @@ use self::watch::Watch;
 use super::cork::{Cork, Corked};
 use super::drain::Timer;
 use super::{Door, Peer, Service};
+use crate::config::units::Size;
 use crate::metrics::Counter;
 use crate::outcome::CloseReason;
 
-pub use self::limits::Limits;
 pub use self::sniff::sniff;
 pub use super::cork::Plain;
 
@@ -51,7 +50,7 @@ pub fn serve<S: Service, K>(
     let now = Instant::now();
     let limits = &door.limits;
     let lives = limits.connection_age_max.mul_f32(0.9 + 0.2 * rand::random::<f32>());
-    let cork = Cork::new(io, Watch::new(limits.http2.clone(), now));
+    let cork = Cork::new(io, Watch::new(limits.clone(), now));
     let mut driver = Driver {
         timer: door.drain.timer(),
         accepted: now,
@@ -96,15 +95,16 @@ enum Due {
 impl<S: Service> Driver<S> {
     async fn run(&mut self, peer: Peer) -> CloseReason {
         let limits = &self.door.limits.http2;
+        let size = |size: Size| u32::try_from(size.in_memory()).unwrap_or(u32::MAX);
         let requests = Requests { door: self.door.clone(), peer };
         let http2 = Builder::new(self.tasks.clone())
             .max_concurrent_streams(limits.streams_max)
-            .max_header_list_size(limits.header_list_bytes_max)
-            .header_table_size(limits.header_table_bytes_max)
-            .initial_stream_window_size(limits.stream_window_bytes)
-            .initial_connection_window_size(limits.connection_window_bytes)
+            .max_header_list_size(size(limits.header_list_bytes_max))
+            .header_table_size(size(limits.header_table_bytes_max))
+            .initial_stream_window_size(size(limits.stream_window_bytes))
+            .initial_connection_window_size(size(limits.connection_window_bytes))
             .max_frame_size(FRAME_BYTES_MAX)
-            .max_send_buf_size(limits.send_buffer_bytes_max)
+            .max_send_buf_size(limits.send_buffer_bytes_max.in_memory())
             .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
             .max_local_error_reset_streams(limits.resets_max as usize)
             .adaptive_window(false)
@@ -185,7 +185,7 @@ impl<S: Service> Driver<S> {
         if let Some(at) = cork.stall.due(limits) {
             next(at, Due::End(CloseReason::WriteTimeout));
         }
-        if let Some((at, stream)) = cork.watch.starving(limits) {
+        if let Some((at, stream)) = cork.watch.starving() {
             next(at, Due::GiveUp(stream));
         }
         if let Some(since) = cork.watch.open_since() {

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use super::h2;
 use crate::config::schema;
 
 /// Everything a connection is bounded by. One value is shared by all connections of a
@@ -36,13 +35,13 @@ pub struct Limits {
     /// Bytes of further requests that are read while a response is under way.
     pub read_ahead_bytes_max: usize,
     /// What bounds HTTP/2 beside this.
-    pub http2: h2::Limits,
+    pub http2: schema::Http2,
 }
 
 impl Limits {
     /// The bounds that the settings name.
     pub fn of(http: &schema::Http, http2: &schema::Http2) -> Limits {
-        Limits { http2: h2::Limits::from(http2), ..Limits::from(http) }
+        Limits { http2: http2.clone(), ..Limits::from(http) }
     }
 }
 
@@ -62,7 +61,7 @@ impl From<&schema::Http> for Limits {
             drain_bytes_max: http.drain_bytes_max.in_memory(),
             drain_timeout: http.drain_timeout.duration(),
             read_ahead_bytes_max: http.read_ahead_bytes_max.in_memory(),
-            http2: h2::Limits::default(),
+            http2: schema::Http2::default(),
         }
     }
 }

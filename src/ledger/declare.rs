@@ -74,17 +74,11 @@ pub(super) fn create<S: Shard>(
     }
     let paused = said.opens_at.at <= now;
     let state = SaleState {
-        id: shard.id().clone(),
-        activity: said.activity.clone(),
-        epoch: 1,
-        version: 1,
         revision: said.revision.unwrap_or(0),
         applied: vec![said.hash()],
         opens_at: said.opens_at.at,
         ends_at: said.ends_at.map(|end| end.at),
         paused,
-        ended: false,
-        sold_out: false,
         overshoot_permille: said.overshoot_permille(),
         per_user: said.per_user,
         restock: said.restock,
@@ -92,11 +86,8 @@ pub(super) fn create<S: Shard>(
         restock_debounce_ms: said.restock_debounce.ms,
         salt: declare.salt,
         server: shard.server()?,
-        fences: 0,
-        learn_until: UnixMs(0),
-        seq: 0,
-        ids: Vec::new(),
         pools: pools(said),
+        ..SaleState::new(shard.id().clone(), said.activity.clone())
     };
     shard.put_sale(&state)?;
     let declared = if paused { Declared::CreatedPaused } else { Declared::Applied };

@@ -398,6 +398,8 @@ impl Hall {
                 let io: http::Plain = Box::new(io);
                 all.spawn_local(async move {
                     let Some(stream) = handshakes.shake(&server, io).await else { return };
+                    let terms = server.terms(stream.get_ref().1);
+                    let door = terms.map_or(door.clone(), |terms| door.with_terms(terms));
                     if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
                         let io = Box::new(stream);
                         connections.spawn_local(http::serve_h2(io, peer, door, ticket));

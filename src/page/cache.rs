@@ -21,7 +21,7 @@ use quick_cache::sync::Cache as QuickCache;
 use quick_cache::{DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::flight::{Flight, Waiter};
+use super::flight::{Flight, Held, Waiter};
 use super::key::{Key, KeyRef};
 use super::pace::Pace;
 use super::record::Record;
@@ -56,9 +56,8 @@ pub struct Cache {
     alone: DashMap<u64, Arc<Key>>,
     /// Fills under way, those that nobody joins any more too.
     fills: AtomicUsize,
-    /// What they keep of their bodies, in bytes, and what they may.
-    fill_bytes: Arc<AtomicU64>,
-    fill_bytes_max: u64,
+    /// What they keep of their bodies, and what they may.
+    held: Arc<Held>,
     evictions: AtomicU64,
     pins: Pins,
     /// Turns at making codings: more at once would only take the processors from the workers.
@@ -157,8 +156,7 @@ impl Cache {
             flights: DashMap::new(),
             alone: DashMap::new(),
             fills: AtomicUsize::new(0),
-            fill_bytes: Arc::default(),
-            fill_bytes_max,
+            held: Held::of(fill_bytes_max),
             evictions: AtomicU64::new(0),
             pins: Pins::default(),
             encoders: Semaphore::new(ENCODERS),
@@ -219,7 +217,7 @@ impl Cache {
 
     /// Whether fills under way may keep more of their bodies.
     pub fn has_room(&self) -> bool {
-        self.fill_bytes.load(Ordering::Relaxed) <= self.fill_bytes_max
+        self.held.has_room()
     }
 
     /// Joins the fill of `key` or begins it. `seen` is what the caller found stored: if something
@@ -364,18 +362,20 @@ impl Cache {
         Report {
             entries: self.records.len() as u64,
             bytes: self.index.bytes(),
-            fill_bytes: self.fill_bytes.load(Ordering::Relaxed),
-            bytes_max: self.records.capacity() + self.fill_bytes_max,
+            fill_bytes: self.held.bytes(),
+            bytes_max: self.records.capacity() + self.held.bytes_max(),
             tags: self.index.tags(),
             evictions: self.evictions.load(Ordering::Relaxed),
             fills: self.fills.load(Ordering::Relaxed) as u64,
         }
     }
 
-    /// Puts a record in its place, if it has room there.
-    pub(super) fn put(&self, key: Arc<Key>, record: Arc<Record>, sink: &Sink) {
+    /// Puts a record in its place, if it has room there, and no purge means it that came after it was
+    /// asked for.
+    pub(super) fn put(&self, key: Arc<Key>, record: Arc<Record>, sink: &Sink) -> bool {
         if record.weight() > self.weight_max {
-            return sink.inc(Counter::CacheRefusedWeight);
+            sink.inc(Counter::CacheRefusedWeight);
+            return false;
         }
         sink.inc(Counter::CacheAdmitted);
         // A key that is replaced keeps its place in the eviction order.
@@ -385,12 +385,21 @@ impl Cache {
         self.pins.settle(&key, &record, self.pinned_bytes_max());
         self.index.hold(&record);
         let mut gone = Vec::new();
-        self.records.insert_with_lifecycle(key, record, &mut gone);
+        self.records.insert_with_lifecycle(key.clone(), record.clone(), &mut gone);
         let evicted = gone.iter().filter(|(is_first, _)| *is_first).count() as u64;
         if evicted > 0 {
             self.evictions.fetch_add(evicted, Ordering::Relaxed);
             sink.add(Counter::CacheEvictions, evicted);
         }
+        // Only now: a purge that came before this is heard of here, and the sweep of one that comes
+        // after it finds the record.
+        if self.bans.is_past(record.key(), Some(record.tags()), record.born()) {
+            self.take_out(key.to_ref(), &record);
+            sink.inc(Counter::CacheRefusedPurged);
+            return false;
+        }
+        record.settle();
+        true
     }
 
     fn begin(self: &Arc<Self>, key: Arc<Key>, old: Option<Arc<Record>>) -> Option<Filling> {
@@ -413,12 +422,14 @@ impl Cache {
 
     fn filling(self: &Arc<Self>, key: Arc<Key>, old: Option<Arc<Record>>, asks: bool) -> Filling {
         let window_bytes = self.entry_bytes_max.max(WINDOW_BYTES_MIN);
-        let flight = Flight::begun(window_bytes, self.bans.newest(), self.fill_bytes.clone());
+        let birth = self.bans.birth();
+        let flight = Flight::begun(window_bytes, birth.number, self.held.clone());
         let (key, asks) = (RefCell::new(key), Cell::new(asks));
         Filling {
             cache: self.clone(),
             key,
             flight,
+            birth,
             old,
             asks,
             alone: None,

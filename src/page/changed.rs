@@ -15,13 +15,13 @@ use super::policy::store::{self, Rules};
 use super::policy::{invalidate, tags, update};
 use super::posted::{Keeper, Passing};
 use super::site::Site;
-use crate::http::{Exchange, Head, ResponseBody, Step};
+use crate::http::{Exchange, Head, ResponseBody, Step, Work};
 use crate::ident::Name;
 use crate::metrics::Sink;
 
 impl Pages {
-    /// Lets `step`, the proxy's, take out of the cache what the request changes. `host` is that of
-    /// the keys.
+    /// Lets `step`, the proxy's, take out of the cache what the request changes, and keeps tags from
+    /// the client: on a site that caches they are for us. `host` is that of the keys.
     pub fn watch(
         &self,
         name: &Name,
@@ -30,13 +30,13 @@ impl Pages {
         exchange: &Exchange,
         step: Step,
     ) -> Step {
-        let work = match step {
-            Step::Work(work) if invalidate::is_unsafe(&head.method) => work,
-            step => return step,
-        };
+        let Step::Work(work) = step else { return step };
         let Some(site) = self.sites.get(name.as_str()).filter(|site| site.routes.any()) else {
             return Step::Work(work);
         };
+        if !invalidate::is_unsafe(&head.method) {
+            return Step::Work(if site.shows_tags { work } else { without_tags(work) });
+        }
         let watch = Watch {
             cache: self.cache.clone(),
             sink: self.sink.clone(),
@@ -69,6 +69,17 @@ impl Pages {
             })
         }))
     }
+}
+
+fn without_tags(work: Work) -> Work {
+    Box::new(move |body, interim| {
+        let answered = work(body, interim);
+        Box::pin(async move {
+            let mut response = answered.await;
+            tags::strip(response.headers_mut());
+            response
+        })
+    })
 }
 
 struct Watch {

@@ -6,7 +6,8 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
-use super::coding::{Accept, Bodies, CODINGS, Coding, encode_all, is_compressible};
+use super::coding::{Accept, Bodies, Coding, encode_all, is_compressible};
+use super::packed::Packed;
 use super::parts;
 use super::policy::clip::{Bound, clipped};
 use super::policy::directives::{Directives, date_s};
@@ -14,7 +15,7 @@ use super::policy::range::{self, Span};
 use super::policy::tags::Tags;
 
 pub use super::parts::Part;
-use crate::answer::{Answer, AnswerBuilder, SlotKind};
+use crate::answer::{Answer, AnswerBuilder, Local, SlotKind, heap};
 use crate::clock::UnixMs;
 use crate::http::{Head, lists_tag};
 
@@ -64,7 +65,8 @@ impl<'a> Wanted<'a> {
         let mut wanted = Wanted::of(head);
         if !wanted.is_head {
             wanted.range = head.field("range").map(Cow::Borrowed);
-            wanted.if_range = head.field("if-range").map(Cow::Borrowed);
+            wanted.if_range =
+                wanted.range.as_ref().and_then(|_| head.field("if-range")).map(Cow::Borrowed);
         }
         wanted
     }
@@ -84,23 +86,23 @@ impl<'a> Wanted<'a> {
 
     /// Whether the client's copy is as good as the page with these validators. `If-None-Match` goes
     /// before `If-Modified-Since` (RFC 9110 13.2.2).
-    pub fn has_copy_of(&self, etag: Option<&HeaderValue>, modified_s: Option<u64>) -> bool {
+    pub fn has_copy_of(&self, etag: Option<&[u8]>, modified_s: Option<u64>) -> bool {
         if let Some(tags) = &self.none_match {
-            return lists_tag(tags, etag.map(HeaderValue::as_bytes));
+            return lists_tag(tags, etag);
         }
         let since = self.modified_since.as_deref().and_then(date_s);
         since.is_some_and(|since| modified_s.is_some_and(|modified| modified <= since))
     }
 }
 
-/// A stored page.
+/// A stored page. There may be millions of them: nothing is in it that can be made when it is needed.
 #[derive(Debug)]
 pub struct Entry {
     status: StatusCode,
     /// Fields of the shop's answer that are kept.
-    headers: HeaderMap,
-    bodies: Bodies,
-    coded: [Option<Coded>; 4],
+    headers: Packed,
+    /// The answer in each coding that there is, by [`Coding`], with the body.
+    answers: [Option<Arc<Answer>>; 4],
     modified_s: Option<u64>,
     /// The tag is ours: the shop does not know it.
     has_our_tag: bool,
@@ -113,14 +115,14 @@ pub struct Entry {
 }
 
 /// What a page is made of, to be kept elsewhere.
-#[derive(Clone, Copy, Debug)]
-pub struct Parts<'a> {
+#[derive(Clone, Debug)]
+pub struct Parts {
     /// The status.
     pub status: StatusCode,
     /// The fields that are kept.
-    pub headers: &'a HeaderMap,
+    pub headers: HeaderMap,
     /// The bodies.
-    pub bodies: &'a Bodies,
+    pub bodies: Bodies,
     /// Whether the tag is ours.
     pub has_our_tag: bool,
     /// The part of the whole that the body is, if it is one.
@@ -128,16 +130,7 @@ pub struct Parts<'a> {
     /// How long it may be kept outside.
     pub bound: Option<Bound>,
     /// What the shop calls it by in purges.
-    pub tags: &'a Tags,
-}
-
-/// The answers of one coding. All but the first are made when they are first needed.
-#[derive(Debug)]
-struct Coded {
-    fresh: Arc<Answer>,
-    stale: OnceLock<Arc<Answer>>,
-    fresh_unmodified: OnceLock<Arc<Answer>>,
-    stale_unmodified: OnceLock<Arc<Answer>>,
+    pub tags: Tags,
 }
 
 /// What an entry is made of.
@@ -205,48 +198,32 @@ impl Source {
             StatusCode::PARTIAL_CONTENT => self.part(),
             _ => None,
         };
-        Entry::new(self.status, self.headers, bodies, has_our_tag, part, (None, self.tags))
+        let Source { status, headers, tags, .. } = self;
+        Entry::of_parts(Parts { status, headers, bodies, has_our_tag, part, bound: None, tags })
     }
 }
 
 impl Entry {
-    fn new(
-        status: StatusCode,
-        headers: HeaderMap,
-        bodies: Bodies,
-        has_our_tag: bool,
-        part: Option<(Span, u64)>,
-        (bound, tags): (Option<Bound>, Tags),
-    ) -> Entry {
+    /// The page that is made of these; the body as the shop sent it is among them.
+    pub fn of_parts(parts: Parts) -> Entry {
+        let made = |coding: Coding| {
+            let body = parts.bodies[coding as usize].as_ref()?;
+            Some(parts.answer(coding, Form::Whole(body)))
+        };
+        let answers = [Coding::Identity, Coding::Gzip, Coding::Brotli, Coding::Zstd].map(made);
+        let Parts { status, headers, has_our_tag, part, bound, tags, .. } = parts;
         let modified = headers.get(header::LAST_MODIFIED).or(headers.get(header::DATE));
         let modified_s = modified.and_then(|v| date_s(v.as_bytes()));
-        let coded = [const { None }; 4];
-        let mut entry =
-            Entry { status, headers, bodies, coded, modified_s, has_our_tag, part, bound, tags };
-        for coding in CODINGS {
-            if entry.bodies[coding as usize].is_some() {
-                entry.coded[coding as usize] = Some(Coded {
-                    fresh: entry.answer(coding, Form::Fresh),
-                    stale: OnceLock::new(),
-                    fresh_unmodified: OnceLock::new(),
-                    stale_unmodified: OnceLock::new(),
-                });
-            }
-        }
-        entry
-    }
-
-    /// The page that was made of these; the body as the shop sent it is among them.
-    pub fn of_parts(parts: Parts<'_>) -> Entry {
-        let Parts { status, headers, bodies, has_our_tag, part, bound, tags } = parts;
-        let rest = (bound, tags.clone());
-        Entry::new(status, headers.clone(), bodies.clone(), has_our_tag, part, rest)
+        let headers = Packed::of(&headers);
+        Entry { status, headers, answers, modified_s, has_our_tag, part, bound, tags }
     }
 
     /// What it is made of.
-    pub fn parts(&self) -> Parts<'_> {
-        let Entry { status, headers, bodies, has_our_tag, part, bound, tags, .. } = self;
-        let (status, has_our_tag, part, bound) = (*status, *has_our_tag, *part, *bound);
+    pub fn parts(&self) -> Parts {
+        let Entry { status, has_our_tag, part, bound, .. } = *self;
+        let (headers, tags) = (self.headers(), self.tags.clone());
+        let bodies = [Coding::Identity, Coding::Gzip, Coding::Brotli, Coding::Zstd]
+            .map(|coding| self.coded(coding).cloned());
         Parts { status, headers, bodies, has_our_tag, part, bound, tags }
     }
 
@@ -260,24 +237,21 @@ impl Entry {
         if not_modified.get_all(header::VARY).iter().count() == 1 {
             not_modified.remove(header::VARY);
         }
-        let has_our_tag = self.has_our_tag && !not_modified.contains_key(header::ETAG);
-        let mut headers = self.headers.clone();
-        headers.remove(header::AGE);
+        let mut parts = Parts { bound: None, ..self.parts() };
+        parts.has_our_tag &= !not_modified.contains_key(header::ETAG);
+        parts.headers.remove(header::AGE);
         for name in not_modified.keys() {
-            headers.remove(name);
+            parts.headers.remove(name);
         }
-        for (name, value) in &not_modified {
-            headers.append(name, value.clone());
+        for (name, value) in not_modified.iter() {
+            parts.headers.append(name, value.clone());
         }
-        let rest = (None, self.tags.clone());
-        Entry::new(self.status, headers, self.bodies.clone(), has_our_tag, self.part, rest)
+        Entry::of_parts(parts)
     }
 
     /// The same bodies with these fields.
     pub fn with_headers(&self, headers: HeaderMap) -> Entry {
-        let Entry { status, has_our_tag, part, bound, .. } = *self;
-        let rest = (bound, self.tags.clone());
-        Entry::new(status, headers, self.bodies.clone(), has_our_tag, part, rest)
+        Entry::of_parts(Parts { headers, ..self.parts() })
     }
 
     /// The same page, kept outside for no longer than `bound`.
@@ -285,8 +259,7 @@ impl Entry {
         if self.bound == bound {
             return self;
         }
-        let Entry { status, headers, bodies, has_our_tag, part, tags, .. } = self;
-        Entry::new(status, headers, bodies, has_our_tag, part, (bound, tags))
+        Entry::of_parts(Parts { bound, ..self.parts() })
     }
 
     /// The same with other tags, where there are any.
@@ -302,12 +275,12 @@ impl Entry {
 
     /// The body as the shop sent it.
     pub fn body(&self) -> Bytes {
-        self.bodies[Coding::Identity as usize].clone().unwrap_or_default()
+        self.coded(Coding::Identity).cloned().unwrap_or_default()
     }
 
     /// The body in one coding, if it is stored in that.
     pub fn coded(&self, coding: Coding) -> Option<&Bytes> {
-        self.bodies[coding as usize].as_ref()
+        self.answers[coding as usize].as_ref()?.shared_body()
     }
 
     /// What part of the whole it is, and the length of the whole; `None`: it is the whole.
@@ -316,23 +289,24 @@ impl Entry {
     }
 
     /// What a client that may ask for ranges gets; `None` where that is not stored.
-    pub fn part_for(&self, wanted: &Wanted<'_>, is_stale: bool) -> Option<Part> {
+    pub fn part_for(&self, wanted: &Wanted<'_>) -> Option<Part> {
         let is_whole = self.part.is_none();
         let range = wanted.range.as_deref();
         if is_whole && (range.is_none() || self.status != StatusCode::OK) {
             return Some(Part::Whole);
         }
+        let etag = self.headers.get(header::ETAG);
         // A condition that fails goes before the range (RFC 9110 13.2.2).
-        if is_whole && wanted.has_copy_of(self.headers.get(header::ETAG), self.modified_s) {
+        if is_whole && wanted.has_copy_of(etag.as_ref().map(|v| v.as_bytes()), self.modified_s) {
             return Some(Part::Whole);
         }
-        let date = |name| self.headers.get(name).and_then(|v: &HeaderValue| date_s(v.as_bytes()));
+        let date = |name| self.headers.get(name).and_then(|v: HeaderValue| date_s(v.as_bytes()));
         let is_theirs = wanted.if_range.as_deref().is_none_or(|value| {
-            let (etag, modified) = (self.headers.get(header::ETAG), date(header::LAST_MODIFIED));
-            range::if_range_holds(value, etag, modified, date(header::DATE))
+            let modified = date(header::LAST_MODIFIED);
+            range::if_range_holds(value, etag.as_ref(), modified, date(header::DATE))
         });
         let specs = range.filter(|_| is_theirs).and_then(range::parse);
-        parts::answer(self, specs.as_deref(), is_stale)
+        parts::answer(self, specs.as_deref())
     }
 
     /// The status.
@@ -341,64 +315,60 @@ impl Entry {
     }
 
     /// The fields that are kept.
-    pub fn headers(&self) -> &HeaderMap {
-        &self.headers
+    pub fn headers(&self) -> HeaderMap {
+        self.headers.map()
+    }
+
+    /// The fields as they are sent.
+    pub fn sent(&self) -> HeaderMap {
+        match self.bound {
+            Some(bound) => clipped(&self.headers(), bound),
+            None => self.headers(),
+        }
+    }
+
+    /// The first line of a field that is kept.
+    pub fn field(&self, name: &HeaderName) -> Option<HeaderValue> {
+        self.headers.get(name)
     }
 
     /// The coding that a client gets.
     #[inline]
     pub fn coding_for(&self, wanted: &Wanted<'_>) -> Coding {
-        wanted.accept.pick(|c| self.bodies[c as usize].is_some())
+        wanted.accept.pick(|c| self.answers[c as usize].is_some())
     }
 
-    /// The answer for a client, made at most once.
-    pub fn answer_for(&self, wanted: &Wanted<'_>, is_stale: bool) -> &Arc<Answer> {
+    /// The answer for a client.
+    pub fn answer_for(&self, wanted: &Wanted<'_>) -> Local {
         let coding = self.coding_for(wanted);
-        let Some(coded) = &self.coded[coding as usize] else { return self.identity() };
-        let has_copy = self.status == StatusCode::OK
-            && wanted.has_copy_of(coded.fresh.etag(), self.modified_s);
-        let (place, form) = match (is_stale, has_copy) {
-            (false, false) => return &coded.fresh,
-            (true, false) => (&coded.stale, Form::Stale),
-            (false, true) => (&coded.fresh_unmodified, Form::FreshUnmodified),
-            (true, true) => (&coded.stale_unmodified, Form::StaleUnmodified),
-        };
-        place.get_or_init(|| self.answer(coding, form))
+        let whole = Local::of(self.answers[coding as usize].as_ref().unwrap_or_else(|| none()));
+        let has_copy =
+            self.status == StatusCode::OK && wanted.has_copy_of(whole.etag(), self.modified_s);
+        match has_copy {
+            true => whole.unmodified(|| self.parts().answer(coding, Form::Unmodified)),
+            false => whole,
+        }
     }
 
     /// The validators to ask the shop with whether the page has changed: its own, never ours.
-    pub fn validators(&self) -> impl Iterator<Item = (HeaderName, &HeaderValue)> {
+    pub fn validators(&self) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
         let etag = self.headers.get(header::ETAG).filter(|_| !self.has_our_tag);
         let etag = etag.map(|v| (header::IF_NONE_MATCH, v));
         let modified = self.headers.get(header::LAST_MODIFIED);
         etag.into_iter().chain(modified.map(|v| (header::IF_MODIFIED_SINCE, v)))
     }
 
-    /// Bytes on the heap, with every answer that may be made later.
+    /// Bytes on the heap.
     pub fn weight(&self) -> usize {
-        let bodies: usize = self.bodies.iter().flatten().map(Bytes::len).sum();
-        let fields: usize =
-            self.headers.iter().map(|(n, v)| n.as_str().len() + v.len() + FIELD_BYTES).sum();
-        let codings = self.bodies.iter().flatten().count();
-        let tags: usize = self.tags.iter().map(|tag| tag.len() + TAG_BYTES).sum();
-        bodies
-            + fields * (1 + codings * FORMS)
-            + codings * FORMS * HEAD_BYTES
-            + tags
-            + size_of::<Entry>()
+        let answers: usize = self.answers.iter().flatten().map(|answer| answer.weight()).sum();
+        let tags: usize = self.tags.iter().map(|tag| heap::block(tag.len()) + TAG_BYTES).sum();
+        heap::block(size_of::<Entry>()) + self.headers.weight() + answers + tags
     }
+}
 
-    fn identity(&self) -> &Arc<Answer> {
-        // Identity always exists: `Bodies` is only made with it.
-        static NONE: OnceLock<Arc<Answer>> = OnceLock::new();
-        let none = || AnswerBuilder::new(StatusCode::INTERNAL_SERVER_ERROR).build();
-        self.coded[Coding::Identity as usize]
-            .as_ref()
-            .map_or_else(|| NONE.get_or_init(none), |coded| &coded.fresh)
-    }
-
-    fn answer(&self, coding: Coding, form: Form) -> Arc<Answer> {
-        let is_unmodified = matches!(form, Form::FreshUnmodified | Form::StaleUnmodified);
+impl Parts {
+    fn answer(&self, coding: Coding, form: Form<'_>) -> Arc<Answer> {
+        let is_unmodified = matches!(form, Form::Unmodified);
         let status = if is_unmodified { StatusCode::NOT_MODIFIED } else { self.status };
         let mut answer = match self.headers.get(header::DATE) {
             Some(date) => AnswerBuilder::dated(status, date.as_bytes()),
@@ -421,33 +391,33 @@ impl Entry {
         if let Some(etag) = self.headers.get(header::ETAG).and_then(|tag| tag_for(tag, coding)) {
             answer = answer.etag(etag);
         }
-        answer = answer.slot("age", SlotKind::Age);
-        answer = match form {
-            Form::Fresh | Form::FreshUnmodified => {
-                answer.slot_in("cache-status", b"penstock; hit; ttl=", SlotKind::MaxAge, b"")
-            }
-            Form::Stale | Form::StaleUnmodified => {
-                answer.slot_in("cache-status", b"penstock; hit; ttl=-", SlotKind::MaxAge, b"")
-            }
-        };
-        match &self.bodies[coding as usize] {
-            Some(body) if !is_unmodified => answer.body(body.clone()).build(),
-            _ => answer.build(),
+        answer = with_status(answer);
+        match form {
+            Form::Whole(body) => answer.body(body.clone()).build(),
+            Form::Unmodified => answer.build(),
         }
     }
 }
 
-/// The variants of an answer that are fixed text, as opposed to slots.
-#[derive(Clone, Copy)]
-enum Form {
-    Fresh,
-    Stale,
-    FreshUnmodified,
-    StaleUnmodified,
+/// Adds what every answer from the cache has: how old it is, and the distance to the end of its
+/// freshness (RFC 9211).
+pub(super) fn with_status(answer: AnswerBuilder) -> AnswerBuilder {
+    let answer = answer.slot("age", SlotKind::Age);
+    answer.slot_in("cache-status", b"penstock; hit; ttl=", SlotKind::Ttl, b"")
 }
 
-/// How many there are.
-const FORMS: usize = 4;
+/// Identity always exists: a page is only made with it.
+fn none() -> &'static Arc<Answer> {
+    static NONE: OnceLock<Arc<Answer>> = OnceLock::new();
+    NONE.get_or_init(|| AnswerBuilder::new(StatusCode::INTERNAL_SERVER_ERROR).build())
+}
+
+/// The variants of an answer that are fixed text, as opposed to slots.
+#[derive(Clone, Copy)]
+enum Form<'a> {
+    Whole(&'a Bytes),
+    Unmodified,
+}
 
 /// The tag of one coding of a page. Only the bytes of the shop deserve its strong tag.
 fn tag_for(tag: &HeaderValue, coding: Coding) -> Option<HeaderValue> {
@@ -528,12 +498,9 @@ const KEPT: &[&str] = &[
 ];
 const KEPT_PREFIXES: &[&str] = &["access-control-", "content-", "cross-origin-"];
 
-/// What a field costs beside its text, and what a head costs beside its fields, in bytes.
-const FIELD_BYTES: usize = 32;
-const HEAD_BYTES: usize = 320;
-
-/// What a tag costs beside its text, in bytes: the place in the page, and that in the index.
-const TAG_BYTES: usize = 96;
+/// What a tag costs beside its text, in bytes: the pointers of the page and of the index to it, and a
+/// place in the index of its own.
+const TAG_BYTES: usize = 128;
 
 /// Bodies up to this size are hashed on the worker: about 20 µs.
 const HASH_ON_WORKER_BYTES_MAX: usize = 16 * 1024;

@@ -147,7 +147,7 @@ impl Pages {
 
     fn stored(&self, record: &Arc<Record>, now: MonoMs) -> Stored {
         let page = record.page();
-        let headers = page.iter().flat_map(|page| page.headers());
+        let headers = page.map(|page| page.headers()).unwrap_or_default();
         let left = record.left(now);
         Stored {
             what: match record.what() {
@@ -158,6 +158,7 @@ impl Pages {
             },
             status: page.map(|page| page.status().as_u16()),
             headers: headers
+                .iter()
                 .map(|(name, value)| Part {
                     name: name.to_string(),
                     value: Some(String::from_utf8_lossy(value.as_bytes()).into_owned()),

@@ -149,7 +149,7 @@ impl Fill {
                     self.renew(page, arrival);
                 }
                 Some(page) => {
-                    let page = page.with_headers(updated(page.headers(), &stored));
+                    let page = page.with_headers(updated(&page.headers(), &stored));
                     self.renew(page.with_tags(self.newer_tags(&response)), arrival);
                 }
                 None => self.fail(Reason::BadGateway, "304 to a request without a condition"),
@@ -261,9 +261,9 @@ impl Fill {
     ) {
         if let Some(page) = self.old_page().filter(|page| page.part().is_none()) {
             let length = page.body().len() as u64;
-            match effect(page.headers(), length, response.status, &response.headers) {
+            match effect(&page.headers(), length, response.status, &response.headers) {
                 Effect::Update => {
-                    let page = page.with_headers(updated(page.headers(), stored));
+                    let page = page.with_headers(updated(&page.headers(), stored));
                     let page = page.with_tags(self.newer_tags(response));
                     self.store_renewed(page, arrival);
                 }
@@ -290,7 +290,7 @@ impl Fill {
         let is_same = response.headers.get(header::ETAG) == Some(&etag);
         let is_sized = old.body().len() as u64 == held.length()
             && response.body.size_hint().exact() == Some(rest.length());
-        (is_the_rest && is_same && is_sized).then(|| old.with_headers(old.headers().clone()))
+        (is_the_rest && is_same && is_sized).then(|| old.with_headers(old.headers()))
     }
 
     /// Hands on a stored beginning and its rest as the whole (RFC 9111 3.4).
@@ -304,7 +304,7 @@ impl Fill {
         deadline: Instant,
     ) {
         let whole = |newer: &HeaderMap| {
-            let mut fields = updated(old.headers(), newer);
+            let mut fields = updated(&old.headers(), newer);
             fields.remove(header::CONTENT_RANGE);
             fields.remove(header::CONTENT_LENGTH);
             fields
@@ -402,7 +402,7 @@ impl Fill {
             source.into_entry(compress_bytes_min)
         };
         drop(turn);
-        let bound = self.bound(entry.headers());
+        let bound = self.bound(&entry.headers());
         let entry = entry.bounded(bound);
         let record = Record::new(self.filling.key(), What::Page(Box::new(entry)), windows, came);
         self.filling.store(record, &self.sink);
@@ -417,7 +417,7 @@ impl Fill {
 
     /// Stores a page with newer fields, if these allow it.
     fn store_renewed(&self, page: Entry, arrival: Arrival) -> Arc<Record> {
-        let keep = self.plan.keep(page.status(), page.headers(), arrival);
+        let keep = self.plan.keep(page.status(), &page.headers(), arrival);
         let windows = match keep {
             Keep::Page(windows) | Keep::Error(windows) => windows,
             Keep::Not(refusal) => {
@@ -427,7 +427,7 @@ impl Fill {
             }
         };
         let now = self.ticks.now().mono;
-        let bound = self.bound(page.headers());
+        let bound = self.bound(&page.headers());
         let page = page.bounded(bound);
         let record = Record::new(self.filling.key(), What::Page(Box::new(page)), windows, now);
         if let Keep::Page(_) = keep {
@@ -547,7 +547,7 @@ pub async fn pass(
     sink: &Sink,
     now: impl Fn() -> Now,
 ) -> Result<(Lead, ResponseBody), Reason> {
-    let none = std::iter::empty::<(HeaderName, &HeaderValue)>();
+    let none = std::iter::empty::<(HeaderName, HeaderValue)>();
     let request = site.request(fields, none);
     let response = match group.send(request, timeouts(group, fill_timeout)).await {
         Ok(response) if response.status != StatusCode::NOT_MODIFIED => response,

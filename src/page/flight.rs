@@ -34,8 +34,15 @@ pub struct Flight {
     born: u64,
     /// The tags of the answer, once its head is there.
     tags: OnceLock<Tags>,
-    /// What all fills under way keep of their bodies, in bytes.
-    held: Arc<AtomicU64>,
+    /// What all fills under way keep of their bodies.
+    held: Arc<Held>,
+}
+
+/// Bytes that all fills under way keep of their bodies, and how many that may be.
+#[derive(Debug)]
+pub struct Held {
+    bytes: AtomicU64,
+    bytes_max: u64,
 }
 
 #[derive(Debug)]
@@ -111,11 +118,11 @@ enum End {
 impl Flight {
     /// A fill that has just begun.
     pub fn new(window_bytes: usize) -> Arc<Flight> {
-        Flight::begun(window_bytes, 0, Arc::default())
+        Flight::begun(window_bytes, 0, Held::of(u64::MAX))
     }
 
     /// A fill that began when `born` was the newest purge, one of those that keep `held` bytes.
-    pub fn begun(window_bytes: usize, born: u64, held: Arc<AtomicU64>) -> Arc<Flight> {
+    pub fn begun(window_bytes: usize, born: u64, held: Arc<Held>) -> Arc<Flight> {
         Arc::new(Flight {
             state: Mutex::new(State {
                 landing: None,
@@ -192,10 +199,14 @@ impl Flight {
         }
         let mut state = self.lock();
         state.kept_bytes += chunk.len();
-        self.held.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+        self.held.bytes.fetch_add(chunk.len() as u64, Ordering::Relaxed);
         state.chunks.push_back(chunk);
-        let trimmed = state.trim(self.window_bytes);
-        self.held.fetch_sub(trimmed, Ordering::Relaxed);
+        // What is not stored may be far behind its fastest reader only while there is room for that.
+        let trimmed = state.trim(match self.held.has_room() {
+            true => self.window_bytes,
+            false => self.window_bytes.min(WINDOW_BYTES_FULL),
+        });
+        self.held.bytes.fetch_sub(trimmed, Ordering::Relaxed);
         wake_all(state);
     }
 
@@ -241,6 +252,28 @@ impl Flight {
     }
 }
 
+impl Held {
+    /// Nothing yet, of at most `bytes_max`.
+    pub fn of(bytes_max: u64) -> Arc<Held> {
+        Arc::new(Held { bytes: AtomicU64::new(0), bytes_max })
+    }
+
+    /// How many there are.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// How many there may be.
+    pub fn bytes_max(&self) -> u64 {
+        self.bytes_max
+    }
+
+    /// Whether there may be more.
+    pub fn has_room(&self) -> bool {
+        self.bytes() <= self.bytes_max
+    }
+}
+
 impl State {
     /// Drops what everybody has, and of what the fastest has all that exceeds the window.
     /// Says how many bytes that were.
@@ -266,7 +299,7 @@ impl State {
 impl Drop for Flight {
     fn drop(&mut self) {
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
-        self.held.fetch_sub(state.kept_bytes as u64, Ordering::Relaxed);
+        self.held.bytes.fetch_sub(state.kept_bytes as u64, Ordering::Relaxed);
     }
 }
 
@@ -383,6 +416,9 @@ impl Body for FlightBody {
 
 /// Interim answers of one fill that are relayed.
 const INTERIMS_MAX: usize = 8;
+
+/// The window of a body that is not stored, where fills under way keep as much as they may.
+const WINDOW_BYTES_FULL: usize = 64 * 1024;
 
 /// Once a body is not stored, the fill reads so many chunks ahead of the fastest waiter.
 const READ_AHEAD_CHUNKS: usize = 2;

@@ -5,6 +5,8 @@ use std::hash::{Hash, Hasher};
 
 use quick_cache::Equivalent;
 
+use crate::answer::heap;
+
 /// What a page is, and so what its fill is built from: nothing else of a request reaches the shop.
 ///
 /// The path is part of it although activity and city are: a pattern may have a free segment.
@@ -173,7 +175,7 @@ impl Key {
 
     /// Bytes on the heap.
     pub fn weight(&self) -> usize {
-        self.bytes.len() + size_of::<Key>()
+        heap::block(self.bytes.len()) + heap::shared(size_of::<Key>())
     }
 }
 

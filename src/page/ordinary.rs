@@ -215,7 +215,7 @@ pub(super) fn decide(
     let life = record.page().map_or(none, |_| record.life());
     let (decision, why) = judge_for(Some(&record.stored()), life, record.asked(now), demand, now);
     let is_served = matches!(decision, Decision::Serve | Decision::ServeAndRefill);
-    let has_part = record.page().is_some_and(|page| page.part_for(wanted, false).is_some());
+    let has_part = record.page().is_some_and(|page| page.part_for(wanted).is_some());
     match is_served && !has_part {
         true => (Decision::Fill { or_stale: false }, Why::Partial),
         false => (decision, why),

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
 
-use super::entry::Entry;
+use super::entry::{Entry, with_status};
 use super::policy::range::{Resolved, Span, Spec, content_range, resolve};
-use crate::answer::{Answer, AnswerBuilder, SlotKind};
+use crate::answer::{Answer, AnswerBuilder};
 
 /// What a client gets that may ask for ranges.
 pub enum Part {
@@ -25,7 +25,7 @@ pub fn of(headers: &HeaderMap) -> Option<(Span, u64)> {
 
 /// The parts of `entry` that `specs` ask for; `None` where they are not stored, or where the whole is
 /// wanted of which only a part is.
-pub fn answer(entry: &Entry, specs: Option<&[Spec]>, is_stale: bool) -> Option<Part> {
+pub fn answer(entry: &Entry, specs: Option<&[Spec]>) -> Option<Part> {
     let body = entry.body();
     let (held, total) = match entry.part() {
         Some(part) => part,
@@ -37,7 +37,7 @@ pub fn answer(entry: &Entry, specs: Option<&[Spec]>, is_stale: bool) -> Option<P
     let spans = match resolve(specs, total) {
         Resolved::Whole => return is_whole.then_some(Part::Whole),
         Resolved::Unsatisfiable => {
-            let builder = begin(entry, StatusCode::RANGE_NOT_SATISFIABLE, is_stale, &[]);
+            let builder = begin(entry, StatusCode::RANGE_NOT_SATISFIABLE, &[]);
             let range = format!("bytes */{total}");
             return Some(Part::Made(builder.field("content-range", range).build()));
         }
@@ -47,11 +47,11 @@ pub fn answer(entry: &Entry, specs: Option<&[Spec]>, is_stale: bool) -> Option<P
     let slices = slices?;
     let partial = StatusCode::PARTIAL_CONTENT;
     Some(Part::Made(match (spans.as_slice(), slices.as_slice()) {
-        ([span], [slice]) => begin(entry, partial, is_stale, &[])
+        ([span], [slice]) => begin(entry, partial, &[])
             .field("content-range", range_text(*span, total))
             .body(slice.clone())
             .build(),
-        _ => several(entry, &spans, &slices, total, is_stale),
+        _ => several(entry, &spans, &slices, total),
     }))
 }
 
@@ -64,22 +64,16 @@ fn slice(body: &Bytes, held: Span, span: Span) -> Option<Bytes> {
 }
 
 /// RFC 9110 14.6.
-fn several(
-    entry: &Entry,
-    spans: &[Span],
-    slices: &[Bytes],
-    total: u64,
-    is_stale: bool,
-) -> Arc<Answer> {
+fn several(entry: &Entry, spans: &[Span], slices: &[Bytes], total: u64) -> Arc<Answer> {
     // A boundary that nobody can have put into the page: it is made of the page.
     let boundary = blake3::hash(&entry.body()).to_hex();
     let boundary = &boundary[..32];
-    let kind = entry.headers().get(header::CONTENT_TYPE).map(|v| v.as_bytes());
+    let kind = entry.field(&header::CONTENT_TYPE);
     let mut body = Vec::with_capacity(slices.iter().map(|s| s.len() + PART_BYTES).sum());
     for (span, slice) in spans.iter().zip(slices) {
         body.extend_from_slice(format!("\r\n--{boundary}\r\n").as_bytes());
-        if let Some(kind) = kind {
-            body.extend_from_slice(&[b"content-type: ", kind, b"\r\n"].concat());
+        if let Some(kind) = &kind {
+            body.extend_from_slice(&[b"content-type: ", kind.as_bytes(), b"\r\n"].concat());
         }
         let range = range_text(*span, total);
         body.extend_from_slice(format!("content-range: {range}\r\n\r\n").as_bytes());
@@ -87,7 +81,7 @@ fn several(
     }
     body.extend_from_slice(format!("\r\n--{boundary}--\r\n").as_bytes());
     let kind = format!("multipart/byteranges; boundary={boundary}");
-    begin(entry, StatusCode::PARTIAL_CONTENT, is_stale, &["content-type"])
+    begin(entry, StatusCode::PARTIAL_CONTENT, &["content-type"])
         .field("content-type", kind)
         .body(body.into())
         .build()
@@ -98,25 +92,33 @@ fn range_text(span: Span, total: u64) -> String {
 }
 
 /// The head of an answer with the stored fields but `without`.
-fn begin(entry: &Entry, status: StatusCode, is_stale: bool, without: &[&str]) -> AnswerBuilder {
-    let fields = entry.headers();
+fn begin(entry: &Entry, status: StatusCode, without: &[&str]) -> AnswerBuilder {
+    let fields = entry.sent();
     let mut builder = match fields.get(header::DATE) {
         Some(date) => AnswerBuilder::dated(status, date.as_bytes()),
         None => AnswerBuilder::new(status),
     };
     let is_error = status == StatusCode::RANGE_NOT_SATISFIABLE;
-    for (name, value) in fields {
+    if is_error {
+        // Or a cache in front, to which all ranges are one URL, keeps it for everybody.
+        builder = builder.field("cache-control", "no-store");
+    }
+    for (name, value) in &fields {
         let name = name.as_str();
         let is_ours = ["date", "age", "content-range"].contains(&name) || without.contains(&name);
         // An error says nothing about a representation.
-        let is_left_out = is_error && name.starts_with("content-");
+        let is_left_out =
+            is_error && (name.starts_with("content-") || OF_A_REPRESENTATION.contains(&name));
         if !is_ours && !is_left_out {
             builder = builder.field(name, value.as_bytes());
         }
     }
-    let before: &[u8] = if is_stale { b"penstock; hit; ttl=-" } else { b"penstock; hit; ttl=" };
-    builder.slot("age", SlotKind::Age).slot_in("cache-status", before, SlotKind::MaxAge, b"")
+    with_status(builder)
 }
+
+/// What is said of a page and of no error.
+const OF_A_REPRESENTATION: [&str; 6] =
+    ["cache-control", "cdn-cache-control", "etag", "expires", "last-modified", "pragma"];
 
 /// What the head of one of several parts takes at most.
 const PART_BYTES: usize = 160;

@@ -140,7 +140,7 @@ impl Ordinary {
             headers.extend(if_range.iter().map(|value| (header::IF_RANGE, value.clone())));
         } else if let Some(old) = old.filter(|old| old.part().is_none()) {
             for (name, value) in old.validators() {
-                headers.insert(name, value.clone());
+                headers.insert(name, value);
             }
         }
         if self.route.compress_bytes_min != usize::MAX {
@@ -165,11 +165,11 @@ impl Ordinary {
     /// put together (RFC 9110 15.3.7.3).
     pub fn completion(&self, old: &Entry) -> Option<(HeaderValue, HeaderValue)> {
         let (span, total) = old.part()?;
-        let etag = old.headers().get(header::ETAG).filter(|etag| range::is_strong(etag))?;
+        let etag = old.field(&header::ETAG).filter(range::is_strong)?;
         let is_beginning = span.first == 0 && span.last + 1 < total;
         let wants_all = self.range.is_none() && self.method == Method::GET;
         let from = HeaderValue::from_str(&format!("bytes={}-", span.last + 1)).ok()?;
-        (is_beginning && wants_all).then(|| (from, etag.clone()))
+        (is_beginning && wants_all).then_some((from, etag))
     }
 
     fn fields(&self, response: &Response, wall: UnixMs) -> (HeaderMap, HeaderMap) {

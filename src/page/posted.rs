@@ -35,8 +35,18 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
-    fn store(self, body: Bytes) {
-        let status = StatusCode::OK;
+    /// Keeps a piece of the body, among what fills under way keep. Says whether there was room.
+    fn push(&self, taken: usize, chunk: &Bytes) -> bool {
+        let cache = self.filling.cache();
+        let has_room = taken <= cache.entry_bytes_max() && cache.has_room();
+        if has_room {
+            self.filling.flight().push(chunk.clone());
+        }
+        has_room
+    }
+
+    fn store(self) {
+        let (status, body) = (StatusCode::OK, self.filling.flight().body());
         let source =
             Source { status, headers: self.headers, body, is_faithful: true, tags: self.tags };
         let page = What::Page(Box::new(source.into_entry(usize::MAX)));
@@ -48,14 +58,15 @@ impl Keeper {
 /// A body that is kept while it passes by.
 pub(super) struct Passing {
     body: ResponseBody,
-    kept: Vec<u8>,
+    /// Bytes that have come.
+    taken: usize,
     /// Until it is whole, or is not to be kept after all.
     keeper: Option<Keeper>,
 }
 
 impl Passing {
     pub(super) fn new(body: ResponseBody, keeper: Keeper) -> Passing {
-        Passing { body, kept: Vec::new(), keeper: Some(keeper) }
+        Passing { body, taken: 0, keeper: Some(keeper) }
     }
 }
 
@@ -71,11 +82,11 @@ impl Body for Passing {
         let item = ready!(Pin::new(&mut this.body).poll_frame(cx));
         match &item {
             Some(Ok(frame)) => {
-                let data = frame.data_ref().map_or(&[][..], |data| data);
-                let bytes_max = this.keeper.as_ref().map(|k| k.filling.cache().entry_bytes_max());
-                match bytes_max.is_some_and(|max| this.kept.len() + data.len() <= max) {
-                    true => this.kept.extend_from_slice(data),
-                    false => this.keeper = None,
+                if let (Some(data), Some(keeper)) = (frame.data_ref(), &this.keeper) {
+                    this.taken += data.len();
+                    if !keeper.push(this.taken, data) {
+                        this.keeper = None;
+                    }
                 }
             }
             Some(Err(_)) => this.keeper = None,
@@ -84,7 +95,7 @@ impl Body for Passing {
         // hyper does not ask for the end of a body that says it has come to it.
         let is_whole = item.is_none() || this.body.is_end_stream();
         if let Some(keeper) = this.keeper.take_if(|_| is_whole) {
-            keeper.store(std::mem::take(&mut this.kept).into());
+            keeper.store();
         }
         Poll::Ready(item)
     }

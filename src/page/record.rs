@@ -8,7 +8,7 @@ use super::entry::{Entry, Part, Wanted};
 use super::key::Key;
 use super::policy::judge::{Asked, Kind, Life, Refill, Stored, Windows};
 use super::select::Selector;
-use crate::answer::{Fill, Local};
+use crate::answer::{Fill, heap};
 use crate::clock::{MonoMs, Now};
 use crate::http::{Exchange, Ready};
 use crate::outcome::Reason;
@@ -33,6 +33,10 @@ pub struct Record {
     is_purged: AtomicBool,
     /// It is not pushed out.
     is_pinned: AtomicBool,
+    /// It has its place, and was judged there by the purges that came while it was fetched.
+    is_settled: AtomicBool,
+    /// A purge ended it, wherever it stands.
+    is_ended: AtomicBool,
     /// How often the shared cache was asked for it, roughly.
     uses: AtomicU64,
     /// [`REFILLING`], or until when no refill begins after one that failed.
@@ -66,7 +70,7 @@ impl Record {
             What::HitForMiss | What::Failed(_) => 0,
             What::Selector(selector) => selector.weight(),
         };
-        let weight = key.weight() + content + size_of::<Record>() + INDEX_BYTES;
+        let weight = key.weight() + content + heap::shared(size_of::<Record>()) + INDEX_BYTES;
         let fresh_until = now.plus(windows.fresh_ms);
         Arc::new(Record {
             stored: Stored {
@@ -85,6 +89,8 @@ impl Record {
             holds: AtomicU32::new(0),
             is_purged: AtomicBool::new(false),
             is_pinned: AtomicBool::new(false),
+            is_settled: AtomicBool::new(false),
+            is_ended: AtomicBool::new(false),
             uses: AtomicU64::new(0),
             refill: AtomicU64::new(0),
         })
@@ -170,6 +176,26 @@ impl Record {
     #[inline]
     pub fn checked(&self) -> u64 {
         self.checked.load(Ordering::Acquire)
+    }
+
+    /// It has its place.
+    pub fn settle(&self) {
+        self.is_settled.store(true, Ordering::Release);
+    }
+
+    /// Whether [`Record::settle`] was called.
+    pub fn is_settled(&self) -> bool {
+        self.is_settled.load(Ordering::Acquire)
+    }
+
+    /// A purge means it: it is not served from any place any more.
+    pub fn end(&self) {
+        self.is_ended.store(true, Ordering::Release);
+    }
+
+    /// Whether [`Record::end`] was called.
+    pub fn is_ended(&self) -> bool {
+        self.is_ended.load(Ordering::Acquire)
     }
 
     /// Whether the cache has let it go.
@@ -278,8 +304,8 @@ impl Record {
     /// The answer for a client at `now`, if this is a page.
     pub fn ready(&self, wanted: &Wanted<'_>, exchange: &Exchange, now: Now) -> Option<Ready> {
         let entry = self.page()?;
-        let (fill, is_stale) = self.fill(exchange, now);
-        Some(Ready { answer: Local::of(entry.answer_for(wanted, is_stale)), fill, reason: None })
+        let fill = self.fill(exchange, now);
+        Some(Ready { answer: entry.answer_for(wanted), fill, reason: None })
     }
 
     /// The answer for a client that may ask for ranges, if what is stored has them.
@@ -290,16 +316,16 @@ impl Record {
         now: Now,
     ) -> Option<Ready> {
         let entry = self.page()?;
-        let (fill, is_stale) = self.fill(exchange, now);
-        let answer = match entry.part_for(wanted, is_stale)? {
-            Part::Whole => Local::of(entry.answer_for(wanted, is_stale)),
+        let fill = self.fill(exchange, now);
+        let answer = match entry.part_for(wanted)? {
+            Part::Whole => entry.answer_for(wanted),
             Part::Made(answer) => answer.into(),
         };
         Some(Ready { answer, fill, reason: None })
     }
 
-    /// What fills the slots of its answer at `now`, and whether it is stale.
-    fn fill(&self, exchange: &Exchange, now: Now) -> (Fill, bool) {
+    /// What fills the slots of its answer at `now`.
+    fn fill(&self, exchange: &Exchange, now: Now) -> Fill {
         let fresh_until = self.stored().fresh_until;
         let is_stale = now.mono >= fresh_until;
         // The distance to the end of its freshness; a stale one is stale by a second at least.
@@ -308,19 +334,19 @@ impl Record {
             false => fresh_until.since(now.mono),
         };
         let seconds = |ms: u64| u32::try_from(ms / 1000).unwrap_or(u32::MAX);
-        let fill = Fill {
+        Fill {
             now,
             age_s: seconds(self.age_ms(now.mono)),
             max_age_s: seconds(ttl_ms),
+            is_stale,
             request: exchange.id,
             ..Fill::default()
-        };
-        (fill, is_stale)
+        }
     }
 }
 
 /// A refill is under way.
 const REFILLING: u64 = u64::MAX;
 
-/// What the index holds for an entry, in bytes.
+/// What the table holds for an entry, and for one that was pushed out lately, in bytes.
 const INDEX_BYTES: usize = 96;

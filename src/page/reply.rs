@@ -108,7 +108,9 @@ impl Client {
         let modified = lead.headers.get(header::LAST_MODIFIED).or(lead.headers.get(header::DATE));
         let modified_s = modified.and_then(|v| date_s(v.as_bytes()));
         let has_copy = lead.status == StatusCode::OK
-            && self.wanted.has_copy_of(lead.headers.get(header::ETAG), modified_s);
+            && self
+                .wanted
+                .has_copy_of(lead.headers.get(header::ETAG).map(|v| v.as_bytes()), modified_s);
         let mut headers = lead.headers.clone();
         if let Ok(status) = HeaderValue::from_str(&self.cache_status(lead, is_collapsed)) {
             headers.append("cache-status", status);

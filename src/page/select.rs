@@ -139,4 +139,4 @@ pub const LANGUAGE: &str = "accept-language";
 pub const COOKIE: &str = "cookie:";
 
 /// What the list of variants may take, in bytes.
-const VARIANTS_BYTES: usize = 1024;
+const VARIANTS_BYTES: usize = 256;

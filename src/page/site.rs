@@ -118,10 +118,10 @@ impl Site {
 
     /// The request for the page of a key, built from the key alone: nothing of a client reaches the
     /// shop, so nothing of one can come back to another. `validators` ask whether it has changed.
-    pub fn request<'v>(
+    pub fn request(
         &self,
         fields: &Fields<'_>,
-        validators: impl Iterator<Item = (HeaderName, &'v HeaderValue)>,
+        validators: impl Iterator<Item = (HeaderName, HeaderValue)>,
     ) -> Request {
         let mut headers = HeaderMap::new();
         headers.insert(header::ACCEPT, HeaderValue::from_static("*/*"));
@@ -129,7 +129,7 @@ impl Site {
         headers.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
         headers.insert(header::VIA, HeaderValue::from_static("1.1 penstock"));
         for (name, value) in validators {
-            headers.insert(name, value.clone());
+            headers.insert(name, value);
         }
         if let Some(state) = fields.state.and_then(|state| HeaderValue::from_str(state).ok()) {
             headers.insert(STATE, state);

@@ -243,7 +243,8 @@ impl Warming {
         if expected.verify {
             let cookies = seen.cookies.get();
             if cookies > 0 {
-                problems.push(format!("it sets {cookies} cookies: they are stripped, look why"));
+                let what = if cookies == 1 { "a cookie" } else { "cookies" };
+                problems.push(format!("it sets {what}: stripped, but look why"));
             }
             verify(entry, expected, problems).await;
         }

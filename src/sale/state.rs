@@ -68,6 +68,37 @@ pub struct SaleState {
     pub pools: Vec<PoolState>,
 }
 
+impl SaleState {
+    /// A sale of which nothing is declared: open since ever, without an end, with nothing to sell.
+    pub fn new(id: SaleId, activity: Name) -> SaleState {
+        SaleState {
+            id,
+            activity,
+            epoch: 1,
+            version: 1,
+            revision: 0,
+            applied: Vec::new(),
+            opens_at: UnixMs(0),
+            ends_at: None,
+            paused: false,
+            ended: false,
+            sold_out: false,
+            overshoot_permille: 1000,
+            per_user: PerUser::default(),
+            restock: Restock::default(),
+            restock_batch: 1,
+            restock_debounce_ms: 0,
+            salt: Salt::default(),
+            server: ServerId::default(),
+            fences: 0,
+            learn_until: UnixMs(0),
+            seq: 0,
+            ids: Vec::new(),
+            pools: Vec::new(),
+        }
+    }
+}
+
 /// One generation of the ledger's memory: what was re-asserted to one must be re-asserted to the next.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Mark {

@@ -4,8 +4,8 @@ use super::book::Update;
 use super::snapshot::{BUSY_AFTER_MS, STALE_AFTER_MS};
 use super::*;
 use crate::clock::{MonoMs, Now, UnixMs};
-use crate::config::schema::{PerUser, Restock};
-use crate::ident::{Name, SaleId, Salt};
+use crate::config::schema::Restock;
+use crate::ident::{Name, SaleId};
 use crate::outcome::Reason;
 
 const OPENS: u64 = 1_000_000;
@@ -17,29 +17,12 @@ fn name(text: &str) -> Name {
 
 pub(super) fn state(sale: &str, epoch: u32, version: u64) -> SaleState {
     SaleState {
-        id: SaleId { site: name("shop"), sale: name(sale) },
-        activity: name("8848"),
         epoch,
         version,
-        revision: 0,
-        applied: Vec::new(),
         opens_at: UnixMs(OPENS),
         ends_at: Some(UnixMs(ENDS)),
-        paused: false,
-        ended: false,
-        sold_out: false,
-        overshoot_permille: 1000,
-        per_user: PerUser::default(),
-        restock: Restock::Manual,
-        salt: Salt([0; 16]),
-        server: Default::default(),
-        fences: 0,
-        restock_batch: 1,
-        restock_debounce_ms: 0,
-        learn_until: UnixMs(0),
-        seq: 0,
-        ids: Vec::new(),
         pools: vec![PoolState::new(name("default"), 10)],
+        ..SaleState::new(SaleId { site: name("shop"), sale: name(sale) }, name("8848"))
     }
 }
 

@@ -59,18 +59,32 @@ impl Pair {
 }
 
 /// The pairs of a listener, the first of which is for everybody else.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Pairs(pub Vec<Pair>);
+
+impl Pairs {
+    /// The pair that is for `name`.
+    fn of(&self, name: &str) -> Option<&Pair> {
+        let name = ServerName::try_from(name).ok()?;
+        self.0.iter().find(|pair| pair.is_for(&name))
+    }
+
+    /// Whether a connection for which `name` was asked may be asked for `host`, as far as certificates
+    /// say: not where `host` has one of its own, and the one that was shown is not for it.
+    pub(super) fn is_authority(&self, name: &str, host: &str) -> bool {
+        let Some(own) = self.of(host) else { return true };
+        let Some(shown) = self.of(name).or(self.0.first()) else { return true };
+        let is_for = || ServerName::try_from(host).is_ok_and(|host| shown.is_for(&host));
+        Arc::ptr_eq(&shown.key, &own.key) || is_for()
+    }
+}
 
 impl ResolvesServerCert for Pairs {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let named = match self.0.as_slice() {
             // Nothing to choose, nothing to parse.
             [_] => None,
-            pairs => {
-                let name = hello.server_name().and_then(|name| ServerName::try_from(name).ok());
-                name.and_then(|name| pairs.iter().find(|pair| pair.is_for(&name)))
-            }
+            _ => hello.server_name().and_then(|name| self.of(name)),
         };
         named.or(self.0.first()).map(|pair| pair.key.clone())
     }

@@ -10,13 +10,13 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::crypto::{CryptoProvider, aws_lc_rs};
 use tokio_rustls::rustls::server::danger::ClientCertVerifier;
 use tokio_rustls::rustls::server::{
-    NoServerSessionStorage, ProducesTickets, ServerConfig, WebPkiClientVerifier,
+    NoServerSessionStorage, ProducesTickets, ServerConfig, ServerConnection, WebPkiClientVerifier,
 };
 use tokio_rustls::rustls::version::{TLS12, TLS13};
 
 use super::pair::{Pair, Pairs, Place};
 use super::tickets::Tickets;
-use super::{Reloaded, Watched, pem};
+use super::{Reloaded, Terms, Watched, pem};
 use crate::clock::Clock;
 use crate::config::schema::{ClientCertificate, ListenTls, TlsVersion};
 use crate::ident::Name;
@@ -30,6 +30,8 @@ pub struct ServerError(String);
 #[derive(Debug)]
 pub struct Server {
     config: ArcSwap<ServerConfig>,
+    /// What `config` chooses from.
+    pairs: ArcSwap<Pairs>,
     settings: ListenTls,
     setting: String,
     http2: bool,
@@ -41,7 +43,7 @@ pub struct Server {
 /// What a configuration is made of.
 #[derive(Clone, Debug)]
 struct Parts {
-    pairs: Vec<Pair>,
+    pairs: Arc<Pairs>,
     clients: Option<Clients>,
     tickets: Arc<dyn ProducesTickets>,
     /// How the files were when they were read.
@@ -86,10 +88,12 @@ impl Server {
         }
         let clients = clients(&setting, settings, &provider).map_err(ServerError)?;
         let tickets = tickets(&setting, settings, clients.as_ref(), &clock).map_err(ServerError)?;
-        let parts = Parts { pairs, clients, tickets, stamps };
+        let pairs = Arc::new(Pairs(pairs));
+        let parts = Parts { pairs: pairs.clone(), clients, tickets, stamps };
         let config = config(&parts, settings, http2).map_err(ServerError)?;
         Ok(Arc::new(Server {
             config: ArcSwap::from_pointee(config),
+            pairs: ArcSwap::new(pairs),
             settings: settings.clone(),
             setting,
             http2,
@@ -103,6 +107,16 @@ impl Server {
         TlsAcceptor::from(self.config.load_full())
     }
 
+    /// The terms of a connection after its handshake, where anything is fixed by it: a client's
+    /// certificate, or the choice among several of ours.
+    pub fn terms(&self, connection: &ServerConnection) -> Option<Arc<Terms>> {
+        let pairs = self.pairs.load_full();
+        let name = connection.server_name().filter(|_| pairs.0.len() > 1);
+        let named = name.map(|name| (name.to_owned(), pairs));
+        let has_certificate = connection.peer_certificates().is_some();
+        (named.is_some() || has_certificate).then(|| Arc::new(Terms { named, has_certificate }))
+    }
+
     /// Whether it would be the same under `settings`, so that it may stay through a change of them.
     pub fn is_of(&self, settings: &ListenTls, http2: bool) -> bool {
         self.settings == *settings && self.http2 == http2
@@ -114,7 +128,8 @@ impl Server {
         let mut said = Reloaded::default();
         let provider = provider();
         let now = self.clock.now().wall;
-        for (pair, place) in parts.pairs.iter_mut().zip(places(setting, settings)) {
+        let pairs = &mut Arc::make_mut(&mut parts.pairs).0;
+        for (pair, place) in pairs.iter_mut().zip(places(setting, settings)) {
             let read = Pair::load(&place, &provider).and_then(|new| {
                 let is_worse = new.has_expired(now) && !pair.has_expired(now);
                 let why = || format!("{}: {} has expired already", place.setting, place.cert);
@@ -168,6 +183,7 @@ impl Watched for Server {
         match config(&new, &self.settings, self.http2) {
             Ok(config) => {
                 self.config.store(Arc::new(config));
+                self.pairs.store(new.pairs.clone());
                 *parts = new;
             }
             Err(why) => {
@@ -253,7 +269,7 @@ fn config(parts: &Parts, settings: &ListenTls, http2: bool) -> Result<ServerConf
         Some(clients) => builder.with_client_cert_verifier(clients.verifier.clone()),
         None => builder.with_no_client_auth(),
     };
-    let mut config = builder.with_cert_resolver(Arc::new(Pairs(parts.pairs.clone())));
+    let mut config = builder.with_cert_resolver(parts.pairs.clone());
     let protocols: &[&[u8]] = if http2 { &[b"h2", b"http/1.1"] } else { &[b"http/1.1"] };
     config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
     config.ticketer = parts.tickets.clone();

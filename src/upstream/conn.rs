@@ -1,10 +1,14 @@
-//! One connection to a server: hyper's sender, the wire under it, and the task that drives it.
+//! A connection to a server as one exchange uses it: hyper's sender, the wire under it, and the task
+//! that drives it.
+//!
+//! It serves one exchange at a time, so that it is known for sure whether a byte of a purchase left. Over
+//! HTTP/2 everything else shares connections: then each exchange has a `Conn` of its own, and what it
+//! ends is its stream alone.
 
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -14,9 +18,11 @@ use http::{Request, Response, Uri, Version, header};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::TokioIo;
-use tokio::task::{JoinHandle, spawn_local};
+use tokio::task::spawn_local;
 use tokio::time::{Instant, timeout};
 
+use super::Group;
+use super::link::{InFlight, Link};
 use super::sent::SentBody;
 use super::shared::Server;
 use super::stream::Stream;
@@ -31,29 +37,27 @@ enum Sender {
     Http2(http2::SendRequest<SentBody>, Scheme),
 }
 
-/// A connection that serves one exchange at a time. Dropping it closes it.
+/// A connection for one exchange at a time. Dropping it closes it, unless others share it.
 #[derive(Debug)]
 pub(super) struct Conn {
     sender: Sender,
     pub wire: Rc<Wire>,
-    /// Ends with the connection, or with what hyper had read behind a 101.
-    driver: JoinHandle<Bytes>,
+    link: Rc<Link>,
     /// The server's place in its group.
     pub at: usize,
-    /// Whether it served an exchange before.
-    pub is_reused: bool,
+    /// Whether others use it meanwhile.
+    pub is_shared: bool,
     busy: Option<InFlight>,
-    /// How long the server keeps it idle, if it said so.
-    keeps: Option<Duration>,
-    idle_since: Instant,
+    /// Who hears that there is room for another exchange.
+    home: Option<Rc<Group>>,
 }
 
 impl Conn {
-    /// Speaks HTTP over `stream` to server number `at`.
+    /// Speaks HTTP over `stream` to server number `at`; `is_shared`: many exchanges will use it at once.
     pub(super) async fn new(
         stream: Stream,
         seat: Seat,
-        at: usize,
+        (at, is_shared): (usize, bool),
         settings: &schema::Upstream,
         sink: Sink,
     ) -> Result<Conn, hyper::Error> {
@@ -63,11 +67,16 @@ impl Conn {
         // What goes wrong with a connection, the exchange hears.
         let (sender, driver) = if settings.http2 {
             let list_max = u32::try_from(head_bytes_max).unwrap_or(u32::MAX);
-            let (sender, connection) = http2::Builder::new(Local)
-                .max_header_list_size(list_max)
-                .initial_max_send_streams(1)
-                .handshake(io)
-                .await?;
+            let mut builder = http2::Builder::new(Local);
+            builder.max_header_list_size(list_max).initial_max_send_streams(1);
+            if is_shared {
+                // Room for all, so that one whose client is slow holds back nobody else.
+                builder
+                    .initial_max_send_streams(STREAMS_MAX)
+                    .initial_stream_window_size(STREAM_WINDOW_BYTES)
+                    .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
+            }
+            let (sender, connection) = builder.handshake(io).await?;
             let scheme = if settings.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
             let driver = spawn_local(async move {
                 let _ = connection.await;
@@ -92,21 +101,45 @@ impl Conn {
             });
             (Sender::Http1(sender), driver)
         };
-        Ok(Conn {
-            sender,
-            wire,
-            driver,
-            at,
-            is_reused: false,
-            busy: None,
-            keeps: None,
-            idle_since: Instant::now(),
+        let link = Link::new(wire.clone(), driver);
+        Ok(Conn { sender, wire, link, at, is_shared, busy: None, home: None })
+    }
+
+    /// The same connection for one more exchange, if it is shared and has room.
+    pub(super) fn share(&self, group: &Rc<Group>) -> Option<Conn> {
+        let Sender::Http2(sender, scheme) = &self.sender else { return None };
+        let has_room = self.is_shared && self.link.busy() < STREAMS_MAX;
+        has_room.then(|| Conn {
+            sender: Sender::Http2(sender.clone(), scheme.clone()),
+            wire: self.wire.clone(),
+            link: self.link.clone(),
+            at: self.at,
+            is_shared: true,
+            busy: Some(InFlight::new(&group.shared.servers[self.at], &self.link)),
+            home: Some(group.clone()),
         })
     }
 
     /// Counts an exchange on `server` from now until the connection is idle or closed.
     pub(super) fn begin(&mut self, server: &Arc<Server>) {
-        self.busy = Some(InFlight::new(server));
+        if self.busy.is_none() {
+            self.busy = Some(InFlight::new(server, &self.link));
+        }
+    }
+
+    /// Whether it served an exchange before.
+    pub(super) fn is_reused(&self) -> bool {
+        self.link.has_served()
+    }
+
+    /// Whether no exchange is under way.
+    pub(super) fn is_idle(&self) -> bool {
+        self.link.busy() == 0
+    }
+
+    /// From now on it serves no further exchange; those under way end as they may.
+    pub(super) fn retire(&self) {
+        self.link.retire();
     }
 
     /// Hands a request to hyper.
@@ -128,13 +161,13 @@ impl Conn {
     }
 
     /// The server says with an answer how long it keeps the connection.
-    pub(super) fn hears(&mut self, keeps: Option<Duration>) {
-        self.keeps = keeps;
+    pub(super) fn hears(&self, keeps: Option<Duration>) {
+        self.link.hears(keeps);
     }
 
     /// Whether hyper could take a request now; ready with false if it never can again.
     pub(super) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
-        if self.wire.is_closed() {
+        if self.link.is_over() {
             return Poll::Ready(false);
         }
         match &mut self.sender {
@@ -146,7 +179,7 @@ impl Conn {
     /// The connection leaves HTTP and its pool. What hyper had read behind the 101; `None`: it is
     /// closed, or hyper does not let go of it.
     pub(super) async fn leave(&mut self) -> Option<Bytes> {
-        let early = timeout(LETS_GO, &mut self.driver).await.ok()?.ok()?;
+        let early = timeout(LETS_GO, self.link.early()).await.ok()??;
         self.busy = None;
         self.wire.leave_pool();
         (!self.wire.is_closed()).then_some(early)
@@ -155,29 +188,40 @@ impl Conn {
     /// Marks the end of an exchange.
     pub(super) fn rests(&mut self) {
         self.busy = None;
-        self.is_reused = true;
-        self.idle_since = Instant::now();
+        self.link.served();
     }
 
     /// When an idle connection is to be closed.
     pub(super) fn expires(&self, keep_alive: Duration) -> Instant {
-        self.idle_since + self.keeps.map_or(keep_alive, |keeps| keeps.min(keep_alive))
+        self.link.expires(keep_alive)
     }
 
-    /// Whether an idle connection can be used: open, silent, and not expired.
+    /// Whether it can serve no further exchange.
+    pub(super) fn is_over(&self) -> bool {
+        self.link.is_over()
+    }
+
+    /// Whether the server is still there; and silent, where nothing was asked.
+    pub(super) fn is_alive(&self) -> bool {
+        self.link.is_alive()
+    }
+
+    /// Whether a connection can be used: open, silent where it is idle, and not expired.
     pub(super) fn is_usable(&self, keep_alive: Duration) -> bool {
         let is_ready = match &self.sender {
             Sender::Http1(sender) => sender.is_ready(),
             Sender::Http2(sender, _) => sender.is_ready(),
         };
-        is_ready && Instant::now() < self.expires(keep_alive) && self.wire.is_quiet()
+        is_ready && Instant::now() < self.expires(keep_alive) && self.is_alive()
     }
 }
 
 impl Drop for Conn {
     fn drop(&mut self) {
-        self.wire.close();
-        self.driver.abort();
+        self.busy = None;
+        if let Some(group) = self.home.take() {
+            group.has_room(self.at);
+        }
     }
 }
 
@@ -209,24 +253,13 @@ impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for Local {
 /// What hyper says when there is no answer; the request may be in it, unsent.
 pub(super) type Failed = hyper::client::conn::TrySendError<Request<SentBody>>;
 
-/// One exchange that a server is busy with.
-#[derive(Debug)]
-struct InFlight(Arc<Server>);
-
-impl InFlight {
-    fn new(server: &Arc<Server>) -> InFlight {
-        server.in_flight.fetch_add(1, Ordering::Relaxed);
-        InFlight(server.clone())
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 /// hyper lets go at once, in the turn after the one in which it gave the 101.
 const LETS_GO: Duration = Duration::from_secs(1);
+/// Exchanges that share a connection; a server that allows fewer lets the others wait within it.
+const STREAMS_MAX: usize = 64;
+/// What one of them may have sent and its client not taken.
+const STREAM_WINDOW_BYTES: u32 = 128 * 1024;
+/// The same of all of them together.
+const CONNECTION_WINDOW_BYTES: u32 = 64 * STREAM_WINDOW_BYTES;
 /// hyper's buffer of one connection.
 const BUFFER_BYTES: usize = 64 * 1024;

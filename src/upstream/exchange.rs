@@ -83,11 +83,18 @@ impl Group {
         let wanted = Wanted::of(request.headers());
         let progress = request.body().progress();
         let wire = conn.wire.clone();
-        let head_bytes_max = self.settings().head_bytes_max.in_memory();
-        wire.begin((!conn.is_http2()).then_some(head_bytes_max), timeouts.until);
+        // What others share is not watched for one of them.
+        let alone = (!conn.is_shared).then_some(&*wire);
+        match alone {
+            Some(wire) => {
+                let head_bytes_max = self.settings().head_bytes_max.in_memory();
+                wire.begin((!conn.is_http2()).then_some(head_bytes_max), timeouts.until);
+            }
+            None => self.sink.inc(Counter::UpstreamRequests),
+        }
         trace.begin(&wire);
         let sent = conn.send(request);
-        let (error, unsent) = match answer(sent, &wire, &progress, timeouts, trace).await {
+        let (error, unsent) = match answer(sent, alone, &progress, timeouts, trace).await {
             Some(Ok(response)) => match validate(&method, wanted.as_ref(), &response) {
                 Ok(Framing::Switched) => {
                     let (parts, _) = response.into_parts();
@@ -122,13 +129,30 @@ impl Group {
             }
             None => (UpstreamError::unsent(trace.stage(), true, "the server is silent"), None),
         };
+        Err(self.broken(&conn, error, unsent, trace))
+    }
+
+    /// Ends what has failed: the connection, or of one that others share its part.
+    fn broken(
+        &self,
+        conn: &Conn,
+        error: UpstreamError,
+        unsent: Option<Request<SentBody>>,
+        trace: &Trace,
+    ) -> Broken {
         // After this not a byte more leaves, and what was written is known for sure.
-        wire.close();
+        if !conn.is_shared {
+            conn.wire.close();
+        } else if !matches!(error.at, Stage::Body | Stage::Invalid) {
+            conn.retire();
+        }
         if error.at != Stage::Body {
             self.server(conn.at).failed(&error.cause);
         }
-        let error = UpstreamError { written: trace.written(), ..error };
-        Err(Broken { error, unsent, has_read: wire.has_read() })
+        let is_unsent = conn.is_shared && unsent.is_some();
+        let written = if is_unsent { Written::Nothing } else { trace.written() };
+        let has_read = !conn.is_shared && conn.wire.has_read();
+        Broken { error: UpstreamError { written, ..error }, unsent, has_read }
     }
 
     fn failure(&self, error: &hyper::Error, wire: &Wire, trace: &Trace) -> UpstreamError {
@@ -151,7 +175,7 @@ impl Group {
 /// Waits for the head of the answer, as long as there is progress; nothing if there is none.
 async fn answer(
     sent: impl Future<Output = Result<http::Response<Incoming>, Failed>>,
-    wire: &Wire,
+    wire: Option<&Wire>,
     request: &Progress,
     timeouts: Timeouts,
     trace: &Trace,
@@ -162,7 +186,7 @@ async fn answer(
         if let Poll::Ready(answer) = sent.as_mut().poll(cx) {
             return Poll::Ready(Some(answer));
         }
-        if request.done_at.get().is_some() && wire.has_written() {
+        if request.done_at.get().is_some() && wire.is_none_or(Wire::has_written) {
             trace.at(Stage::FirstByte);
         }
         while late.as_mut().poll(cx).is_ready() {
@@ -178,12 +202,13 @@ async fn answer(
 }
 
 /// When to give up, as things stand: a server has to take the request's bytes, and then to answer.
-fn due(wire: &Wire, request: &Progress, timeouts: Timeouts) -> Instant {
+fn due(wire: Option<&Wire>, request: &Progress, timeouts: Timeouts) -> Instant {
+    let wrote = |at: Instant| wire.map_or(at, |wire| at.max(wire.wrote_at()));
     match request.done_at.get() {
-        Some(done_at) => done_at.max(wire.wrote_at()) + timeouts.first_byte,
+        Some(done_at) => wrote(done_at) + timeouts.first_byte,
         // The client is watched where its body is read.
         None if request.waits.get() => Instant::now() + timeouts.idle,
-        None => request.moved_at.get().max(wire.wrote_at()) + timeouts.idle,
+        None => wrote(request.moved_at.get()) + timeouts.idle,
     }
 }
 

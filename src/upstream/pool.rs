@@ -3,11 +3,13 @@
 //! Connections live on the worker that made them; how many a server gets is counted over all workers.
 //! A connection that becomes free goes to a waiter of its own worker. It is closed instead where only
 //! others wait, or where this worker has more than its share, so that they can open theirs.
+//!
+//! Connections that many share are few: who comes while one is made waits for it.
 
+use std::cell::RefCell;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -18,6 +20,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 use super::address::ConnectError;
 use super::conn::Conn;
+use super::link::Opening;
 use super::places::Taken;
 use super::sent::Progress;
 use super::shared::Server;
@@ -33,15 +36,39 @@ pub(super) struct Wish {
     pub unreachable: Vec<usize>,
     /// Whether only a new connection will do.
     pub is_fresh: bool,
+    /// Whether others may use the connection meanwhile.
+    pub is_shared: bool,
     /// Whether connecting took too long, the last time.
     timed_out: bool,
     cause: Option<String>,
 }
 
+impl Wish {
+    /// Any server; `is_shared`: on a connection that others may use meanwhile.
+    pub(super) fn new(is_shared: bool) -> Wish {
+        Wish { is_shared, ..Wish::default() }
+    }
+}
+
 /// What a request gets: a connection, or leave to make one.
 enum Slot {
     Idle(Conn),
-    New(usize, Taken),
+    New(Leave),
+}
+
+/// Leave to make a connection.
+struct Leave {
+    at: usize,
+    taken: Taken,
+    /// Where many will share it, until it is there.
+    opening: Option<Opening>,
+}
+
+/// Who waits for a connection.
+#[derive(Debug)]
+pub(super) struct Waiter {
+    is_shared: bool,
+    sender: oneshot::Sender<Conn>,
 }
 
 impl Group {
@@ -59,16 +86,19 @@ impl Group {
                 None if self.candidates(wish).is_empty() => return Err(unreachable(wish)),
                 None => self.wait(wish).await?,
             };
-            let (at, permit) = match slot {
-                Slot::Idle(conn) if !conn.wire.is_quiet() => continue,
+            let Leave { at, taken, opening } = match slot {
+                Slot::Idle(conn) if !conn.is_alive() => continue,
                 Slot::Idle(mut conn) => {
                     conn.begin(self.server(conn.at));
                     return Ok(conn);
                 }
-                Slot::New(at, permit) => (at, permit),
+                Slot::New(leave) => leave,
             };
             at_stage(Stage::Connect);
-            if let Some(mut conn) = self.connect(at, permit, wish).await {
+            let connected = self.connect(at, taken, wish).await;
+            // Who waited for it is served by now, or makes another.
+            drop(opening);
+            if let Some(mut conn) = connected {
                 conn.begin(self.server(at));
                 return Ok(conn);
             }
@@ -78,19 +108,32 @@ impl Group {
     /// The exchange on `conn` ended as it should: it may serve the next one, if its request was sent
     /// whole, too.
     pub(super) fn finished(self: &Rc<Self>, mut conn: Conn, request: &Progress) {
-        if request.done_at.get().is_none() || conn.wire.is_closed() {
+        if conn.is_shared {
+            conn.rests();
+            // Where there are too few connections for all workers, one that is never idle gives way.
+            if self.waiters.borrow().is_empty() && self.is_wanted_elsewhere(conn.at) {
+                conn.retire();
+            }
+            self.sweep();
+            return;
+        }
+        if request.done_at.get().is_none() || conn.is_over() {
             return;
         }
         let group = self.clone();
         let mut context = Context::from_waker(std::task::Waker::noop());
         match conn.poll_ready(&mut context) {
-            Poll::Ready(true) => self.give_back(conn),
+            Poll::Ready(true) => {
+                conn.rests();
+                self.give_back(conn);
+            }
             Poll::Ready(false) => {}
             // hyper has not yet seen for itself that the exchange is over.
             Poll::Pending => {
                 spawn_local(async move {
                     let ready = poll_fn(|cx| conn.poll_ready(cx));
                     if timeout(SETTLE, ready).await == Ok(true) {
+                        conn.rests();
                         group.give_back(conn);
                     }
                 });
@@ -99,12 +142,14 @@ impl Group {
     }
 
     fn give_back(self: &Rc<Self>, mut conn: Conn) {
-        conn.rests();
+        if conn.is_shared {
+            return;
+        }
         let nobody_here = self.waiters.borrow().is_empty();
         if self.waiting_elsewhere() > 0 && (nobody_here || self.has_more_than_its_share(conn.at)) {
             return;
         }
-        while let Some(waiter) = self.next_waiter() {
+        while let Some(waiter) = self.next_waiter(false) {
             match waiter.send(conn) {
                 Ok(()) => return,
                 Err(back) => conn = back,
@@ -116,11 +161,39 @@ impl Group {
 
     /// Waiters that cannot be handed a connection of this worker.
     fn waiting_elsewhere(&self) -> usize {
-        (self.shared.limits.waiting.get() as usize).saturating_sub(self.waiters.borrow().len())
+        (self.shared.limits.waiting.get() as usize).saturating_sub(self.waiting.get())
     }
 
-    fn next_waiter(&self) -> Option<oneshot::Sender<Conn>> {
-        self.waiters.borrow_mut().pop_front()
+    /// A connection that is shared has room: those who wait for one get it, as many as it takes.
+    pub(super) fn has_room(self: &Rc<Self>, at: usize) {
+        while self.waiters.borrow().iter().any(|waiter| waiter.is_shared) {
+            let Some(mut conn) = self.common(at) else { return };
+            while let Some(waiter) = self.next_waiter(true) {
+                match waiter.send(conn) {
+                    Ok(()) => break,
+                    Err(back) => conn = back,
+                }
+            }
+        }
+    }
+
+    /// A shared connection that takes one more.
+    fn common(self: &Rc<Self>, at: usize) -> Option<Conn> {
+        let keep_alive = self.settings().keep_alive_timeout.duration();
+        let mut common = self.lanes[at].common.borrow_mut();
+        common.retain(|conn| conn.is_usable(keep_alive));
+        common.iter().find_map(|conn| conn.share(self))
+    }
+
+    /// Whether another worker waits for a connection to this server, and there is no place for one.
+    fn is_wanted_elsewhere(&self, at: usize) -> bool {
+        self.waiting_elsewhere() > 0 && self.server(at).open.free() == 0
+    }
+
+    fn next_waiter(&self, is_shared: bool) -> Option<oneshot::Sender<Conn>> {
+        let mut waiters = self.waiters.borrow_mut();
+        let at = waiters.iter().position(|waiter| waiter.is_shared == is_shared)?;
+        Some(waiters.remove(at)?.sender)
     }
 
     fn has_more_than_its_share(&self, at: usize) -> bool {
@@ -130,16 +203,25 @@ impl Group {
     }
 
     /// An idle connection or leave for a new one, at the next server in turn that has either.
-    fn pick(&self, wish: &Wish) -> Option<Slot> {
+    fn pick(self: &Rc<Self>, wish: &Wish) -> Option<Slot> {
         // Those who wait come first.
         if !self.waiters.borrow().is_empty() {
             return None;
         }
         self.candidates(wish).into_iter().find_map(|at| {
-            let idle = if wish.is_fresh { None } else { self.take_idle(at) };
+            let idle = match wish {
+                Wish { is_shared: true, .. } => self.common(at),
+                Wish { is_fresh: true, .. } => None,
+                _ => self.take_idle(at),
+            };
             idle.map(Slot::Idle).or_else(|| {
-                let permit = self.server(at).open.try_take()?;
-                Some(Slot::New(at, permit))
+                let openings = wish.is_shared.then(|| &self.lanes[at].openings);
+                if openings.is_some_and(|openings| !openings.is_none()) {
+                    return None;
+                }
+                let taken = self.server(at).open.try_take()?;
+                let opening = openings.map(|openings| openings.begin());
+                Some(Slot::New(Leave { at, taken, opening }))
             })
         })
     }
@@ -175,9 +257,9 @@ impl Group {
             self.sink.inc(Counter::UpstreamQueueFull);
             return Err(UpstreamError::unsent(Stage::Queue, false, "the queue is full"));
         };
-        let mut handed = Handed::new(self, wish.is_fresh);
+        let mut handed = Handed::new(self, wish);
         let candidates = self.candidates(wish).into_iter();
-        let mut permits: Vec<Permit> = candidates.map(|at| permit(self.server(at), at)).collect();
+        let mut leaves: Vec<Leaving> = candidates.map(|at| self.leave(at, wish)).collect();
         self.shared.limits.wanted.notify_waiters();
         let late = sleep(settings.queue_timeout.duration());
         tokio::pin!(late);
@@ -185,9 +267,9 @@ impl Group {
             if let Poll::Ready(Ok(conn)) = Pin::new(&mut handed.receiver).poll(cx) {
                 return Poll::Ready(Ok(Slot::Idle(conn)));
             }
-            for permit in &mut permits {
-                if let Poll::Ready((at, Some(permit))) = permit.as_mut().poll(cx) {
-                    return Poll::Ready(Ok(Slot::New(at, permit)));
+            for leave in &mut leaves {
+                if let Poll::Ready(Some(leave)) = leave.as_mut().poll(cx) {
+                    return Poll::Ready(Ok(Slot::New(leave)));
                 }
             }
             late.as_mut().poll(cx).map(|()| {
@@ -195,6 +277,25 @@ impl Group {
             })
         })
         .await
+    }
+
+    /// Waits for leave to make a connection to server `at`.
+    fn leave(&self, at: usize, wish: &Wish) -> Leaving {
+        let open = self.server(at).open.clone();
+        let openings = wish.is_shared.then(|| self.lanes[at].openings.clone());
+        Box::pin(async move {
+            let Some(openings) = openings else {
+                return Some(Leave { at, taken: open.take().await?, opening: None });
+            };
+            loop {
+                openings.over().await;
+                let taken = open.clone().take().await?;
+                // Another may have begun meanwhile.
+                if openings.is_none() {
+                    return Some(Leave { at, taken, opening: Some(openings.begin()) });
+                }
+            }
+        })
     }
 
     /// Makes a connection; nothing, and the server noted, if it cannot be reached.
@@ -216,7 +317,14 @@ impl Group {
         server.connected();
         self.sink.inc(Counter::UpstreamConnects);
         let seat = Seat::new(permit, &self.lanes[at].open);
-        match Conn::new(stream, seat, at, settings, self.sink.clone()).await {
+        match Conn::new(stream, seat, (at, wish.is_shared), settings, self.sink.clone()).await {
+            Ok(conn) if wish.is_shared => {
+                let shared = conn.share(self);
+                self.lanes[at].common.borrow_mut().push(conn);
+                self.has_room(at);
+                self.sweep();
+                shared
+            }
             Ok(conn) => Some(conn),
             Err(error) => {
                 server.failed(&error.to_string());
@@ -271,14 +379,17 @@ impl Group {
         let keep_alive = self.settings().keep_alive_timeout.duration();
         let now = Instant::now();
         for lane in &self.lanes {
-            let expired = |conn: &Conn| conn.wire.is_closed() || conn.expires(keep_alive) <= now;
+            let expired = |conn: &Conn| conn.is_over() || conn.expires(keep_alive) <= now;
             lane.idle.borrow_mut().retain(|conn| !expired(conn));
+            lane.common.borrow_mut().retain(|conn| !expired(conn));
         }
-        let idle = self
-            .lanes
+        let first = |conns: &RefCell<Vec<Conn>>| {
+            conns.borrow().iter().map(|conn| conn.expires(keep_alive)).min()
+        };
+        self.lanes
             .iter()
-            .flat_map(|lane| lane.idle.borrow().iter().map(|conn| conn.expires(keep_alive)).min());
-        idle.min()
+            .flat_map(|lane| first(&lane.idle).into_iter().chain(first(&lane.common)))
+            .min()
     }
 
     /// Closes up to `count` idle connections, the longest idle of each server in turn.
@@ -292,6 +403,15 @@ impl Group {
                     idle.remove(0);
                     left -= 1;
                 }
+                // What is shared goes only where that makes a place.
+                let may_go = |conn: &Conn| conn.is_idle() && self.is_wanted_elsewhere(conn.at);
+                let mut common = lane.common.borrow_mut();
+                if left > 0
+                    && let Some(at) = common.iter().position(may_go)
+                {
+                    common.remove(at);
+                    left -= 1;
+                }
             }
             if left == before {
                 return;
@@ -303,17 +423,22 @@ impl Group {
 /// A waiter of this worker, to whom a connection may be handed.
 struct Handed {
     receiver: oneshot::Receiver<Conn>,
+    /// One, unless a new connection is needed.
+    count: usize,
     group: Rc<Group>,
 }
 
 impl Handed {
-    fn new(group: &Rc<Group>, is_fresh: bool) -> Handed {
+    fn new(group: &Rc<Group>, wish: &Wish) -> Handed {
         let (sender, receiver) = oneshot::channel();
         // Who needs a new one is not handed an old one.
-        if !is_fresh {
-            group.waiters.borrow_mut().push_back(sender);
+        if !wish.is_fresh {
+            let is_shared = wish.is_shared;
+            group.waiters.borrow_mut().push_back(Waiter { is_shared, sender });
         }
-        Handed { receiver, group: group.clone() }
+        let count = usize::from(!wish.is_fresh);
+        group.waiting.set(group.waiting.get() + count);
+        Handed { receiver, count, group: group.clone() }
     }
 }
 
@@ -323,16 +448,12 @@ impl Drop for Handed {
         if let Ok(conn) = self.receiver.try_recv() {
             self.group.give_back(conn);
         }
-        self.group.waiters.borrow_mut().retain(|waiter| !waiter.is_closed());
+        self.group.waiters.borrow_mut().retain(|waiter| !waiter.sender.is_closed());
+        self.group.waiting.set(self.group.waiting.get() - self.count);
     }
 }
 
-type Permit = Pin<Box<dyn Future<Output = (usize, Option<Taken>)>>>;
-
-fn permit(server: &Arc<Server>, at: usize) -> Permit {
-    let open = server.open.clone();
-    Box::pin(async move { (at, open.take().await) })
-}
+type Leaving = Pin<Box<dyn Future<Output = Option<Leave>>>>;
 
 fn unreachable(wish: &Wish) -> UpstreamError {
     let cause = wish.cause.as_deref().unwrap_or("the upstream has no servers");

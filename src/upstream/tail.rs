@@ -63,6 +63,9 @@ impl Tail {
 
     fn fail(&mut self, error: BodyError) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if let Some(conn) = self.conn.take() {
+            if error == BodyError::TimedOut {
+                conn.retire();
+            }
             self.group.server(conn.at).failed(&format!("in an answer: {error}"));
         }
         Poll::Ready(Some(Err(error)))

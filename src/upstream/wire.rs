@@ -22,6 +22,8 @@ pub(super) struct Wire {
     socket: RefCell<Option<Socket>>,
     watch: RefCell<Option<HeadWatch>>,
     refused: Cell<Option<&'static str>>,
+    /// Whether what is written is of an exchange.
+    has_begun: Cell<bool>,
     written: Cell<u64>,
     read: Cell<u64>,
     wrote_at: Cell<Instant>,
@@ -65,6 +67,7 @@ impl Wire {
             socket: RefCell::new(Some(Socket { stream, seat: Some(seat) })),
             watch: RefCell::new(None),
             refused: Cell::new(None),
+            has_begun: Cell::new(false),
             written: Cell::new(0),
             read: Cell::new(0),
             wrote_at: Cell::new(Instant::now()),
@@ -79,6 +82,7 @@ impl Wire {
     /// it is looked at before each write, since a process may be stopped at any point before that.
     /// `head_bytes_max` bounds an answer's head of HTTP/1.1; HTTP/2 bounds its own.
     pub(super) fn begin(&self, head_bytes_max: Option<usize>, until: Option<Instant>) {
+        self.has_begun.set(true);
         self.written.set(0);
         self.read.set(0);
         self.refused.set(None);
@@ -189,7 +193,7 @@ impl Wire {
 
     fn wrote(&self, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if let Poll::Ready(Ok(bytes @ 1..)) = polled {
-            if self.written.get() == 0 {
+            if self.written.get() == 0 && self.has_begun.get() {
                 self.sink.inc(Counter::UpstreamRequests);
             }
             self.written.set(self.written.get() + bytes as u64);

@@ -140,7 +140,7 @@ fn busy_ms(node: &Node) -> u64 {
 }
 
 /// What the node takes of memory that no file backs, in bytes.
-fn resident(node: &Node) -> u64 {
+pub fn resident(node: &Node) -> u64 {
     let statm = std::fs::read_to_string(format!("/proc/{}/statm", node.pid())).expect("a process");
     let mut pages =
         statm.split_ascii_whitespace().skip(1).map(|n| n.parse::<u64>().expect("pages"));

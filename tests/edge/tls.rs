@@ -19,6 +19,8 @@ use tokio_rustls::rustls::{
 
 use super::client::{Client, PATIENCE, until};
 use super::node::{Config, Node, Place, quick_shop};
+use super::origin::Origin;
+use super::overload::resident;
 
 type Tls = StreamOwned<ClientConnection, TcpStream>;
 
@@ -77,9 +79,12 @@ fn trusting(dir: &Path, own: Option<&str>, protocols: &[&str]) -> Arc<ClientConf
 }
 
 fn connect(config: &Arc<ClientConfig>, to: SocketAddr, name: &str) -> std::io::Result<Tls> {
+    shake(config, TcpStream::connect(to)?, name)
+}
+
+fn shake(config: &Arc<ClientConfig>, socket: TcpStream, name: &str) -> std::io::Result<Tls> {
     let name = ServerName::try_from(name.to_owned()).expect("a name");
     let connection = ClientConnection::new(config.clone(), name).expect("a connection");
-    let socket = TcpStream::connect(to)?;
     socket.set_read_timeout(Some(PATIENCE))?;
     let mut stream = StreamOwned::new(connection, socket);
     while stream.conn.is_handshaking() {
@@ -89,8 +94,12 @@ fn connect(config: &Arc<ClientConfig>, to: SocketAddr, name: &str) -> std::io::R
 }
 
 /// Asks once. What comes before the answer, tickets among it, is read with it.
-fn ask(mut stream: Tls) -> std::io::Result<(Tls, String)> {
-    stream.write_all(ASK.as_bytes())?;
+fn ask(stream: Tls) -> std::io::Result<(Tls, String)> {
+    say(stream, ASK)
+}
+
+fn say(mut stream: Tls, request: &str) -> std::io::Result<(Tls, String)> {
+    stream.write_all(request.as_bytes())?;
     let mut buffer = [0; 4096];
     let read = stream.read(&mut buffer)?;
     Ok((stream, String::from_utf8_lossy(&buffer[..read]).into_owned()))
@@ -254,6 +263,164 @@ fn clients_show_certificates_where_that_is_asked() {
     assert!(refused.is_err());
 }
 
+/// A head for `host`, of which only the status is looked at: HEAD has no body that could be cut.
+fn status(stream: Tls, host: &str) -> (Tls, u16) {
+    let request = format!("HEAD /activity/8848 HTTP/1.1\r\nHost: {host}\r\n\r\n");
+    let (stream, answer) = say(stream, &request).expect("an answer");
+    (stream, answer[9..12].parse().expect("a status"))
+}
+
+/// RFC 9110 15.5.20: browsers share a connection between names of one certificate, and of no other.
+#[test]
+fn a_connection_is_for_the_hosts_of_its_certificate() {
+    let shop = quick_shop();
+    for trust in ["", "[trust]\nproxies = [\"127.0.0.1/32\"]\n"] {
+        let dir = authority();
+        certify(dir.path(), "one", "DNS:one.example,DNS:also.example");
+        certify(dir.path(), "two", "DNS:two.example,DNS:also.example,IP:127.0.0.1");
+        let tls = "cert = \"one.pem\"\nkey = \"one.key\"\n\
+                   more = [{ cert = \"two.pem\", key = \"two.key\" }]";
+        let config = Config { site: String::new(), more: trust.to_owned(), ..https(tls) };
+        let node = Place::in_dir(dir, shop.address(), &config).start();
+        let (to, dir) = (node.address("https"), node.place.dir.path());
+        let client = trusting(dir, None, &["http/1.1"]);
+        let other = if trust.is_empty() { 421 } else { 200 };
+        let rows: [(&str, &[(&str, u16)]); 2] = [
+            (
+                "one.example",
+                &[
+                    ("one.example", 200),
+                    ("ONE.example:443", 200),
+                    ("two.example", other),
+                    ("also.example", 200),
+                    // No certificate here is for it: whoever asks has looked at none.
+                    ("three.example", 200),
+                    ("one.example", 200),
+                ],
+            ),
+            ("two.example", &[("also.example", 200), ("one.example:443", other)]),
+        ];
+        for (name, hosts) in rows {
+            let mut stream = connect(&client, to, name).expect("a handshake");
+            for (host, expected) in hosts {
+                let (same, status) = status(stream, host);
+                assert_eq!(status, *expected, "{host} by a connection for {name}; {trust}");
+                stream = same;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_host_for_certified_clients_is_for_nobody_else() {
+    let shop = quick_shop();
+    let dir = authority();
+    certify(dir.path(), "shop", "DNS:shop.example,DNS:open.example");
+    certify(dir.path(), "client", "DNS:client");
+    let tls = "cert = \"shop.pem\"\nkey = \"shop.key\"\nclient_ca = \"ca.pem\"\n\
+               client_certificate = \"optional\"";
+    let site = "hosts = [\"shop.example\"]\nclient_certificate = true\n".to_owned();
+    let open = "site = \"shop\"\n[site.open]\nupstream = \"shop\"\nhosts = [\"open.example\"]\n";
+    let sale = Config::default().sale + open;
+    let node = Place::in_dir(dir, shop.address(), &Config { site, sale, ..https(tls) }).start();
+    let (to, dir) = (node.address("https"), node.place.dir.path());
+    let (with, without) = (trusting(dir, Some("client"), &[]), trusting(dir, None, &[]));
+    // Twice: the second time by a ticket, which says who it was given to.
+    for (client, expected) in [(&without, 421), (&with, 200), (&without, 421), (&with, 200)] {
+        let stream = connect(client, to, "shop.example").expect("a handshake");
+        // One connection for both names, as browsers do it over HTTP/2.
+        let (stream, open) = status(stream, "open.example");
+        assert_eq!(open, 200, "no site is open to fewer than it says");
+        let (stream, certified) = status(stream, "shop.example");
+        assert_eq!(certified, expected);
+        drop(stream);
+    }
+    assert!(node.metric("penstock_tls_handshakes_total{kind=\"resumed\"}") >= 2.0);
+    let mut plain = Client::tcp(node.address("http"));
+    let answer = plain.ask("GET /activity/8848 HTTP/1.1\r\nHost: shop.example\r\n\r\n");
+    assert_eq!((answer.status, answer.reason()), (421, "unknown_host"));
+    assert!(answer.body.contains("clients that show a certificate"), "{answer:?}");
+}
+
+#[test]
+fn a_balancer_names_the_client_before_the_handshake() {
+    let origin = Origin::mirror();
+    let dir = authority();
+    certify(dir.path(), "shop", "DNS:shop.example");
+    let listen = "[listen.https]\naddress = \"127.0.0.1:0\"\n\
+                  proxy_protocol = { from = [\"127.0.0.1\"], timeout = \"5s\" }\n\
+                  tls = { cert = \"shop.pem\", key = \"shop.key\" }\n";
+    let config = Config { listen: listen.to_owned(), ..Config::default() };
+    let node = Place::in_dir(dir, origin.address, &config).start();
+    let client = trusting(node.place.dir.path(), None, &["http/1.1"]);
+    let socket = |header: &str| {
+        let mut socket = TcpStream::connect(node.address("https")).expect("connected");
+        socket.write_all(header.as_bytes()).expect("written");
+        socket
+    };
+    for (header, told) in [
+        ("PROXY TCP4 198.51.100.7 10.0.0.1 4000 443\r\n", "198.51.100.7"),
+        ("PROXY TCP6 2001:db8::7 2001:db8::1 4000 443\r\n", "2001:db8::7"),
+        ("PROXY UNKNOWN\r\n", "127.0.0.1"),
+    ] {
+        let stream = shake(&client, socket(header), "shop.example").expect("a handshake");
+        say(stream, "GET /who HTTP/1.1\r\nHost: shop.example\r\n\r\n").expect("an answer");
+        let heard = origin.heads().pop().expect("it came to the shop");
+        assert!(heard.contains(&format!("x-forwarded-for: {told}\r\n")), "{heard}");
+    }
+    // Without one there is no handshake.
+    assert!(shake(&client, socket(""), "shop.example").is_err());
+}
+
+/// `cargo test --test edge tls::an_idle -- --nocapture` prints what it is. By HTTP/2 it is more: the library
+/// keeps a buffer of 16 KiB to write and one of 8 KiB to read.
+#[test]
+fn an_idle_connection_takes_at_most_14_kib() {
+    let shop = quick_shop();
+    for (protocol, kib_max) in [("http/1.1", 14.0), ("h2", 36.0)] {
+        let dir = authority();
+        certify(dir.path(), "shop", "DNS:shop.example");
+        let tls = https("cert = \"shop.pem\"\nkey = \"shop.key\"");
+        let node = Place::in_dir(dir, shop.address(), &tls).start();
+        let client = trusting(node.place.dir.path(), None, &[protocol]);
+        let open = || {
+            let stream = connect(&client, node.address("https"), "shop.example");
+            let stream = stream.expect("a handshake");
+            if protocol == "h2" { head_by_http2(stream) } else { status(stream, "shop.example").0 }
+        };
+        // What is made once is made now.
+        drop((0..20).map(|_| open()).collect::<Vec<_>>());
+        let before = resident(&node);
+        let idle: Vec<Tls> = (0..IDLE).map(|_| open()).collect();
+        let kib = resident(&node).saturating_sub(before) as f64 / 1024.0 / idle.len() as f64;
+        println!("an idle connection over TLS, {protocol}: {kib:.1} KiB, {IDLE} of them");
+        assert!(kib <= kib_max, "{protocol}: {kib:.1} KiB");
+    }
+}
+
+/// HEAD of a page, and the frame that answers it.
+fn head_by_http2(mut stream: Tls) -> Tls {
+    let mut asked = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec();
+    // HEAD has no index, https is 7, :authority 1, :path 4.
+    let block = b"\x02\x04HEAD\x87\x01\x0cshop.example\x04\x0e/activity/8848";
+    asked.extend([0, 0, u8::try_from(block.len()).expect("short"), 1, 5, 0, 0, 0, 1]);
+    asked.extend(block);
+    stream.write_all(&asked).expect("written");
+    loop {
+        let mut head = [0; 9];
+        stream.read_exact(&mut head).expect("a frame");
+        let mut content = vec![0; usize::from(head[1]) << 8 | usize::from(head[2])];
+        stream.read_exact(&mut content).expect("its content");
+        if head[3] == 1 {
+            assert_eq!((head[4] & 1, content[0]), (1, 0x88), "the end, and 200: {content:?}");
+            return stream;
+        }
+    }
+}
+
+/// Enough that what a process grows by otherwise does not count.
+const IDLE: usize = 500;
+
 #[test]
 fn a_handshake_has_its_time() {
     let shop = quick_shop();
@@ -352,6 +519,15 @@ fn curl_and_h2load_are_served() {
         let plain = format!("http://{http}/activity/8848");
         assert_eq!(curl(&["--http2-prior-knowledge", &plain]), "200 2");
         assert_eq!(curl(&[&plain]), "200 1.1");
+    }
+    // What no preface is HTTP/1.1's to answer where both are spoken: with TLS ALPN says which it is.
+    let suite = Command::new("h2spec")
+        .args(["-t", "-k", "--strict", "-h", "127.0.0.1", "-P", "/activity/8848"])
+        .args(["-p", &https.port().to_string()])
+        .output();
+    if let Ok(suite) = suite {
+        let said = String::from_utf8_lossy(&suite.stdout);
+        assert!(said.contains("147 passed, 0 skipped, 0 failed"), "{said}");
     }
     let load = Command::new("h2load")
         .args(["-n", "2000", "-c", "10", "-m", "20"])

@@ -63,11 +63,11 @@ fn pages_are_purged_and_limbo_is_matched() {
     let shop = quick_shop();
     let node = Place::new(shop.address(), &Config::default()).start();
     assert_eq!(node.client().ask(get("/activity/8848")).status, 200);
-    assert_eq!(node.place.good(&["purge", "8848"]), "1 pages purged\n");
-    assert_eq!(node.place.good(&["purge", "--all", "--soft"]), "0 pages purged\n");
+    assert_eq!(node.place.good(&["purge", "8848"]), "1 page purged\n");
+    assert_eq!(node.place.good(&["purge", "--all", "--soft"]), "0 pages made stale\n");
     for verb in [
         &["purge", "--tag", "a", "--tag", "b"][..],
-        &["purge", "--tag", "a", "--site", "shop", "--soft"],
+        &["purge", "--tag", "a", "--site", "shop"],
         &["purge", "--host", "shop.example"],
         &["purge", "--prefix", "/activity/", "--host", "www.shop.example"],
         &["purge", "--url", "http://shop.example/activity/1"],

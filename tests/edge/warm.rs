@@ -160,7 +160,7 @@ fn a_page_that_is_not_as_expected_is_not_pinned() {
     // In the order of the cities: none, bj, sh.
     assert_eq!(problems[0], "[]");
     assert!(problems[1].contains("private"), "{}", problems[1]);
-    assert!(problems[2].contains("1 cookies"), "{}", problems[2]);
+    assert!(problems[2].contains("a cookie"), "{}", problems[2]);
     assert_eq!(node.metric("penstock_cache_pinned_entries"), 1.0);
     let (_, told) = warm(&node, &["--verify", "--marker", "winter", "--bytes-min", "9000"]);
     let first = told["pages"][0]["problems"].to_string();

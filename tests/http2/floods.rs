@@ -100,6 +100,26 @@ fn references_to_a_long_field_are_bounded() {
 }
 
 #[test]
+fn changes_of_the_table_are_bounded_by_their_bytes() {
+    // D08: as many as one frame holds, between nothing and the largest table, cost what the frame
+    // costs. Nothing but the head is bounded, and what comes behind it is served.
+    run(async |rig| {
+        let mut client = rig.greeted().await;
+        let changes = [0x20, 0x3f, 0xe1, 0x1f].repeat(4_000);
+        for n in 0..50 {
+            let block = [&changes[..], &with(&GET, &[])].concat();
+            client.send(frame(HEADERS, ES | EH, 1 + 2 * n, &block)).await;
+            assert_eq!(client.response(1 + 2 * n).await.status, 200);
+        }
+        // In frames of their own they are CONTINUATION, of which a head may have so many.
+        client.send(frame(HEADERS, ES, 101, &changes)).await;
+        client.send(frame(CONTINUATION, 0, 101, &changes).repeat(100)).await;
+        assert_eq!(client.goodbye().await, Some(CALM));
+        assert_eq!(rig.told.asked.get(), 50);
+    });
+}
+
+#[test]
 fn an_ordinary_client_is_no_flood() {
     // A long download with an update for every frame, and a page with a hundred requests.
     run(async |rig| {

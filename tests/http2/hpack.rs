@@ -17,6 +17,7 @@ fn broken_compression_ends_the_connection() {
     };
     let rows: Vec<(&str, Vec<u8>)> = vec![
         ("2.3.3 an index beyond both tables", vec![0x80 | 70]),
+        ("2.3.3 a name beyond both tables", vec![0x40 | 63, 70, 1, b'x']),
         ("4.2 a change of size at the end", [with(&GET, &[]), vec![0x20]].concat()),
         ("5.1 an integer without an end", vec![0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]),
         (
@@ -75,4 +76,32 @@ fn compressed_texts_are_read() {
         client.send(frame(HEADERS, ES | EH, 1, &block)).await;
         assert_eq!(client.response(1).await.text(), "GET www.example.com / None []");
     });
+}
+
+#[test]
+fn every_representation_is_read() {
+    // RFC 7541 6.2: in the table, not in it, never in it; names of the static table, the dynamic table
+    // and their own, each plain and compressed.
+    let rows: &[(&str, &[u8])] = &[
+        ("6.2.1 a name of the table", &[0x40 | 58, 2, b'm', b'e']),
+        ("6.2.1 a compressed value", &[0x40 | 58, 0x82, 0xa4, 0xbf]),
+        ("6.2.1 a name of its own", &[0x40, 1, b'x', 1, b'y']),
+        ("6.2.1 a compressed name", &[0x40, 0x81, 0xf3, 1, b'y']),
+        ("6.2.2 a name of the table", &[0x0f, 43, 2, b'm', b'e']),
+        ("6.2.2 a compressed value", &[0x0f, 43, 0x82, 0xa4, 0xbf]),
+        ("6.2.2 a name of its own", &[0, 1, b'x', 1, b'y']),
+        ("6.2.3 a name of the table", &[0x1f, 43, 2, b'm', b'e']),
+        ("6.2.3 a name of its own", &[0x10, 1, b'x', 1, b'y']),
+        ("6.2.3 a compressed name", &[0x10, 0x81, 0xf3, 0x82, 0xa4, 0xbf]),
+        ("6.1 a field that stands in the table since", &[0x40, 1, b'x', 1, b'y', 0xbe]),
+        ("6.2.1 a name that stands in it", &[0x40, 1, b'x', 1, b'y', 0x7e, 1, b'z']),
+    ];
+    for (name, bytes) in rows {
+        run(async |rig| {
+            let mut client = rig.greeted().await;
+            let block = [&with(&GET, &[]), *bytes].concat();
+            client.send(frame(HEADERS, ES | EH, 1, &block)).await;
+            assert_eq!(client.response(1).await.status, 200, "{name}");
+        });
+    }
 }

@@ -144,6 +144,26 @@ fn frames() -> Vec<Row> {
             Status(200),
         ),
         (
+            "5.3.1 HEADERS that depend on themselves",
+            vec![frame(
+                HEADERS,
+                ES | EH | PRIO,
+                1,
+                &[&[0, 0, 0, 1, 200][..], &with(&GET, &[])].concat(),
+            )],
+            Resets(&[PROTOCOL]),
+        ),
+        (
+            "5.3.1 PRIORITY that depends on itself",
+            vec![get(1, "/wait"), frame(PRIORITY, 0, 1, &[0, 0, 0, 1, 200])],
+            Resets(&[PROTOCOL]),
+        ),
+        (
+            "5.4.1 an error of the connection ends it",
+            vec![get(1, "/wait"), frame(PING, 0, 3, &[0; 8]), get(5, "/")],
+            Ends(&[PROTOCOL]),
+        ),
+        (
             "5.5 unknown frames within a block",
             vec![open.clone(), frame(0xee, 0, 1, b"x"), end(1)],
             Ends(&[PROTOCOL]),
@@ -262,6 +282,11 @@ fn frames() -> Vec<Row> {
             "7 unknown codes in RST_STREAM",
             vec![get(1, "/wait"), frame(RST_STREAM, 0, 1, &word(0xff))],
             Lives,
+        ),
+        (
+            "7 unknown codes in GOAWAY",
+            vec![get(1, "/"), frame(GOAWAY, 0, 0, &[word(0), word(0xff)].concat())],
+            Status(200),
         ),
         (
             "8.4 clients do not push",

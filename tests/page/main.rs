@@ -1,6 +1,8 @@
 //! The page cache with three actors: a scripted shop on a real socket, one or two workers, and
 //! clients, in memory where time is a number, on sockets where framing and slowness matter.
 
+#[path = "../../benches/common/cache.rs"]
+mod cache;
 mod coalesce;
 mod content;
 mod exact;

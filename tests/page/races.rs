@@ -84,7 +84,7 @@ fn a_variant_added_while_evicting() {
         let shop = Shop::open(|_, head| {
             let colour = head.lines().find_map(|line| line.strip_prefix("x-colour: "));
             let path = head.split(' ').nth(1).unwrap_or_default();
-            let body = format!("{path} {} ", colour.unwrap_or_default()).repeat(2_000);
+            let body = format!("{path} {} ", colour.unwrap_or_default()).repeat(3_000);
             page(200, "cache-control: max-age=600\r\nvary: x-colour\r\n", &body)
         })
         .await;
@@ -94,7 +94,7 @@ fn a_variant_added_while_evicting() {
                 let (path, colour) = (format!("/{}", (7 * n + round) % 11), (n + round) % 9);
                 let colour = colour.to_string();
                 let ask = worker.ask(Method::GET, &path, &[("x-colour", &colour)], round);
-                spawn_local(async move { (format!("{path} {colour} ").repeat(2_000), ask.await) })
+                spawn_local(async move { (format!("{path} {colour} ").repeat(3_000), ask.await) })
             });
             for ask in asks.collect::<Vec<_>>() {
                 let (expected, got) = ask.await.expect("no panic");

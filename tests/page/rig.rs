@@ -187,6 +187,7 @@ impl Worker {
             id: RequestId::next(),
             peer: Peer::Unix,
             is_tls: false,
+            terms: None,
             note: Note::default(),
         };
         let step = self.decide(&head, &exchange);

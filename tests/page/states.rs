@@ -2,8 +2,7 @@
 //! outside past T0 or the end.
 
 use penstock::clock::{MonoMs, UnixMs};
-use penstock::config::schema::{PerUser, Restock};
-use penstock::ident::{Name, Salt};
+use penstock::ident::Name;
 use penstock::sale::book::Update;
 use penstock::sale::{PoolState, SaleState};
 
@@ -14,30 +13,13 @@ const OPENS: u64 = 10_000;
 const ENDS: u64 = 20_000;
 
 fn state(version: u64) -> SaleState {
+    let name = |text: &str| Name::new(text).expect("valid");
     SaleState {
-        id: "shop/drop".parse().expect("valid"),
-        activity: Name::new("1").expect("valid"),
-        epoch: 1,
         version,
-        revision: 0,
-        applied: Vec::new(),
         opens_at: UnixMs(OPENS),
         ends_at: Some(UnixMs(ENDS)),
-        paused: false,
-        ended: false,
-        sold_out: false,
-        overshoot_permille: 1000,
-        per_user: PerUser::default(),
-        restock: Restock::Manual,
-        restock_batch: 1,
-        restock_debounce_ms: 0,
-        salt: Salt([0; 16]),
-        server: Default::default(),
-        fences: 0,
-        learn_until: UnixMs(0),
-        seq: 0,
-        ids: Vec::new(),
-        pools: vec![PoolState::new(Name::new("default").expect("valid"), 10)],
+        pools: vec![PoolState::new(name("default"), 10)],
+        ..SaleState::new("shop/drop".parse().expect("valid"), name("1"))
     }
 }
 
@@ -138,4 +120,35 @@ fn nothing_outside_outlives_the_edge() {
             }
         });
     }
+}
+
+/// A part of a page is told as little of its freshness as the whole, and one condition counts for both.
+#[test]
+fn a_part_of_a_page_is_clipped_like_the_whole() {
+    run(async {
+        let fields = "cache-control: max-age=60\r\netag: \"a\"\r\n";
+        let shop = Shop::open(move |_, _| page(200, fields, "0123456789")).await;
+        let worker = Worker::new(&settings(shop.address, "ttl = \"1h\"", ""));
+        tell(&worker, state(1));
+        at(&worker, 4_000).await;
+        worker.quiet().await;
+        let ask = async |range: &str, if_range: &str| {
+            let fields = [("range", range), ("if-range", if_range)];
+            worker.ask(http::Method::GET, "/activity/1", &fields, 4_000).await
+        };
+        for (range, if_range, status, body) in [
+            ("bytes=2-3", "\"a\"", 206, "23"),
+            ("bytes=-1", "\"a\"", 206, "9"),
+            ("bytes=8-", "\"a\"", 206, "89"),
+            ("bytes=2-3", "\"b\"", 200, "0123456789"),
+            ("bytes=10-", "\"a\"", 416, ""),
+        ] {
+            let got = ask(range, if_range).await;
+            assert_eq!((got.status, &*got.body), (status, body), "{range}");
+            let kept = if status == 416 { "no-store" } else { "max-age=5" };
+            assert_eq!(got.field("cache-control"), kept, "{range}");
+        }
+        assert!(ask("bytes=0-0,9-9", "\"a\"").await.body.contains("content-range: bytes 9-9/10"));
+        assert_eq!(shop.asked(), 1);
+    });
 }

@@ -6,6 +6,7 @@ mod bodies;
 #[path = "../http1/client.rs"]
 mod client;
 mod failures;
+mod http2;
 mod invalid;
 mod memory;
 mod origin;

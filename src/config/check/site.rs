@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::Findings;
 use crate::config::problem::Path;
-use crate::config::schema::{Activity, Order, OrderBody, Settings, Site};
+use crate::config::schema::{Activity, Listen, Order, OrderBody, Settings, Site};
 use crate::config::source::{CitySource, KeySource, UserSource, is_pointer, is_token};
 use crate::ident::{Name, authority};
 
@@ -27,6 +27,14 @@ pub fn check(settings: &Settings, found: &mut Findings) {
             let what =
                 format!("[site.{other}] takes any host already, so this one must name its own");
             found.error_help(path.join("hosts"), what, "write: hosts = [\"shop.example\"]");
+        }
+        let asks = |listen: &Listen| listen.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
+        if site.client_certificate && !settings.listen.values().any(asks) {
+            found.error_help(
+                path.join("client_certificate"),
+                "no listener asks for certificates: nobody would be served",
+                "write in [listen.https.tls]: client_ca = \"clients-ca.pem\"",
+            );
         }
         upstream_of(&path.join("upstream"), site.upstream.as_ref(), settings, found);
         if let Some(activity) = &site.activity {

@@ -1,7 +1,4 @@
 use super::*;
-use crate::clock::UnixMs;
-use crate::config::schema::{PerUser, Restock};
-use crate::ident::Salt;
 use crate::sale::PoolState;
 
 fn rules(toml: &str) -> OrderRules {
@@ -9,33 +6,10 @@ fn rules(toml: &str) -> OrderRules {
 }
 
 fn sale(pools: &[&str]) -> SaleState {
+    let name = |text: &str| Name::new(text).expect("name");
     SaleState {
-        id: "shop/drop".parse().expect("id"),
-        activity: Name::new("8848").expect("name"),
-        epoch: 1,
-        version: 1,
-        revision: 0,
-        applied: Vec::new(),
-        opens_at: UnixMs(0),
-        ends_at: None,
-        paused: false,
-        ended: false,
-        sold_out: false,
-        overshoot_permille: 1000,
-        per_user: PerUser::default(),
-        restock: Restock::default(),
-        salt: Salt::default(),
-        server: Default::default(),
-        fences: 0,
-        restock_batch: 1,
-        restock_debounce_ms: 0,
-        learn_until: UnixMs(0),
-        seq: 0,
-        ids: Vec::new(),
-        pools: pools
-            .iter()
-            .map(|name| PoolState::new(Name::new(name).expect("name"), 10))
-            .collect(),
+        pools: pools.iter().map(|pool| PoolState::new(name(pool), 10)).collect(),
+        ..SaleState::new("shop/drop".parse().expect("id"), name("8848"))
     }
 }
 

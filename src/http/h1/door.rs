@@ -17,7 +17,7 @@ use crate::http::refusal::Refusal;
 use crate::http::{Done, Exchange, Head, Note, Peer, ProxyHeader, Service, Step};
 use crate::ident::RequestId;
 use crate::metrics::{Counter, Sink};
-use crate::tls::Front;
+use crate::tls::{Front, Terms};
 
 /// What the connections of one listener and worker share. Each of them holds one pointer to it.
 #[derive(Debug)]
@@ -29,6 +29,8 @@ pub struct Door<S> {
     pub(in crate::http) sink: Sink,
     pub(in crate::http) drain: DrainSignal,
     is_tls: bool,
+    /// What the handshake of its one connection fixed.
+    terms: Option<Arc<Terms>>,
 }
 
 /// What came of the bytes that a client has sent: a whole head and what was decided about it, or why
@@ -55,7 +57,7 @@ impl<S: Service> Door<S> {
     ) -> Rc<Door<S>> {
         let is_tls = service.front().tls.is_some();
         let service = Rc::new(RefCell::new(service));
-        Rc::new(Door { service, limits, clock, sink, drain, is_tls })
+        Rc::new(Door { service, limits, clock, sink, drain, is_tls, terms: None })
     }
 
     /// What connections have to begin with.
@@ -72,10 +74,13 @@ impl<S: Service> Door<S> {
 
     /// The same door with other bounds for those who come; those who came keep theirs.
     pub fn with_limits(&self, limits: Rc<Limits>) -> Rc<Door<S>> {
-        let Door { service, clock, sink, drain, .. } = self;
-        let (service, clock) = (service.clone(), clock.clone());
         let is_tls = self.front().tls.is_some();
-        Rc::new(Door { service, limits, clock, sink: sink.clone(), drain: drain.clone(), is_tls })
+        Rc::new(Door { limits, is_tls, ..self.clone() })
+    }
+
+    /// The same door for one connection, whose handshake fixed `terms`.
+    pub fn with_terms(&self, terms: Arc<Terms>) -> Rc<Door<S>> {
+        Rc::new(Door { terms: Some(terms), ..self.clone() })
     }
 
     /// The service that is asked now.
@@ -110,6 +115,7 @@ impl<S: Service> Door<S> {
             id: RequestId::next(),
             peer: peer.clone(),
             is_tls: self.is_tls,
+            terms: self.terms.clone(),
             note: Note::default(),
         }
     }
@@ -146,6 +152,21 @@ impl<S: Service> Door<S> {
             self.sink.inc(Counter::Panics);
         }
         now
+    }
+}
+
+// Written by hand: a service need not be one that can be copied.
+impl<S> Clone for Door<S> {
+    fn clone(&self) -> Door<S> {
+        Door {
+            service: self.service.clone(),
+            limits: self.limits.clone(),
+            clock: self.clock.clone(),
+            sink: self.sink.clone(),
+            drain: self.drain.clone(),
+            is_tls: self.is_tls,
+            terms: self.terms.clone(),
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 //! that a client that takes no byte of its response is noticed even when the whole response is in
 //! HTTP/2's hands already.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -13,15 +14,14 @@ use super::frames::{
     ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, Head, Met, PADDED, PING,
     RST_STREAM, SETTINGS, WINDOW_UPDATE, Walker,
 };
-use super::limits::Limits;
 use crate::http::h1::stall::Stall;
-use crate::http::limits::Limits as Times;
+use crate::http::limits::Limits;
 use crate::outcome::CloseReason;
 
 /// The watch over one connection.
 #[derive(Debug)]
 pub(in crate::http) struct Watch {
-    limits: Limits,
+    limits: Rc<Limits>,
     inward: Walker,
     outward: Walker,
     /// Bytes of the client's preface that are to come.
@@ -71,7 +71,7 @@ struct Counts {
 }
 
 impl Watch {
-    pub(in crate::http) fn new(limits: Limits, now: Instant) -> Watch {
+    pub(in crate::http) fn new(limits: Rc<Limits>, now: Instant) -> Watch {
         Watch {
             limits,
             inward: Walker::default(),
@@ -131,7 +131,7 @@ impl Watch {
             Met::Piece(head, piece) => self.piece(head, piece),
             Met::End(head) => self.ends(head, now),
         }
-        let (counts, limits) = (&self.counts, &self.limits);
+        let (counts, limits) = (&self.counts, &self.limits.http2);
         let idle_max = limits.idle_frames_max.saturating_add(counts.useful.saturating_mul(4));
         let flooded = counts.resets > limits.resets_max
             || counts.pings > limits.pings_max
@@ -319,13 +319,13 @@ impl Watch {
     }
 
     /// The response that has waited longest for its client, and when to give it up.
-    pub(in crate::http) fn starving(&mut self, times: &Times) -> Option<(Instant, u32)> {
+    pub(in crate::http) fn starving(&mut self) -> Option<(Instant, u32)> {
         let is_shut = self.window <= 0;
         let mut first = None;
         for stream in self.streams.iter_mut().filter(|stream| stream.is_answered) {
             if is_shut || stream.window <= 0 {
                 stream.stall.waits();
-                let due = stream.stall.due(times).map(|due| (due, stream.id));
+                let due = stream.stall.due(&self.limits).map(|due| (due, stream.id));
                 first = first.into_iter().chain(due).min();
             }
         }

@@ -544,31 +544,7 @@ fn shown(pool: &PoolState) -> Result<u64, Source> {
 }
 
 pub(super) fn blank(salt: Salt) -> SaleState {
-    SaleState {
-        id: sale_id(),
-        activity: name("none"),
-        epoch: 1,
-        version: 1,
-        revision: 0,
-        applied: Vec::new(),
-        opens_at: UnixMs(0),
-        ends_at: None,
-        paused: false,
-        ended: false,
-        sold_out: false,
-        overshoot_permille: 0,
-        per_user: PerUser::default(),
-        restock: Restock::Manual,
-        salt,
-        server: Default::default(),
-        fences: 0,
-        restock_batch: 1,
-        restock_debounce_ms: 0,
-        learn_until: UnixMs(0),
-        seq: 0,
-        ids: Vec::new(),
-        pools: Vec::new(),
-    }
+    SaleState { overshoot_permille: 0, salt, ..SaleState::new(sale_id(), name("none")) }
 }
 
 fn last_64(ids: Vec<String>) -> Vec<String> {

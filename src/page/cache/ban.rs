@@ -6,8 +6,9 @@
 //! since then, whenever it is stored and whenever it is found: nothing that was fetched before a purge
 //! is served after it.
 //!
-//! A ban is forgotten when everything stored was looked through and [`BANS_KEPT`] newer ones have
-//! come. What began even before that cannot be judged any more, and is refused.
+//! A ban expires when everything stored was looked through and no fill is under way that began before
+//! it: nothing is left that it could mean. Where such a fill takes so long that [`BANS_KEPT`] newer ones
+//! have come, it expires all the same, and what the fill brings is refused.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -33,6 +34,8 @@ pub(super) struct List {
     pub floor: u64,
     /// The number of the last one.
     pub newest: u64,
+    /// Fills under way that began when the ban with number `floor` was the newest.
+    fills: Fills,
     /// The oldest first.
     bans: Vec<Arc<Ban>>,
 }
@@ -48,6 +51,19 @@ pub struct Ban {
     /// Pages that it met.
     pub(super) found: AtomicU64,
     is_swept: AtomicBool,
+    /// Fills under way that began when this was the newest.
+    fills: Fills,
+}
+
+/// How many there are.
+type Fills = Arc<AtomicU64>;
+
+/// When a fill began, as long as it is under way.
+#[derive(Debug)]
+pub(super) struct Birth {
+    /// The number of the newest ban.
+    pub number: u64,
+    fills: Fills,
 }
 
 /// Conditions, all of which hold for what is meant.
@@ -68,7 +84,7 @@ pub(super) struct Meant {
 
 impl Bans {
     pub(super) fn new() -> Bans {
-        let list = List { floor: 0, newest: FIRST, bans: Vec::new() };
+        let list = List { floor: 0, newest: FIRST, fills: Fills::default(), bans: Vec::new() };
         let newest = AtomicU64::new(FIRST);
         Bans { newest, list: ArcSwap::from_pointee(list), turn: Mutex::default() }
     }
@@ -95,19 +111,31 @@ impl Bans {
             true => (Meant::default(), Mode::Hard),
             false => (Meant::of(what), mode),
         };
-        let (found, is_swept) = (AtomicU64::new(0), AtomicBool::new(false));
-        let ban = Arc::new(Ban { number, meant, mode, found, is_swept });
-        let over = (old.bans.len() + 1).saturating_sub(BANS_KEPT);
-        let gone = old.bans.iter().take(over).take_while(|ban| ban.is_swept()).count();
-        let (gone, floor) = match (is_full, gone) {
-            (true, _) => (old.bans.len(), number),
-            (false, 0) => (0, old.floor),
-            (false, gone) => (gone, old.bans[gone - 1].number),
-        };
+        let (found, is_swept, fills) = Default::default();
+        let ban = Arc::new(Ban { number, meant, mode, found, is_swept, fills });
+        let gone = if is_full { old.bans.len() } else { old.expired() };
         let bans = old.bans.iter().skip(gone).chain([&ban]).cloned().collect();
-        self.list.store(Arc::new(List { floor, newest: number, bans }));
+        self.list.store(Arc::new(List { newest: number, bans, ..old.without(gone) }));
         self.newest.store(number, Ordering::Release);
         ban
+    }
+
+    /// Forgets those that expired.
+    pub(super) fn expire(&self) {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let old = self.list();
+        let gone = old.expired();
+        if gone > 0 {
+            self.list.store(Arc::new(old.without(gone)));
+        }
+    }
+
+    /// A fill begins.
+    pub(super) fn birth(&self) -> Birth {
+        let list = self.list.load();
+        let fills = list.bans.last().map_or(&list.fills, |ban| &ban.fills);
+        fills.fetch_add(1, Ordering::SeqCst);
+        Birth { number: list.newest, fills: fills.clone() }
     }
 
     /// Whether a fill that began at `born` must not be joined any more. `tags` are unknown until its
@@ -126,6 +154,32 @@ impl List {
     pub(super) fn after(&self, from: u64) -> impl Iterator<Item = &Arc<Ban>> {
         let first = self.bans.partition_point(|ban| ban.number <= from);
         self.bans.iter().skip(first)
+    }
+
+    /// How many of the oldest have expired. A fill that is just beginning and not counted yet is
+    /// refused in the end: it is older than the floor.
+    fn expired(&self) -> usize {
+        let over = self.bans.len().saturating_sub(BANS_KEPT);
+        let older = [&self.fills].into_iter().chain(self.bans.iter().map(|ban| &ban.fills));
+        let is_over = |(at, (ban, older)): &(usize, (&Arc<Ban>, &Fills))| {
+            ban.is_swept() && (*at < over || older.load(Ordering::SeqCst) == 0)
+        };
+        self.bans.iter().zip(older).enumerate().take_while(is_over).count()
+    }
+
+    /// The same without the oldest `gone`.
+    fn without(&self, gone: usize) -> List {
+        let (floor, fills) = match self.bans[..gone].last() {
+            Some(last) => (last.number, last.fills.clone()),
+            None => (self.floor, self.fills.clone()),
+        };
+        List { floor, newest: self.newest, fills, bans: self.bans[gone..].to_vec() }
+    }
+}
+
+impl Drop for Birth {
+    fn drop(&mut self) {
+        self.fills.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -218,7 +272,7 @@ fn is_bare(said: &str, host: &str) -> bool {
 /// The number before the first purge. 0 is that of a page which the cache has let go.
 pub(in crate::page) const FIRST: u64 = 1;
 
-/// Bans that are kept for fills that began before them.
+/// Bans that are kept for fills that began before them, where those take long.
 const BANS_KEPT: usize = 1_024;
 /// Bans that may wait for their sweep.
 const BANS_MAX: usize = 4_096;

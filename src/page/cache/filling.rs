@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use dashmap::mapref::entry::Entry as Place;
 
 use super::Cache;
+use super::ban::Birth;
 use crate::clock::MonoMs;
 use crate::metrics::{Counter, Sink};
 use crate::outcome::Reason;
@@ -22,6 +23,8 @@ pub struct Filling {
     pub(super) cache: Arc<Cache>,
     pub(super) key: RefCell<Arc<Key>>,
     pub(super) flight: Arc<Flight>,
+    /// Keeps the bans that it is judged by.
+    pub(super) birth: Birth,
     /// What is stored under the key, a stale page perhaps.
     pub(super) old: Option<Arc<Record>>,
     /// Whether it counts as a fill under way.
@@ -92,7 +95,7 @@ impl Filling {
     }
 
     fn put(&self, key: Arc<Key>, record: Arc<Record>, sink: &Sink) -> bool {
-        record.begun_at(self.flight.born());
+        record.begun_at(self.birth.number);
         if self.cache.bans.is_past(&key, Some(record.tags()), record.born()) {
             sink.inc(Counter::CacheRefusedPurged);
             return false;
@@ -100,8 +103,7 @@ impl Filling {
         if let Some(alias) = self.alias.take() {
             self.cache.put(alias, record.clone(), sink);
         }
-        self.cache.put(key, record, sink);
-        true
+        self.cache.put(key, record, sink)
     }
 
     /// The response says what selects the pages of `url`: notes that, and moves this fill to the key
@@ -142,7 +144,7 @@ impl Filling {
                 let forever = Windows { fresh_ms: u64::MAX, ..Windows::default() };
                 let key = Arc::new(KeyRef::of(url).to_key());
                 let record = Record::new(key.clone(), what, forever, MonoMs(0));
-                record.begun_at(self.flight.born());
+                record.begun_at(self.birth.number);
                 cache.put(key, record.clone(), sink);
                 Some(record)
             }

@@ -19,8 +19,12 @@ pub(super) struct Index {
     bytes: AtomicU64,
 }
 
-/// Records by their addresses: an order in which to go on behind any of them.
-type Members = BTreeMap<usize, Arc<Record>>;
+/// Records by their addresses: an order in which to go on behind any of them. Most tags are of one page.
+#[derive(Debug)]
+enum Members {
+    One(Arc<Record>),
+    Many(BTreeMap<usize, Arc<Record>>),
+}
 
 impl Index {
     /// The cache holds `record` once more.
@@ -30,8 +34,10 @@ impl Index {
         }
         self.bytes.fetch_add(record.weight(), Ordering::Relaxed);
         for tag in record.tags() {
-            let mut members = self.tags.entry(name(site(record), tag)).or_default();
-            members.insert(address(record), record.clone());
+            match self.tags.entry(name(site(record), tag)) {
+                Place::Occupied(mut place) => place.get_mut().add(record),
+                Place::Vacant(place) => drop(place.insert(Members::One(record.clone()))),
+            }
         }
     }
 
@@ -41,11 +47,10 @@ impl Index {
         if record.let_go() {
             self.bytes.fetch_sub(record.weight(), Ordering::Relaxed);
             for tag in record.tags() {
-                if let Place::Occupied(mut place) = self.tags.entry(name(site(record), tag)) {
-                    place.get_mut().remove(&address(record));
-                    if place.get().is_empty() {
-                        place.remove();
-                    }
+                if let Place::Occupied(mut place) = self.tags.entry(name(site(record), tag))
+                    && place.get_mut().remove(record)
+                {
+                    place.remove();
                 }
             }
         }
@@ -61,8 +66,16 @@ impl Index {
     ) -> Option<(Vec<Arc<Record>>, usize)> {
         let members = self.tags.get(&*name(site, tag))?;
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let behind = members.range((from, Bound::Unbounded)).take(SLICE);
-        let slice: Vec<Arc<Record>> = behind.map(|(_, record)| record.clone()).collect();
+        let slice: Vec<Arc<Record>> = match &*members {
+            Members::One(record) if after.is_none_or(|after| after < address(record)) => {
+                vec![record.clone()]
+            }
+            Members::One(_) => Vec::new(),
+            Members::Many(members) => {
+                let behind = members.range((from, Bound::Unbounded)).take(SLICE);
+                behind.map(|(_, record)| record.clone()).collect()
+            }
+        };
         let last = address(slice.last()?);
         Some((slice, last))
     }
@@ -85,6 +98,29 @@ impl Index {
     /// Bytes that the held records take.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
+    }
+}
+
+impl Members {
+    fn add(&mut self, record: &Arc<Record>) {
+        match self {
+            Members::One(one) => {
+                let both = [one.clone(), record.clone()].map(|record| (address(&record), record));
+                *self = Members::Many(both.into());
+            }
+            Members::Many(members) => drop(members.insert(address(record), record.clone())),
+        }
+    }
+
+    /// Says whether nothing is left.
+    fn remove(&mut self, record: &Arc<Record>) -> bool {
+        match self {
+            Members::One(one) => Arc::ptr_eq(one, record),
+            Members::Many(members) => {
+                members.remove(&address(record));
+                members.is_empty()
+            }
+        }
     }
 }
 

@@ -100,6 +100,7 @@ impl Cache {
             (None, None) => self.sweep_all(),
         }
         ban.swept();
+        self.bans.expire();
         let found = ban.found.load(Ordering::Relaxed);
         sink.add(Counter::CachePurged, found);
         found
@@ -158,7 +159,9 @@ impl Cache {
         let from = checked.max(record.born());
         let is_meant = |ban: &&Arc<Ban>| ban.meant.is(record.key(), record.tags());
         let hard = list.after(from).filter(is_meant).find(|ban| ban.mode == Mode::Hard);
-        if hard.is_some() || from < list.floor {
+        // The sweep of a ban that has expired met it, unless its fill is just storing it.
+        let is_judged = record.is_settled() || from >= list.floor;
+        if hard.is_some() || record.is_ended() || !is_judged {
             if self.take_out(key, record)
                 && record.stored().kind == Kind::Page
                 && let Some(ban) = hard
@@ -181,7 +184,8 @@ impl Cache {
     }
 
     /// Takes `record` out of its place. Says whether this was the first word of its end.
-    fn take_out(&self, key: KeyRef<'_>, record: &Arc<Record>) -> bool {
+    pub(super) fn take_out(&self, key: KeyRef<'_>, record: &Arc<Record>) -> bool {
+        record.end();
         let is_first = record.retire();
         if self.records.remove_if(&key, |held| Arc::ptr_eq(held, record)).is_some() {
             self.index.let_go(record);

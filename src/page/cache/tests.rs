@@ -360,3 +360,48 @@ fn pins_take_half_of_the_cache() {
     assert!(fill(&cache, fields("0", None), vec![b'x'; 250_000]));
     assert!(cache.pinned().1 <= cache.report().bytes_max / 2);
 }
+
+fn tag(n: u32) -> String {
+    format!("tag-{n}")
+}
+
+/// A shop that purges all day does not empty the cache of what is asked for once a day.
+#[test]
+fn what_no_purge_meant_stays_whatever_the_number_of_purges() {
+    let (cache, sink) = (cache(|_| {}), Sink::detached());
+    assert!(fill(&cache, fields("cold", None), b"cold".to_vec()));
+    for n in 0..3_000 {
+        cache.purge(&Purge::Tag { site: Some("shop"), tag: &tag(n) }, Mode::Hard, &sink);
+        assert!(cache.bans.list().after(0).count() <= 1, "{n}: nothing is left that it could mean");
+    }
+    assert!(has(&cache, fields("cold", None)));
+}
+
+/// A ban stays as long as a fill is under way that began before it, and no longer.
+#[test]
+fn a_ban_expires_with_the_last_fill_that_is_older() {
+    let (cache, sink) = (cache(|_| {}), Sink::detached());
+    let purge = |n| cache.purge(&Purge::Tag { site: None, tag: &tag(n) }, Mode::Hard, &sink);
+    let kept = || cache.bans.list().after(0).count();
+    let (old, _waiter) = begin(&cache, fields("1", None));
+    assert_eq!((0..10).map(purge).sum::<u64>(), 0);
+    let (new, _waiter) = begin(&cache, fields("2", None));
+    assert_eq!((purge(10), kept()), (0, 11));
+    drop(old);
+    assert_eq!((purge(11), kept()), (0, 2), "the last two are newer than the second fill");
+    drop(new);
+    assert_eq!((purge(12), kept()), (0, 0));
+}
+
+/// A fill that outlives very many purges is refused: nobody knows any more whether one meant it.
+#[test]
+fn a_fill_that_is_older_than_every_ban_is_refused() {
+    let (cache, sink) = (cache(|_| {}), Sink::detached());
+    let (filling, _waiter) = begin(&cache, fields("1", None));
+    for n in 0..1_100 {
+        cache.purge(&Purge::Tag { site: None, tag: &tag(n) }, Mode::Hard, &sink);
+    }
+    assert!(cache.bans.list().after(0).count() <= 1_024, "they are bounded");
+    assert!(!filling.store(page(filling.key(), b"old".to_vec()), &sink));
+    assert!(!has(&cache, fields("1", None)));
+}

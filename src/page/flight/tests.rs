@@ -108,6 +108,33 @@ fn what_is_not_stored_goes_at_the_pace_of_the_fastest_within_a_window() {
     assert_eq!(poll(flight.pace()), Some(false), "nobody is left");
 }
 
+/// Two clients of each of many bodies, of whom one reads nothing, cannot fill the memory.
+#[test]
+fn all_windows_together_are_bounded() {
+    const BYTES_MAX: u64 = 256 * 1024;
+    let held = Held::of(BYTES_MAX);
+    let mut all: Vec<_> = (0..16)
+        .map(|_| {
+            let flight = Flight::begun(1 << 20, 0, held.clone());
+            let join = || flight.join(2).expect("room").into_body(None);
+            let both = (join(), join());
+            flight.land(stream());
+            flight.stop_keeping();
+            (flight, both)
+        })
+        .collect();
+    for _ in 0..200 {
+        for (flight, (fast, _)) in &mut all {
+            flight.push("x".repeat(4_096).into());
+            assert_eq!(read(fast).0.len(), 4_096);
+        }
+        let windows = all.len() * WINDOW_BYTES_FULL;
+        assert!(held.bytes() <= BYTES_MAX + windows as u64, "{}", held.bytes());
+    }
+    drop(all);
+    assert_eq!(held.bytes(), 0);
+}
+
 #[test]
 fn the_stated_length_is_told_and_counted_down() {
     let flight = Flight::new(1 << 20);

@@ -26,7 +26,7 @@ pub fn write(record: &Record, sale: Option<&SaleId>, now: MonoMs) -> Option<Vec<
             put(&mut out, record.key().bytes());
             put(&mut out, sale.map(SaleId::to_string).unwrap_or_default().as_bytes());
             windows(&mut out, &record.left(now));
-            page(&mut out, entry.parts());
+            page(&mut out, &entry.parts());
         }
         What::Selector(selector) => {
             out.push(SELECTOR);
@@ -43,7 +43,8 @@ pub fn write(record: &Record, sale: Option<&SaleId>, now: MonoMs) -> Option<Vec<
 
 /// Bytes that a record takes at least: its bodies.
 pub fn bytes_min(record: &Record) -> u64 {
-    let bodies = record.page().into_iter().flat_map(|page| page.parts().bodies.iter().flatten());
+    let page = record.page();
+    let bodies = CODINGS.into_iter().filter_map(|coding| page?.coded(coding));
     bodies.map(|body| body.len() as u64).sum()
 }
 
@@ -56,7 +57,7 @@ fn windows(out: &mut Vec<u8>, windows: &Windows) {
     out.extend([u8::from(never_stale), u8::from(alone)]);
 }
 
-fn page(out: &mut Vec<u8>, parts: Parts<'_>) {
+fn page(out: &mut Vec<u8>, parts: &Parts) {
     number(out, parts.status.as_u16().into());
     out.push(parts.has_our_tag.into());
     let (span, total) = parts.part.unwrap_or((Span { first: 0, last: 0 }, 0));
@@ -68,7 +69,7 @@ fn page(out: &mut Vec<u8>, parts: Parts<'_>) {
         number(out, part);
     }
     number(out, 2 * parts.headers.len() as u64);
-    for (name, value) in parts.headers {
+    for (name, value) in &parts.headers {
         put(out, name.as_str().as_bytes());
         put(out, value.as_bytes());
     }
@@ -197,9 +198,7 @@ impl<'a> Rest<'a> {
         let is_sound = part.is_none_or(|(span, _)| {
             span.first <= span.last && span.last - span.first < u64::MAX && span.length() == length
         });
-        let bodies = &bodies;
         is_sound.then(|| {
-            let (headers, tags) = (&headers, &tags);
             Entry::of_parts(Parts { status, headers, bodies, has_our_tag, part, bound, tags })
         })
     }
