@@ -72,10 +72,12 @@ fn init_takes_other_paths_users_and_addresses() {
     {
         assert!(written.contains(part), "{part} in {written}");
     }
-    for bad in
-        [["--upstream", "https://shop"], ["--upstream", "http://shop/a"], ["--upstream", "shop"]]
-    {
-        let out = penstock(dir.path(), &[&["init"], bad.as_slice()].concat());
+    let out = penstock(dir.path(), &["init", "--upstream", "https://shop", "-o", "-"]);
+    let written = text(&out.stdout);
+    assert!(written.contains("[\"shop:443\"]\ntls = {}"), "{written}");
+    let mixed = ["--upstream", "https://shop", "--upstream", "http://shop"];
+    for bad in [&mixed[..], &["--upstream", "http://shop/a"], &["--upstream", "shop"]] {
+        let out = penstock(dir.path(), &[&["init"], bad].concat());
         assert_eq!(out.status.code(), Some(2), "{bad:?}");
     }
     let out = penstock(dir.path(), &["init", "--upstream", "shop:80", "--activity-page", "/item"]);
