@@ -46,8 +46,9 @@ lint: ## formatting and clippy, warnings are errors
 doc: ## the pages of the code, warnings are errors
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --profile ci --no-deps
 
+# The profile of the demo has no link-time optimisation, which would take longer to build than all tests do.
 instructions: valgrind ## instructions of each kind of request, held to their ceilings
-	$(CARGO) bench --bench instructions
+	$(CARGO) bench --profile demo --bench instructions
 
 bench: peers ## CPU a request beside nginx, HAProxy, Varnish and a bare loop; about 20 minutes
 	$(CARGO) bench --bench peers
