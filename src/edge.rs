@@ -22,19 +22,16 @@ mod upgrade;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use crate::answers::Answers;
 use crate::availability::Availabilities;
-use crate::clock::Now;
 use crate::config::schema;
 use crate::gate::{Gate, Hook, Purchase};
 use crate::http::{Done, Exchange, Head, ProxyHeader, Route, Service, Step, Trust};
-use crate::ident::{Name, SaleId};
+use crate::ident::Name;
 use crate::log::AccessLog;
 use crate::metrics::{Counter, Sink};
 use crate::outcome::Reason;
-use crate::page::warm::{Expected, Target, Warmed};
 use crate::page::{self, Pages};
 use crate::proxy::Proxy;
 use crate::sale::SaleBook;
@@ -200,21 +197,9 @@ impl Entrance {
         self.edge.shared.router.targets(site, activity.as_str(), cities, host.as_deref())
     }
 
-    /// Runs `work` on this worker; a drain counts it among the fills.
-    pub fn spawn(&self, work: impl Future<Output = ()> + 'static) {
-        self.edge.ways.pages.spawn(work);
-    }
-
-    /// Fetches a page, looks at it and pins it.
-    pub fn warm(
-        &self,
-        target: Target,
-        expected: Expected,
-        sale: SaleId,
-        now: Now,
-        longest: Duration,
-    ) -> impl Future<Output = Warmed> + use<> + 'static {
-        self.edge.ways.pages.warm(target, expected, sale, now, longest)
+    /// The worker's pages, to be warmed.
+    pub fn pages(&self) -> &Pages {
+        &self.edge.ways.pages
     }
 
     /// The worker's proxy, whose connections the entrance after this one goes on with.

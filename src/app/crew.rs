@@ -55,10 +55,10 @@ impl Workbench {
             let mut warming = JoinSet::new();
             for (at, target) in pages.into_iter().enumerate() {
                 let (expected, sale) = (wish.expected.clone(), wish.sale.clone());
-                let page = entrance.warm(target, expected, sale, now, PAGE_LONGEST);
+                let page = entrance.pages().warm(target, expected, sale, now, PAGE_LONGEST);
                 warming.spawn_local(async move { (at, page.await) });
             }
-            entrance.spawn(async move {
+            entrance.pages().spawn(async move {
                 let mut pages: Vec<(usize, Warmed)> = Vec::new();
                 while let Some(page) = warming.join_next().await {
                     // A panic on a worker ends the process.
